@@ -1,0 +1,165 @@
+//! A pipeline as it will run: options parsed, columns known, nothing opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use pipeline_stage::{
+    BuiltSink, Column, Console, Delivery, Format, FormatContext, Kind, Make, Registry, Result, Role, SavedState,
+    SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError, Transform, Zone,
+};
+use serde_json::Value;
+
+use crate::expression::Expression;
+
+/// A pipeline that is known to be right as far as that can be known without I/O.
+pub struct Plan {
+    /// What the file says beside its stages.
+    pub settings: Settings,
+    /// The stages in the order of the file. Indices into it are used everywhere.
+    pub stages: Vec<Stage>,
+    /// The stages in an order in which each comes after its inputs.
+    pub order: Vec<usize>,
+    /// The pipeline as it is stored with its state: all that decides what it computes, secrets as references.
+    pub definition: String,
+    /// The stage types the plan was made of.
+    pub registry: Arc<Registry>,
+}
+
+/// What a pipeline file says beside its stages.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `name:`.
+    pub name: String,
+    /// `key:`.
+    pub key: Vec<String>,
+    /// `state:`, a folder or a PostgreSQL URL (which may hold a password: never print it).
+    pub state: String,
+    /// `commit_every:`.
+    pub commit_every: Duration,
+    /// `checkpoint_every:`.
+    pub checkpoint_every: Duration,
+    /// `time_zone:`.
+    pub zone: Zone,
+    /// The folder of the pipeline file.
+    pub directory: PathBuf,
+}
+
+/// One stage of a plan.
+pub struct Stage {
+    /// Its id in the file.
+    pub id: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// `type:`.
+    pub type_name: String,
+    /// Its own options, variables resolved. Holds secrets: never print it.
+    pub options: Value,
+    /// The stages its rows come from, in the order of `inputs:`.
+    pub inputs: Vec<usize>,
+    /// `when:`, one for each input (for a source one, on what it gives); empty when there is none.
+    pub when: Vec<Expression>,
+    /// The columns it gives; for a sink those that reach it.
+    pub schema: SchemaRef,
+    /// What only sources have.
+    pub source: Option<SourceStage>,
+    /// What only sinks have.
+    pub promise: Option<Promise>,
+}
+
+/// What only source stages have.
+pub struct SourceStage {
+    /// What the source gives.
+    pub output: SourceOutput,
+    /// `format:`, name and options; none when the source gives columns.
+    pub format: Option<(String, Value)>,
+    /// `schema:`.
+    pub columns: Vec<Column>,
+    /// `tasks:`, for sources without partitions of their own; 1 for the others.
+    pub tasks: u32,
+    /// Leader or follower.
+    pub role: Role,
+}
+
+/// What a sink stage promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// By its own means.
+    Epochs(Delivery),
+    /// At least once, by an outbox.
+    Outbox,
+}
+
+/// What a run tells all its stages.
+#[derive(Clone)]
+pub struct RunSettings {
+    /// `--once`.
+    pub once: bool,
+    /// `--cold-start`.
+    pub cold_start: bool,
+    /// Standard output.
+    pub console: Arc<dyn Console>,
+}
+
+impl Plan {
+    /// What a stage is told when it is built.
+    pub fn context(&self, stage: usize, run: &RunSettings) -> StageContext {
+        StageContext {
+            pipeline: self.settings.name.clone(),
+            id: self.stages[stage].id.clone(),
+            directory: self.settings.directory.clone(),
+            key: self.settings.key.clone(),
+            once: run.once,
+            cold_start: run.cold_start,
+            console: run.console.clone(),
+        }
+    }
+
+    fn make(&self, stage: usize) -> Result<&Make> {
+        let stage = &self.stages[stage];
+        self.find(stage.kind, &stage.type_name)
+    }
+
+    fn find(&self, kind: Kind, name: &str) -> Result<&Make> {
+        let found = self.registry.find(kind, name).map(|stage| &stage.make);
+        found.ok_or_else(|| StageError::fatal(format!("no {} is called `{name}`", kind.name())))
+    }
+
+    /// Makes the source of a stage; no I/O.
+    pub fn build_source(&self, stage: usize, run: &RunSettings) -> Result<Box<dyn Source>> {
+        let Make::Source(make) = self.make(stage)? else { return Err(wrong_kind()) };
+        let source = self.stages[stage].source.as_ref().ok_or_else(wrong_kind)?;
+        let framing = self.build_format(stage)?.map(|format| format.framing());
+        let context = SourceContext { stage: self.context(stage, run), framing, role: source.role };
+        make(self.stages[stage].options.clone(), context)
+    }
+
+    /// Makes the format of a source stage; none when the source gives columns.
+    pub fn build_format(&self, stage: usize) -> Result<Option<Box<dyn Format>>> {
+        let source = self.stages[stage].source.as_ref().ok_or_else(wrong_kind)?;
+        let Some((name, options)) = &source.format else { return Ok(None) };
+        let Make::Format(make) = self.find(Kind::Format, name)? else { return Err(wrong_kind()) };
+        let context = FormatContext { columns: source.columns.clone(), zone: self.settings.zone };
+        make(options.clone(), context).map(Some)
+    }
+
+    /// Makes a transform or detector with the state it had.
+    pub fn build_transform(&self, stage: usize, run: &RunSettings, state: SavedState) -> Result<Box<dyn Transform>> {
+        let Make::Transform(make) = self.make(stage)? else { return Err(wrong_kind()) };
+        let inputs: Vec<SchemaRef> =
+            self.stages[stage].inputs.iter().map(|&input| self.stages[input].schema.clone()).collect();
+        make(self.stages[stage].options.clone(), &self.context(stage, run), &inputs, state)
+    }
+
+    /// Makes a sink; no I/O.
+    pub fn build_sink(&self, stage: usize, run: &RunSettings) -> Result<BuiltSink> {
+        let Make::Sink(make) = self.make(stage)? else { return Err(wrong_kind()) };
+        let schema = self.stages[stage].schema.clone();
+        make(self.stages[stage].options.clone(), SinkContext { stage: self.context(stage, run), schema })
+    }
+}
+
+fn wrong_kind() -> StageError {
+    StageError::fatal("the stage is of another kind than the plan says")
+}

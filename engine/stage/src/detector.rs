@@ -1,0 +1,73 @@
+//! A detector is a model of one series.
+//!
+//! Keying, nulls, state, limits on the number of keys, expiry, output columns, snapshots and lookup are written
+//! once, around it, in [`Keyed`](crate::keyed::Keyed).
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::options::StageOptions;
+use crate::position::Timestamp;
+
+/// Options that make a detector.
+pub trait DetectorOptions: StageOptions {
+    /// What they make.
+    type Detector: Detector;
+
+    /// Checks the options and makes the detector. The error is of kind `Config`.
+    fn build(self) -> Result<Self::Detector>;
+}
+
+/// Scores one series. It holds the options; what it remembers of a series is in `Series`.
+pub trait Detector: Send + 'static {
+    /// Raised when `Series` changes so that older state cannot be read.
+    const STATE_VERSION: u16;
+
+    /// The column of the method's own statistic: `z_score`.
+    const STATISTIC: &'static str;
+
+    /// What is remembered of one series. Only finite numbers may get into it.
+    ///
+    /// It may have been saved under other options (a larger window): `observe` must cope.
+    type Series: Serialize + DeserializeOwned + Send;
+
+    /// A series of which nothing was read yet.
+    fn start(&self) -> Self::Series;
+
+    /// Scores the next reading of a series against what came before it, then remembers it. `None`: too early to say.
+    ///
+    /// Called once for each reading, in the order of the partition.
+    fn observe(&self, series: &mut Self::Series, reading: &Reading) -> Option<Score>;
+
+    /// Roughly what a series costs in memory, in bytes, for `validate` to tell.
+    fn bytes_per_series(&self) -> usize {
+        size_of::<Self::Series>()
+    }
+}
+
+/// One reading of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// Its event time, if the detector was given a time column.
+    pub at: Option<Timestamp>,
+    /// Its value; always finite.
+    pub value: f64,
+}
+
+/// What a detector says of a reading.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// 1.0 is the threshold, whatever the method.
+    pub score: f64,
+    /// Above the threshold.
+    pub is_anomaly: bool,
+    /// The value that would have been least surprising.
+    pub expected: f64,
+    /// Below this the reading would have been an anomaly; minus infinity when nothing is too low.
+    pub lower: f64,
+    /// Above this the reading would have been an anomaly; infinity when nothing is too high.
+    pub upper: f64,
+    /// The method's own figure, for the column [`Detector::STATISTIC`].
+    pub statistic: f64,
+}

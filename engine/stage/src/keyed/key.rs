@@ -1,0 +1,154 @@
+//! The columns of a key as bytes.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
+
+use crate::error::{Result, StageError};
+use crate::rows::ColumnType;
+
+/// Writes the key of a row as bytes: for each column its null flag, and its value in a form that has one reading only.
+#[derive(Debug, Clone)]
+pub struct KeyColumns {
+    columns: Vec<usize>,
+}
+
+impl KeyColumns {
+    /// Looks up the columns.
+    ///
+    /// # Errors
+    /// Of kind `Config` when there is no such column or it has a type that no column has.
+    pub fn new(names: &[String], schema: &Schema, option: &str) -> Result<Self> {
+        let mut columns = Vec::new();
+        for name in names {
+            let column = find_column(schema, name).map_err(|error| error.at_option(option))?;
+            let data_type = schema.field(column).data_type();
+            if ColumnType::of(data_type).is_none() {
+                return Err(StageError::config(format!("column `{name}` is {data_type}, which cannot be part of a key"))
+                    .at_option(option));
+            }
+            columns.push(column);
+        }
+        Ok(KeyColumns { columns })
+    }
+
+    /// The arrays of a batch that make its keys.
+    pub fn of<'a>(&self, batch: &'a RecordBatch) -> Vec<KeyArray<'a>> {
+        self.columns.iter().map(|&column| KeyArray::new(batch.column(column))).collect()
+    }
+}
+
+/// One column of the keys of a batch.
+pub struct KeyArray<'a> {
+    array: &'a ArrayRef,
+    values: KeyValues<'a>,
+}
+
+enum KeyValues<'a> {
+    Text(&'a arrow::array::StringArray),
+    Bits(Box<dyn Fn(usize) -> u64 + 'a>),
+}
+
+impl<'a> KeyArray<'a> {
+    fn new(array: &'a ArrayRef) -> Self {
+        let values = match array.data_type() {
+            DataType::Utf8 => KeyValues::Text(array.as_string::<i32>()),
+            DataType::Int64 => {
+                let values = array.as_primitive::<Int64Type>();
+                KeyValues::Bits(Box::new(|row| values.value(row) as u64))
+            }
+            DataType::Float64 => {
+                let values = array.as_primitive::<Float64Type>();
+                // -0.0 + 0.0 is 0.0: one series for both zeros.
+                KeyValues::Bits(Box::new(|row| (values.value(row) + 0.0).to_bits()))
+            }
+            DataType::Boolean => {
+                let values = array.as_boolean();
+                KeyValues::Bits(Box::new(|row| u64::from(values.value(row))))
+            }
+            _ => {
+                let values = array.as_primitive::<TimestampMicrosecondType>();
+                KeyValues::Bits(Box::new(|row| values.value(row) as u64))
+            }
+        };
+        KeyArray { array, values }
+    }
+
+    fn write(&self, row: usize, key: &mut Vec<u8>) {
+        if self.array.is_null(row) {
+            key.push(0);
+            return;
+        }
+        key.push(1);
+        match &self.values {
+            KeyValues::Text(texts) => {
+                let text = texts.value(row).as_bytes();
+                key.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                key.extend_from_slice(text);
+            }
+            KeyValues::Bits(bits) => key.extend_from_slice(&bits(row).to_le_bytes()),
+        }
+    }
+}
+
+/// Writes the key of a row into `key`, which is cleared before.
+pub fn write_key(arrays: &[KeyArray<'_>], row: usize, key: &mut Vec<u8>) {
+    key.clear();
+    for array in arrays {
+        array.write(row, key);
+    }
+}
+
+/// The position of a column.
+///
+/// # Errors
+/// Of kind `Config`, with the columns there are, when there is none of that name.
+pub fn find_column(schema: &Schema, name: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
+        let columns: Vec<String> = schema
+            .fields()
+            .iter()
+            .map(|field| match ColumnType::of(field.data_type()) {
+                Some(column_type) => format!("{} ({})", field.name(), column_type.name()),
+                None => format!("{} ({})", field.name(), field.data_type()),
+            })
+            .collect();
+        StageError::config(format!("there is no column `{name}`; there is {}", columns.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn different_rows_have_different_keys() {
+        let a = StringArray::from(vec![Some("a"), Some("ab"), None, Some(""), Some("a")]);
+        let b = StringArray::from(vec![Some("bc"), Some("c"), Some("c"), None, Some("bc")]);
+        let c = Int64Array::from(vec![1, 1, 1, 1, 1]);
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Utf8, true),
+            Field::new("b", DataType::Utf8, true),
+            Field::new("c", DataType::Int64, false),
+        ]);
+        let names = ["a".to_string(), "b".into(), "c".into()];
+        let columns = KeyColumns::new(&names, &schema, "key").unwrap();
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(a), Arc::new(b), Arc::new(c)]).unwrap();
+        let arrays = columns.of(&batch);
+        let keys: Vec<Vec<u8>> = (0..5)
+            .map(|row| {
+                let mut key = Vec::new();
+                write_key(&arrays, row, &mut key);
+                key
+            })
+            .collect();
+        assert_eq!(keys[0], keys[4]);
+        for (i, j) in [(0, 1), (0, 2), (1, 2), (2, 3), (0, 3)] {
+            assert_ne!(keys[i], keys[j], "rows {i} and {j}");
+        }
+    }
+}

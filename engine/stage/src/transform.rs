@@ -1,0 +1,116 @@
+//! Rows into rows.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::error::Result;
+use crate::position::Timestamp;
+use crate::state::StateWriter;
+
+/// Turns rows into rows. Pure: no I/O, clock or randomness; how rows are cut into batches must not matter.
+///
+/// The engine owns it from one task and calls it from one thread at a time.
+pub trait Transform: Send {
+    /// The columns it gives; fixed for its life.
+    fn schema(&self) -> SchemaRef;
+
+    /// Takes the next rows. `input` numbers the edge they come by, in the order of `inputs:`.
+    ///
+    /// An error of kind `Data` makes dead letters of the whole batch; for single rows there is [`Output::reject`].
+    fn process(&mut self, input: usize, rows: &RecordBatch, out: &mut Output) -> Result<()>;
+
+    /// The end of an epoch: its recorded time, and the watermark, which moves only then.
+    fn tick(&mut self, _at: Times, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes what has changed in its state since the last call, as puts and deletes by key.
+    fn save(&mut self, _changes: &mut dyn StateWriter) -> Result<()> {
+        Ok(())
+    }
+
+    /// Rows it has taken and neither given, rejected nor dropped yet. They stand in the ledger as `held`.
+    fn held(&self) -> u64 {
+        0
+    }
+}
+
+/// The times of an epoch's end, as the epoch log has recorded them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// When the epoch ended; never earlier than the one before.
+    pub now: Timestamp,
+    /// The latest event time seen; none as long as there was no row with a time.
+    pub watermark: Option<Timestamp>,
+}
+
+/// Which input row each row of an emitted batch came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Row *i* came from row *i* of the batch that was given.
+    Same,
+    /// Row *i* came from that row of the batch that was given.
+    Rows(Vec<u32>),
+    /// Made by [`Transform::tick`], or of rows taken earlier.
+    Created,
+}
+
+/// What a transform says about the rows it was given. Each must be emitted, rejected, late, filtered or held.
+#[derive(Debug, Default)]
+pub struct Output {
+    emitted: Vec<(RecordBatch, Origin)>,
+    rejected: Vec<(u32, String)>,
+    late: Vec<u32>,
+    filtered: u64,
+    created: u64,
+}
+
+impl Output {
+    /// Gives rows to the stages below.
+    pub fn emit(&mut self, batch: RecordBatch, origin: Origin) {
+        if batch.num_rows() > 0 {
+            self.emitted.push((batch, origin));
+        }
+    }
+
+    /// Makes a dead letter of a row of the batch that was given, with the reason in words.
+    pub fn reject(&mut self, row: usize, why: impl Into<String>) {
+        self.rejected.push((row as u32, why.into()));
+    }
+
+    /// Drops a row of the batch that was given because the watermark has passed it.
+    pub fn late(&mut self, row: usize) {
+        self.late.push(row as u32);
+    }
+
+    /// Counts rows that were left out on purpose.
+    pub fn filtered(&mut self, rows: u64) {
+        self.filtered += rows;
+    }
+
+    /// Counts rows that are given without having come in.
+    pub fn created(&mut self, rows: u64) {
+        self.created += rows;
+    }
+
+    /// Takes everything out; for the engine.
+    pub fn take(&mut self) -> Outcome {
+        let Output { emitted, rejected, late, filtered, created } = std::mem::take(self);
+        Outcome { emitted, rejected, late, filtered, created }
+    }
+}
+
+/// What was said to an [`Output`]; for the engine.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The batches, in the order of `emit`.
+    pub emitted: Vec<(RecordBatch, Origin)>,
+    /// Rows with the reason.
+    pub rejected: Vec<(u32, String)>,
+    /// Rows the watermark had passed.
+    pub late: Vec<u32>,
+    /// Rows left out on purpose.
+    pub filtered: u64,
+    /// Rows given without having come in.
+    pub created: u64,
+}
