@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The engine: a pipeline file becomes a graph, a plan, tasks.
+//!
+//! ```text
+//! file → graph → plan (nothing opened) → run: tasks → epoch log, sinks with marks, checkpoints
+//! ```
+
+pub mod diagnostics;
+pub mod expression;
+pub mod file;
+pub mod plan;
+pub mod run;
+pub mod store;

@@ -59,6 +59,8 @@ pub enum Framing {
     Lines,
     /// CSV records: a line feed inside quotes does not end one.
     Csv {
+        /// What stands between two fields: a quote counts at the start of a field only.
+        delimiter: u8,
         /// The quote character.
         quote: u8,
         /// The first record is the header; it comes with every batch as [`RawRows::header`].

@@ -12,13 +12,16 @@
 //! | detector | [`DetectorOptions`], [`Detector`] | [`StageType::detector`] |
 //! | sink | [`SinkOptions`], [`Sink`] or [`OutboxSink`] | [`StageType::sink`] |
 
+mod cell;
 mod context;
 mod detector;
 mod error;
 mod format;
+mod json;
 pub mod keyed;
 mod options;
 mod position;
+mod printable;
 mod registry;
 mod rows;
 mod sink;
@@ -26,12 +29,15 @@ mod source;
 mod state;
 mod transform;
 
+pub use cell::*;
 pub use context::*;
 pub use detector::*;
 pub use error::*;
 pub use format::*;
+pub use json::*;
 pub use options::*;
 pub use position::*;
+pub use printable::*;
 pub use registry::*;
 pub use rows::*;
 pub use sink::*;

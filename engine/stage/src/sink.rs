@@ -77,6 +77,22 @@ pub struct Owner {
     pub takes_over: bool,
 }
 
+impl Owner {
+    /// What `claim` answers in a sink that keeps no mark of its own: the one that the engine keeps.
+    ///
+    /// # Errors
+    /// Of kind `Lost` when the mark says that a later owner has written.
+    pub fn stored_claim(&self) -> Result<Claim> {
+        match &self.stored {
+            None => Ok(Claim::New),
+            Some(mark) if mark.state_id == self.state_id && self.generation < mark.generation => {
+                Err(StageError::lost(format!("task `{}` has a later owner, generation {}", self.task, mark.generation)))
+            }
+            Some(mark) => Ok(Claim::At(mark.clone())),
+        }
+    }
+}
+
 /// How far the output of a task has got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {

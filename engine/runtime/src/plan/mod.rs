@@ -1,5 +1,21 @@
 //! A pipeline as it will run: options parsed, columns known, nothing opened.
 
+mod build;
+mod columns;
+mod definition;
+mod draft;
+mod edges;
+mod load;
+mod options;
+mod partitions;
+mod report;
+mod secrets;
+mod spec;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +29,9 @@ use serde_json::Value;
 
 use crate::expression::Expression;
 
+pub use crate::file::{Environment, LoadOptions};
+pub use load::{load, load_definition, load_text};
+
 /// A pipeline that is known to be right as far as that can be known without I/O.
 pub struct Plan {
     /// What the file says beside its stages.
@@ -22,7 +41,10 @@ pub struct Plan {
     /// The stages in an order in which each comes after its inputs.
     pub order: Vec<usize>,
     /// The pipeline as it is stored with its state: all that decides what it computes, secrets as references.
+    /// [`load_definition`] reads it.
     pub definition: String,
+    /// The secrets that the file holds itself, by their places; `definition` refers to them. Never print them.
+    pub secrets: BTreeMap<String, String>,
     /// The stage types the plan was made of.
     pub registry: Arc<Registry>,
 }
@@ -80,6 +102,8 @@ pub struct SourceStage {
     pub tasks: u32,
     /// Leader or follower.
     pub role: Role,
+    /// `partitioned_by:`; empty when the file does not say it.
+    pub partitioned_by: Vec<String>,
 }
 
 /// What a sink stage promises.
@@ -103,6 +127,21 @@ pub struct RunSettings {
 }
 
 impl Plan {
+    /// Where the state is kept: a PostgreSQL URL (which may hold a password), or a folder. A relative folder starts at
+    /// the pipeline file's.
+    pub fn state_location(&self) -> String {
+        match crate::store::is_postgres(&self.settings.state) {
+            true => self.settings.state.clone(),
+            false => self.settings.directory.join(&self.settings.state).display().to_string(),
+        }
+    }
+
+    /// The source whose partitions make the tasks.
+    pub fn leader(&self) -> Option<(usize, &SourceStage)> {
+        let sources = self.stages.iter().enumerate().filter_map(|(number, stage)| Some((number, stage.source.as_ref()?)));
+        sources.into_iter().find(|(_, source)| source.role == Role::Leader)
+    }
+
     /// What a stage is told when it is built.
     pub fn context(&self, stage: usize, run: &RunSettings) -> StageContext {
         StageContext {

@@ -1,0 +1,50 @@
+//! Names that were probably meant.
+
+/// The name most like `word`, if one is so near that it is probably meant; capitals and dashes count little.
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.to_lowercase().replace('-', "_");
+    let wanted = plain(word);
+    // A third of the letters may be wrong, but one always: more would suggest unrelated short names.
+    let most_edits = (wanted.chars().count() / 3).max(1);
+    let with_distance = names.into_iter().map(|name| (strsim::damerau_levenshtein(&wanted, &plain(name)), name));
+    let (distance, name) = with_distance.min_by_key(|(distance, _)| *distance)?;
+    // A name of one letter is one edit away from every other.
+    (distance <= most_edits && distance < wanted.chars().count().max(name.chars().count())).then_some(name)
+}
+
+/// `` `a`, `b` or `c` `` with the word given before the last.
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>, last: &str) -> String {
+    let mut names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.pop() {
+        None => String::new(),
+        Some(only) if names.is_empty() => only,
+        Some(end) => format!("{} {last} {end}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_was_meant() {
+        let names = ["window", "value", "threshold", "min_samples"];
+        for (word, meant) in [
+            ("windw", Some("window")),
+            ("Window", Some("window")),
+            ("valeu", Some("value")),
+            ("min-samples", Some("min_samples")),
+            ("color", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(word, names), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn lists_read_as_sentences() {
+        assert_eq!(list(["a"], "or"), "`a`");
+        assert_eq!(list(["a", "b"], "or"), "`a` or `b`");
+        assert_eq!(list(["a", "b", "c"], "and"), "`a`, `b` and `c`");
+    }
+}

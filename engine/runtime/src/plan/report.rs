@@ -1,0 +1,135 @@
+//! Gathers what is wrong while a plan is made, each with its place in the file.
+
+use std::ops::Range;
+
+use pipeline_stage::{Kind, Registry, StageError};
+use serde_json::{Map, Value};
+
+use super::options::{Checker, Problem, ProblemKind, of_serde};
+use crate::diagnostics::{Diagnostic, Place, list};
+use crate::file::{PipelineFile, Pointer};
+
+/// The mistakes found so far.
+pub(super) struct Findings<'a> {
+    pub file: &'a PipelineFile,
+    pub registry: &'a Registry,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Whose options are checked: words for messages.
+pub(super) struct Owner<'a> {
+    /// `detector`
+    pub kind: Kind,
+    /// `zscore`
+    pub name: &'a str,
+    /// Where the owner is named: what is missing is said there.
+    pub named_at: Pointer,
+}
+
+impl Findings<'_> {
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Adds an error at a value.
+    pub fn error(&mut self, pointer: &Pointer, message: impl Into<String>, label: impl Into<String>, notes: &[String]) {
+        let mut diagnostic = Diagnostic::error(message).at(self.file.place(pointer), label);
+        diagnostic.notes = notes.to_vec();
+        self.push(self.with_variables(pointer, diagnostic));
+    }
+
+    /// Says which variable a value came from: its value does not stand in the file.
+    fn with_variables(&self, pointer: &Pointer, diagnostic: Diagnostic) -> Diagnostic {
+        match self.file.variables(pointer) {
+            [] => diagnostic,
+            names => diagnostic.note(format!("the value comes from {}", list(names.iter().map(String::as_str), "and"))),
+        }
+    }
+
+    /// Checks options against a schema; gives back the mistakes, which are reported already.
+    pub fn check(
+        &mut self,
+        options: &mut Map<String, Value>,
+        schema: &Value,
+        base: &Pointer,
+        owner: Option<&Owner<'_>>,
+        beside: &[&str],
+    ) -> Vec<Problem> {
+        let file = self.file;
+        let pointer_of = |path: &[String]| base.join_all(path.iter().map(String::as_str));
+        let text_of = |path: &[String]| file.text_of(&pointer_of(path)).map(str::to_owned);
+        let is_unknown = |path: &[String]| file.is_unknown(&pointer_of(path));
+        let problems = Checker::new(schema, &text_of, &is_unknown, beside).check(options);
+        for problem in &problems {
+            self.option(problem, base, owner);
+        }
+        problems
+    }
+
+    fn option(&mut self, problem: &Problem, base: &Pointer, owner: Option<&Owner<'_>>) {
+        let pointer = base.join_all(problem.path.iter().map(String::as_str));
+        let name = problem.path.join(".");
+        let explained = owner.map(|owner| format!("`pipeline stages {}.{}` explains them", owner.kind.name(), owner.name));
+        match &problem.kind {
+            ProblemKind::Unknown { known, meant } => {
+                let message = match (owner, problem.path.len()) {
+                    (Some(owner), 1) => format!("unknown option `{name}` of {} `{}`", owner.kind.name(), owner.name),
+                    (None, 1) => format!("unknown key `{name}`"),
+                    _ => format!("unknown option `{}` in `{}`", pointer.last(), problem.path[problem.path.len() - 2]),
+                };
+                let meant = meant.as_ref().map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
+                let what = if owner.is_some() || 1 < problem.path.len() { "options" } else { "keys" };
+                let mut diagnostic = Diagnostic::error(message).at(self.file.key_place(&pointer), meant);
+                diagnostic = match known.is_empty() {
+                    true => diagnostic.note("it has no options"),
+                    false => diagnostic.note(format!("{what} are: {}", known.join(", "))),
+                };
+                diagnostic.notes.extend(explained);
+                self.push(diagnostic);
+            }
+            ProblemKind::Missing { wanted } => {
+                let (at, label) = match (owner, problem.path.len()) {
+                    (Some(owner), 1) => (self.file.place(&owner.named_at), format!("{} `{}` needs it", owner.kind.name(), owner.name)),
+                    (None, 1) => (self.file.key_place(&Pointer::default()), String::new()),
+                    _ => (self.file.key_place(&pointer.parent().unwrap_or_default()), String::new()),
+                };
+                let message = match wanted.is_empty() {
+                    true => format!("`{name}` is missing"),
+                    false => format!("`{name}` is missing, it must be {}", wanted.split("; ").next().unwrap_or_default()),
+                };
+                let mut diagnostic = Diagnostic::error(message).at(at, label);
+                diagnostic.notes.extend(explained.filter(|_| problem.path.len() == 1).map(|note| note.replace("them", "it")));
+                self.push(diagnostic);
+            }
+            ProblemKind::Wrong { message, meant } => {
+                let meant = meant.as_ref().map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
+                self.error(&pointer, message, meant, &[]);
+            }
+        }
+    }
+
+    /// Adds what a stage says of its options.
+    pub fn stage_error(&mut self, error: &StageError, base: &Pointer, named_at: &Pointer) {
+        let message = of_serde(&error.chain(), error.option());
+        // `message; what would help` reads better on two lines.
+        let (message, help) = match message.split_once("; ") {
+            Some((message, help)) => (message.to_owned(), vec![help.to_owned()]),
+            None => (message, Vec::new()),
+        };
+        let pointer = error.option().map(|option| base.join_all(option_path(option)));
+        match pointer.filter(|pointer| self.file.rank(pointer).is_some()) {
+            Some(pointer) => self.error(&pointer, message, "", &help),
+            None => self.error(named_at, message, "", &help),
+        }
+    }
+
+    /// The place of a part of a text value.
+    pub fn inside(&self, pointer: &Pointer, part: Range<usize>) -> Place {
+        self.file.place_inside(pointer, part)
+    }
+}
+
+/// The parts of an option's path, as stages (`columns.2`) and as serde (`columns[2].name`) write it.
+pub(super) fn option_path(option: &str) -> impl Iterator<Item = &str> {
+    option.split(['.', '[', ']']).filter(|part| !part.is_empty())
+}

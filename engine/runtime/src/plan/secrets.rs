@@ -1,0 +1,131 @@
+//! Which values of a file are secrets: they are hidden wherever lines of it are shown.
+
+use std::ops::Range;
+
+use pipeline_stage::{Kind, Registry};
+use serde_json::Value;
+
+use super::draft::kind_of;
+use super::options::definition;
+use crate::file::{Content, Node, PipelineFile, Rank};
+
+/// Parts of names that tell a secret when no schema does (`client: { sasl.password: … }`).
+const TELLING: [&str; 6] = ["password", "passwd", "secret", "token", "api_key", "apikey"];
+
+/// Hides the secrets of all layers of the file, and of the profiles that are not used.
+pub(super) fn hide(file: &mut PipelineFile, registry: &Registry) {
+    let mut found: Vec<(usize, Range<usize>)> = Vec::new();
+    let whole = file.root.clone();
+    let profiles = whole.entry("profiles").map_or(&[][..], |entry| entry.node.entries());
+    for node in profiles.iter().map(|profile| &profile.node).chain([&whole]) {
+        in_layer(node, &|map, id| type_in(node, map, id).or_else(|| type_of(file, map, id)), registry, &mut |range| found.push((0, range)));
+    }
+    for layer in file.layers.iter().filter(|layer| Rank::Profile < layer.rank) {
+        in_layer(&layer.node, &|map, id| type_of(file, map, id), registry, &mut |range| found.push((layer.source, range)));
+    }
+    for (source, range) in found {
+        file.sources[source].hide([range]);
+    }
+}
+
+fn type_in(layer: &Node, map: &str, id: &str) -> Option<String> {
+    layer.at([map, id, "type"])?.scalar().map(|scalar| scalar.text.clone())
+}
+
+fn type_of(file: &PipelineFile, map: &str, id: &str) -> Option<String> {
+    file.value().get(map)?.get(id)?.get("type")?.as_str().map(str::to_owned)
+}
+
+fn in_layer(node: &Node, type_of: &dyn Fn(&str, &str) -> Option<String>, registry: &Registry, found: &mut dyn FnMut(Range<usize>)) {
+    for entry in node.entries().iter().filter(|entry| entry.key != "profiles") {
+        let Some(kind) = kind_of(&entry.key) else {
+            in_value(&entry.key, &entry.node, found);
+            continue;
+        };
+        for stage in entry.node.entries() {
+            let stage_type = type_of(&entry.key, &stage.key).and_then(|name| registry.find(kind, &name));
+            for option in stage.node.entries() {
+                let is_secret = match stage_type {
+                    Some(stage_type) => is_secret(stage_type.schema.as_value(), &option.key),
+                    // The type is misspelled: what is a secret anywhere is treated as one.
+                    None => is_secret_of_any(registry, kind, &option.key),
+                };
+                match is_secret {
+                    true => all(&option.node, found),
+                    false => in_value(&option.key, &option.node, found),
+                }
+            }
+        }
+    }
+}
+
+/// Whether an option of a stage with this schema is a secret.
+pub(super) fn is_secret(schema: &Value, option: &str) -> bool {
+    fn holds(schema: &Value, root: &Value) -> bool {
+        let schema = definition(schema, root);
+        let parts = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|name| schema.get(name)?.as_array()).flatten();
+        schema.get("writeOnly") == Some(&Value::Bool(true)) || parts.into_iter().any(|part| holds(part, root))
+    }
+    schema.get("properties").and_then(|all| all.get(option)).is_some_and(|option| holds(option, schema))
+}
+
+fn is_secret_of_any(registry: &Registry, kind: Kind, option: &str) -> bool {
+    registry.of_kind(kind).any(|stage| is_secret(stage.schema.as_value(), option))
+}
+
+fn in_value(key: &str, node: &Node, found: &mut dyn FnMut(Range<usize>)) {
+    let key = key.to_lowercase().replace('-', "_");
+    if TELLING.iter().any(|telling| key.contains(telling)) {
+        all(node, found);
+        return;
+    }
+    match &node.content {
+        Content::Scalar(scalar) => {
+            if has_password(&scalar.text) {
+                found(node.range.clone());
+            }
+        }
+        Content::List(items) => items.iter().for_each(|item| in_value("", item, found)),
+        Content::Map(entries) => entries.iter().for_each(|entry| in_value(&entry.key, &entry.node, found)),
+    }
+}
+
+/// Hides every scalar that is not merely a reference to a variable.
+fn all(node: &Node, found: &mut dyn FnMut(Range<usize>)) {
+    match &node.content {
+        Content::Scalar(scalar) if scalar.text.is_empty() || is_reference(&scalar.text) => {}
+        Content::Scalar(_) => found(node.range.clone()),
+        Content::List(items) => items.iter().for_each(|item| all(item, found)),
+        Content::Map(entries) => entries.iter().for_each(|entry| all(&entry.node, found)),
+    }
+}
+
+/// Whether a text is `${NAME}` and nothing else: the file shows no secret then.
+pub(super) fn is_reference(text: &str) -> bool {
+    text.strip_prefix("${").and_then(|text| text.strip_suffix('}')).is_some_and(|name| !name.contains(['}', '$']) && !name.contains(":-"))
+}
+
+/// Whether a text is a URL with a password in it.
+pub(super) fn has_password(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').is_some_and(|(user, _)| user.split_once(':').is_some_and(|(_, password)| !is_reference(password)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_with_a_password_are_known() {
+        for (text, is_secret) in [
+            ("postgres://u:pw@h/d", true),
+            ("postgres://u@h/d", false),
+            ("postgres://u:${PW}@h/d", false),
+            ("http://h:80/a@b:c", false),
+            ("value > 3", false),
+        ] {
+            assert_eq!(has_password(text), is_secret, "{text}");
+        }
+    }
+}

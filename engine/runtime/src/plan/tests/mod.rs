@@ -1,0 +1,166 @@
+//! Plans of small made-up stages.
+
+mod stages;
+
+use std::path::Path;
+
+use pipeline_stage::{ColumnFrom, ColumnType};
+use serde_json::json;
+
+use super::*;
+use crate::diagnostics::Report;
+
+const GOOD: &str = r#"
+name: iot
+key: [sensor_id]
+sources:
+  readings:
+    type: numbers
+    rate: 200 per second
+detectors:
+  jumps: { type: jump, inputs: readings, value: value, when: value > 3 }
+sinks:
+  history: { type: table, inputs: readings, url: "${URL}", table: data }
+  alerts: { type: post, inputs: [jumps], when: is_anomaly, url: "http://x/${TOKEN}", port: "${PORT:-80}" }
+profiles:
+  production:
+    commit_every: 1s
+    sources:
+      readings:
+        type: lines
+        topic: iot
+        format: words
+        schema: { sensor_id: string, value: { type: float, from: data.value }, at: { meta: time } }
+  quiet:
+    sinks: { alerts: ~ }
+    detectors: { jumps: ~ }
+"#;
+
+fn options() -> LoadOptions {
+    let environment = Environment::default().with("URL", "0123").with("TOKEN", "hush");
+    LoadOptions { environment, ..LoadOptions::default() }
+}
+
+fn plan_of(text: &str, options: &LoadOptions) -> Result<(Plan, Report), Report> {
+    load_text("iot.yaml", text, Path::new("."), options, &stages::registry())
+}
+
+fn good(options: &LoadOptions) -> Plan {
+    match plan_of(GOOD, options) {
+        Ok((plan, _)) => plan,
+        Err(report) => panic!("{}", report.render(false)),
+    }
+}
+
+/// What is said of a file that is wrong.
+fn said(text: &str) -> String {
+    plan_of(text, &options()).err().map(|report| report.render(false)).unwrap_or_default()
+}
+
+#[test]
+fn a_good_file_becomes_a_plan() {
+    let plan = good(&options());
+    let ids: Vec<&str> = plan.stages.iter().map(|stage| stage.id.as_str()).collect();
+    assert_eq!(ids, ["readings", "jumps", "history", "alerts"]);
+    assert_eq!(plan.stages[1].inputs, [0]);
+    assert_eq!(plan.stages[3].inputs, [1]);
+    assert_eq!(plan.stages[3].when.len(), 1);
+    assert_eq!(plan.stages[1].schema.fields().len(), 8);
+    // A secret that looks like a number stays text, an option that is a number becomes one.
+    assert_eq!(plan.stages[2].options, json!({ "url": "0123", "table": "data" }));
+    assert_eq!(plan.stages[3].options, json!({ "url": "http://x/hush", "port": 80 }));
+    assert_eq!(plan.settings.state, ".pipeline/iot");
+}
+
+#[test]
+fn a_profile_that_changes_the_type_drops_the_old_options() {
+    let plan = good(&LoadOptions { profile: Some("production".into()), ..options() });
+    assert_eq!(plan.settings.commit_every, Duration::from_secs(1));
+    assert_eq!(plan.stages[0].options, json!({ "topic": "iot" }));
+    let source = plan.stages[0].source.as_ref().unwrap();
+    assert_eq!(source.format.as_ref().unwrap().0, "words");
+    assert_eq!(source.columns[1].from, ColumnFrom::Field(vec!["data".into(), "value".into()]));
+    assert_eq!(source.columns[2].column_type, ColumnType::Timestamp);
+    assert!(source.columns[2].nullable && !source.columns[1].nullable);
+}
+
+#[test]
+fn null_removes_a_stage() {
+    let plan = good(&LoadOptions { profile: Some("quiet".into()), ..options() });
+    let ids: Vec<&str> = plan.stages.iter().map(|stage| stage.id.as_str()).collect();
+    assert_eq!(ids, ["readings", "history"]);
+}
+
+#[test]
+fn arguments_change_more_than_the_environment_and_that_more_than_the_file() {
+    let mut options = options();
+    options.environment = options.environment.with("PIPELINE__DETECTORS__JUMPS__WINDOW", "5");
+    options.environment = options.environment.with("PIPELINE__DETECTORS__JUMPS__THRESHOLD", "5");
+    options.set = vec!["detectors.jumps.window=7".into(), "key=[sensor_id, value]".into()];
+    let plan = good(&options);
+    assert_eq!(plan.stages[1].options, json!({ "value": "value", "window": 7, "threshold": 5 }));
+    assert_eq!(plan.settings.key, ["sensor_id", "value"]);
+}
+
+#[test]
+fn the_definition_holds_references_and_gives_the_same_plan() {
+    let text = GOOD.replace("\"${URL}\"", "postgres://u:secret@h/d");
+    let plan = plan_of(&text, &options()).ok().unwrap().0;
+    assert!(!plan.definition.contains("hush") && !plan.definition.contains("u:secret@"), "{}", plan.definition);
+    let again = load_definition(&plan.definition, &plan, options().environment).ok().unwrap();
+    for (stage, before) in again.stages.iter().zip(&plan.stages) {
+        assert_eq!((&stage.id, &stage.options, &stage.inputs), (&before.id, &before.options, &before.inputs));
+    }
+    assert_eq!(again.settings.key, plan.settings.key);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = r#"
+name: iot
+key: [sensor_id]
+comit_every: 1s
+sources:
+  readings: { type: numbers, rate: fast }
+detectors:
+  jumps:
+    type: jump
+    inputs: readings
+    value: valeu
+    windw: 30
+    window: x
+    threshold: high
+    direction: up
+    pause: 3
+sinks:
+  history: { type: table, inputs: [reading], url: postgres://u:hush@h/d, tabel: data }
+"#;
+    let said = said(text);
+    for words in [
+        "unknown key `comit_every`",
+        "did you mean `commit_every`?",
+        "`fast` is not a rate",
+        "no column `valeu` reaches `jumps`",
+        "`readings` gives: sensor_id (string), value (float)",
+        "unknown option `windw` of detector `jump`",
+        "`window` is the text `x`, it must be a whole number from 2 to 10,000",
+        "`threshold` is the text `high`, it must be a number",
+        "`direction` is the text `up`, it must be `both`, `above` or `below`",
+        "`3` is not a duration",
+        "no stage is called `reading`",
+        "did you mean `readings`?",
+        "unknown option `tabel` of sink `table`",
+        "`table` is missing, it must be text",
+    ] {
+        assert!(said.contains(words), "{words}\n\n{said}");
+    }
+    assert!(!said.contains("hush"), "{said}");
+}
+
+#[test]
+fn one_mistake_does_not_hide_the_next_of_the_same_stage() {
+    let said = said(&GOOD.replace("value: value,", "value: value, window: 13, threshold: -1,"));
+    assert!(said.contains("`window` is 13, it must be lucky"), "{said}");
+    assert!(said.contains("`threshold` is below 0"), "{said}");
+    assert!(said.ends_with("2 errors\n"), "{said}");
+}

@@ -1,0 +1,253 @@
+//! The second half of a task: what it has computed becomes durable, epoch by epoch, in order.
+//!
+//! log → sinks, with marks → now and then a checkpoint, published when every mark has reached it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::future::try_join_all;
+use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Result, Rows, StageError, row_to_json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::compute::EpochOutput;
+use super::retry::until_it_works;
+use super::shared::{Shared, SinkEnd};
+use super::sink_worker::Committed;
+use crate::store::{Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, StageChanges};
+
+/// An epoch that has ended and waits to be made durable.
+pub struct EndedEpoch {
+    /// What the log is to hold.
+    pub entry: EpochEntry,
+    /// What was computed.
+    pub output: EpochOutput,
+    /// Dead letters that were processed again.
+    pub replayed: Vec<i64>,
+    /// Where each source goes on.
+    pub positions: Vec<(usize, Position)>,
+    /// All that has changed since the last checkpoint, if there is to be one.
+    pub checkpoint: Option<(Checkpoint, Vec<StageChanges>)>,
+    /// When it ended.
+    pub ended: Instant,
+}
+
+/// Who commits: a task and its place in the world.
+pub struct Committer {
+    /// What all tasks share.
+    pub shared: Arc<Shared>,
+    /// The task's name.
+    pub task: String,
+    /// Its partition.
+    pub partition: Partition,
+    /// Made with its state.
+    pub state_id: String,
+    /// Of this owner.
+    pub generation: u64,
+    /// For each sink, the epoch its mark has.
+    pub marks: HashMap<usize, u64>,
+    /// Marks that the engine keeps for sinks and has not stored yet.
+    pub unsaved_marks: HashMap<usize, Mark>,
+    /// The checkpoint being written.
+    pub writing: Option<JoinHandle<Result<()>>>,
+}
+
+impl Committer {
+    /// Commits whatever comes until there is no more, then waits for the last checkpoint.
+    pub async fn run(mut self, mut epochs: mpsc::Receiver<EndedEpoch>) -> Result<()> {
+        while let Some(epoch) = epochs.recv().await {
+            self.commit_live(epoch).await?;
+        }
+        self.written().await
+    }
+
+    async fn commit_live(&mut self, mut ended: EndedEpoch) -> Result<()> {
+        let alerts = self.alerts(&mut ended.output).await;
+        let put: Vec<(String, u64)> = count_by_sink(&alerts);
+        let append = Append {
+            task: self.task.clone(),
+            generation: self.generation,
+            entry: ended.entry.clone(),
+            dead_letters: self.dead_letters(&mut ended),
+            replayed: std::mem::take(&mut ended.replayed),
+            alerts,
+            marks: self.unsaved_marks.values().cloned().collect(),
+        };
+        self.shared.log.append(append).await?;
+        self.unsaved_marks.clear();
+        for outbox in self.shared.outboxes() {
+            let count = put.iter().find(|(sink, _)| *sink == outbox.sink).map_or(0, |(_, count)| *count);
+            outbox.put(count);
+        }
+        for (source, position) in &ended.positions {
+            self.shared.sources[source].logged(&self.partition, position.clone()).await;
+        }
+        self.commit_epoch(&mut ended).await?;
+        let output = &ended.output;
+        self.shared.progress.committed(&output.counts, output.anomalies, ended.ended.elapsed());
+        if let Some((checkpoint, changes)) = ended.checkpoint.take() {
+            self.write_checkpoint(checkpoint, changes, ended.positions).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the sinks their rows of an epoch, those that have not had it already.
+    pub async fn commit_epoch(&mut self, ended: &mut EndedEpoch) -> Result<()> {
+        let epoch = ended.entry.epoch;
+        let positions = positions_text(&self.shared, &ended.positions);
+        let is_checkpoint = ended.checkpoint.is_some();
+        let mut commits = Vec::new();
+        for (stage, end) in &self.shared.sinks {
+            let SinkEnd::Epochs(worker, delivery) = end else { continue };
+            let rows = std::mem::take(&mut ended.output.sinks[*stage]);
+            let has_it = self.marks.get(stage).is_some_and(|mark| epoch <= *mark);
+            // An epoch without rows moves no mark, but before a checkpoint all marks come up to it.
+            if has_it || (rows.is_empty() && !is_checkpoint) {
+                continue;
+            }
+            let mark = self.mark(*stage, epoch, &positions);
+            commits.push(async move { Ok((*stage, *delivery, worker.commit(EpochRows { mark, rows }).await?)) });
+        }
+        let committed: Vec<(usize, Delivery, Committed)> = try_join_all(commits).await.map_err(|error: StageError| error)?;
+        for (stage, delivery, committed) in committed {
+            self.marks.insert(stage, epoch);
+            let refused = committed.refused.len() as u64;
+            if let Some(counts) = ended.output.counts.get_mut(stage) {
+                counts.out -= refused;
+                counts.dead += refused;
+                counts.check(self.shared.id(stage))?;
+            }
+            if delivery != Delivery::Transactional {
+                self.unsaved_marks.insert(stage, committed.mark);
+            }
+        }
+        Ok(())
+    }
+
+    /// The mark of a sink after an epoch.
+    pub fn mark(&self, stage: usize, epoch: u64, positions: &str) -> Mark {
+        Mark {
+            pipeline: self.shared.plan.settings.name.clone(),
+            sink: self.shared.id(stage).into(),
+            task: self.task.clone(),
+            state_id: self.state_id.clone(),
+            generation: self.generation,
+            epoch,
+            positions: positions.into(),
+            detail: None,
+        }
+    }
+
+    async fn alerts(&self, output: &mut EpochOutput) -> Vec<NewAlert> {
+        let mut all = Vec::new();
+        for (stage, end) in &self.shared.sinks {
+            let SinkEnd::Outbox(outbox) = end else { continue };
+            let mut alerts = Vec::new();
+            for rows in std::mem::take(&mut output.sinks[*stage]) {
+                alerts.extend((0..rows.batch.num_rows()).map(|row| self.alert(&outbox.sink, &rows, row)));
+            }
+            outbox.admit(&mut alerts).await;
+            all.extend(alerts);
+        }
+        all
+    }
+
+    fn alert(&self, sink: &str, rows: &Rows, row: usize) -> NewAlert {
+        let id = rows.origins.row_id(&self.shared.plan.settings.name, row);
+        NewAlert {
+            sink: sink.into(),
+            alert: Alert { id, row: row_to_json(&rows.batch, row), digest_of: None },
+            is_excess: false,
+            place: rows.origins.place.to_string(),
+            offset: rows.origins.offsets[row],
+        }
+    }
+
+    fn dead_letters(&self, ended: &mut EndedEpoch) -> Vec<DeadLetter> {
+        let letters = std::mem::take(&mut ended.output.dead).into_iter().map(|dead| DeadLetter {
+            stage: dead.stage.to_string(),
+            task: self.task.clone(),
+            place: dead.place.to_string(),
+            offset: dead.offset,
+            epoch: ended.entry.epoch,
+            reason: dead.reason,
+            bytes: dead.bytes,
+            at: ended.entry.ended_at,
+        });
+        letters.collect()
+    }
+
+    /// Writes a checkpoint beside the epochs that follow; one at a time.
+    async fn write_checkpoint(
+        &mut self,
+        checkpoint: Checkpoint,
+        changes: Vec<StageChanges>,
+        positions: Vec<(usize, Position)>,
+    ) -> Result<()> {
+        self.written().await?;
+        self.save_marks().await?;
+        let (shared, task, partition, generation) =
+            (self.shared.clone(), self.task.clone(), self.partition.clone(), self.generation);
+        self.writing = Some(tokio::spawn(async move {
+            write(&shared, &task, generation, &checkpoint, changes).await?;
+            for (source, position) in positions {
+                shared.sources[&source].forget(&partition, position).await;
+            }
+            Ok(())
+        }));
+        Ok(())
+    }
+
+    /// A checkpoint is published only when the marks of all sinks have reached it, on disk.
+    async fn save_marks(&mut self) -> Result<()> {
+        let marks: Vec<Mark> = self.unsaved_marks.drain().map(|(_, mark)| mark).collect();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        until_it_works("state store", || self.shared.store.set_marks(&marks)).await
+    }
+
+    async fn written(&mut self) -> Result<()> {
+        match self.writing.take() {
+            Some(writing) => writing.await.map_err(|error| StageError::fatal("writing a checkpoint failed").because(error))?,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn write(
+    shared: &Shared,
+    task: &str,
+    generation: u64,
+    checkpoint: &Checkpoint,
+    changes: Vec<StageChanges>,
+) -> Result<()> {
+    let store = &shared.store;
+    let what = "state store";
+    for stage in changes {
+        for (part, changes) in crate::store::in_parts(stage.changes).into_iter().enumerate() {
+            let changes = StageChanges { stage: stage.stage.clone(), changes };
+            let write = || store.write_changes(task, generation, checkpoint.epoch, part as u64, &changes);
+            until_it_works(what, write).await?;
+        }
+    }
+    until_it_works(what, || store.publish(task, generation, checkpoint)).await
+}
+
+fn count_by_sink(alerts: &[NewAlert]) -> Vec<(String, u64)> {
+    let mut counts: Vec<(String, u64)> = Vec::new();
+    for alert in alerts {
+        match counts.last_mut() {
+            Some((sink, count)) if *sink == alert.sink => *count += 1,
+            _ => counts.push((alert.sink.clone(), 1)),
+        }
+    }
+    counts
+}
+
+/// `{"readings":1042}`, for people who look at a mark.
+fn positions_text(shared: &Shared, positions: &[(usize, Position)]) -> String {
+    let offsets = positions.iter().map(|(source, position)| (shared.id(*source).to_string(), position.offset.into()));
+    serde_json::Value::Object(offsets.collect()).to_string()
+}

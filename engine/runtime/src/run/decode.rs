@@ -1,0 +1,161 @@
+//! What a reader hands over becomes rows of the source's columns.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use arrow::array::{Array, BinaryArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use pipeline_stage::keyed::{KeyColumns, write_key};
+use pipeline_stage::{Format, Origins, RawRows, Result, Rows, SourceBatch, SourceRows, StageError};
+
+/// Decodes the batches of one source for one task.
+pub struct Decode {
+    format: Option<Box<dyn Format>>,
+    /// `source/partition`.
+    place: Arc<str>,
+    share: Option<Share>,
+}
+
+/// Which of a source's rows are this task's, when the source has no partitions of its own.
+pub struct Share {
+    /// This task's number.
+    pub task: u32,
+    /// How many there are.
+    pub tasks: u32,
+    /// The key whose hash decides.
+    pub key: KeyColumns,
+}
+
+/// A batch after decoding.
+pub struct DecodedRows {
+    /// The good rows.
+    pub rows: Rows,
+    /// The others.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A payload that could not be decoded.
+pub struct Rejected {
+    /// Its offset.
+    pub offset: u64,
+    /// Why.
+    pub reason: String,
+    /// Its bytes; none for a tombstone.
+    pub bytes: Option<Vec<u8>>,
+}
+
+impl Decode {
+    /// `place` is `source/partition`.
+    pub fn new(format: Option<Box<dyn Format>>, place: Arc<str>, share: Option<Share>) -> Self {
+        Decode { format, place, share }
+    }
+
+    /// Where the rows were read, as `source/partition`.
+    pub fn place(&self) -> &Arc<str> {
+        &self.place
+    }
+
+    /// Decodes a batch and keeps this task's share.
+    pub fn decode(&mut self, batch: SourceBatch) -> Result<DecodedRows> {
+        let decoded = self.decode_all(batch)?;
+        match &self.share {
+            Some(share) => share.keep(decoded),
+            None => Ok(decoded),
+        }
+    }
+
+    fn decode_all(&mut self, batch: SourceBatch) -> Result<DecodedRows> {
+        let raw = match batch.rows {
+            SourceRows::Columns(rows) => return Ok(self.all_good(rows, batch.offsets.into())),
+            SourceRows::Raw(raw) => raw,
+        };
+        let format = self.format.as_mut().ok_or_else(|| StageError::fatal("the source gives payloads, but has no format"))?;
+        let decoded = format.decode(&raw, &batch.offsets)?;
+        let rejected = decoded.rejected.into_iter().map(|(row, reason)| Rejected {
+            offset: batch.offsets[row as usize],
+            reason,
+            bytes: payload(&raw, row as usize),
+        });
+        let rejected = rejected.collect();
+        let offsets = match decoded.rows {
+            Some(rows) => rows.into_iter().map(|row| batch.offsets[row as usize]).collect(),
+            None => batch.offsets.into(),
+        };
+        let DecodedRows { rows, .. } = self.all_good(decoded.batch, offsets);
+        Ok(DecodedRows { rows, rejected })
+    }
+
+    fn all_good(&self, batch: RecordBatch, offsets: Arc<[u64]>) -> DecodedRows {
+        let origins = Origins { place: self.place.clone(), offsets };
+        DecodedRows { rows: Rows { batch, origins }, rejected: Vec::new() }
+    }
+
+    /// Decodes a payload that was kept, as if it had been read at its first place.
+    pub fn decode_again(&mut self, bytes: Option<&[u8]>, place: &str, offset: u64) -> Result<DecodedRows> {
+        let raw = RawRows {
+            payloads: BinaryArray::from_opt_vec(vec![bytes]),
+            keys: None,
+            times: None,
+            header: None,
+            topic: place.into(),
+            partition: 0,
+        };
+        let mut decoded = self.decode_all(SourceBatch { rows: SourceRows::Raw(raw), offsets: vec![offset] })?;
+        decoded.rows.origins.place = place.into();
+        Ok(decoded)
+    }
+}
+
+fn payload(raw: &RawRows, row: usize) -> Option<Vec<u8>> {
+    raw.payloads.is_valid(row).then(|| raw.payloads.value(row).to_vec())
+}
+
+impl Share {
+    fn keep(&self, decoded: DecodedRows) -> Result<DecodedRows> {
+        let Rows { batch, origins } = decoded.rows;
+        let arrays = self.key.of(&batch);
+        let mut key = Vec::new();
+        let mine: BooleanArray = (0..batch.num_rows())
+            .map(|row| {
+                write_key(&arrays, row, &mut key);
+                Some(self.is_mine(&key))
+            })
+            .collect();
+        let offsets = origins.offsets.iter().zip(mine.values()).filter(|(_, mine)| *mine).map(|(offset, _)| *offset);
+        let origins = Origins { place: origins.place.clone(), offsets: offsets.collect() };
+        let rows = Rows { batch: filter_record_batch(&batch, &mine)?, origins };
+        // What cannot be decoded has no key: its offset decides.
+        let rejected = decoded.rejected.into_iter();
+        let rejected = rejected.filter(|rejected| self.is_mine(&rejected.offset.to_le_bytes())).collect();
+        Ok(DecodedRows { rows, rejected })
+    }
+
+    /// The same for ever: the hash of a key decides which task has its state.
+    fn is_mine(&self, key: &[u8]) -> bool {
+        let hash = FixedHasher.hash_one(key);
+        hash % u64::from(self.tasks) == u64::from(self.task)
+    }
+}
+
+/// FNV-1a (Fowler, Noll, Vo; 64 bits), finished with a shift so that the low bits depend on all others.
+struct FixedHasher;
+
+impl BuildHasher for FixedHasher {
+    type Hasher = Fnv;
+    fn build_hasher(&self) -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+struct Fnv(u64);
+
+impl std::hash::Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The epoch that a task is reading.
+
+use std::time::Instant;
+
+use pipeline_stage::Position;
+
+use crate::store::{Segment, StoredRow};
+
+/// What was read since the last epoch ended.
+#[derive(Default)]
+pub struct Epoch {
+    /// By source, in the order of reading.
+    pub segments: Vec<Segment>,
+    /// The number of rows read.
+    pub rows: u64,
+    /// Of their positions and the order of sources.
+    pub hash: u64,
+    /// Dead letters that are processed again, by number.
+    pub replayed: Vec<i64>,
+    /// The same as rows.
+    pub stored: Vec<StoredRow>,
+    /// When the first row was read.
+    pub began: Option<Instant>,
+}
+
+impl Epoch {
+    /// Adds rows that were read.
+    pub fn add(&mut self, source: &str, offsets: &[u64], until: Position) {
+        self.began.get_or_insert_with(Instant::now);
+        let rows = offsets.len() as u64;
+        self.rows += rows;
+        match self.segments.last_mut() {
+            Some(segment) if segment.source == source => {
+                segment.rows += rows;
+                segment.until = until;
+            }
+            _ => {
+                // The hash covers where one source's rows end and another's begin.
+                self.hash = mix(self.hash, u64::MAX);
+                self.segments.push(Segment { source: source.into(), until, rows });
+            }
+        }
+        for offset in offsets {
+            self.hash = mix(self.hash, *offset);
+        }
+    }
+
+    /// True when nothing was read or replayed.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0 && self.stored.is_empty()
+    }
+}
+
+/// One step of a hash that depends on order: multiplication by an odd constant (2^64 divided by the golden ratio) after
+/// an exclusive or, then a rotation so that high bits come down.
+fn mix(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(parts: &[(&str, &[u64])]) -> u64 {
+        let mut epoch = Epoch::default();
+        parts.iter().for_each(|(source, offsets)| epoch.add(source, offsets, Position::at(0)));
+        epoch.hash
+    }
+
+    #[test]
+    fn the_hash_tells_rows_orders_and_sources_apart_but_not_batches() {
+        let whole = hash(&[("a", &[1, 2, 3])]);
+        assert_eq!(whole, hash(&[("a", &[1]), ("a", &[2, 3])]));
+        for other in [hash(&[("a", &[1, 3, 2])]), hash(&[("a", &[1, 2])]), hash(&[("a", &[1]), ("b", &[2, 3])])] {
+            assert_ne!(whole, other);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The inputs of one task: a reader and a decoder for each source.
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
+use futures::future::{select_all, FutureExt};
+use pipeline_stage::keyed::KeyColumns;
+use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatch, StageError, Timestamp};
+
+use super::decode::{Decode, DecodedRows, Share};
+use super::shared::Shared;
+use crate::store::Segment;
+
+/// One source, as a task reads it.
+pub struct Input {
+    /// The source's stage.
+    pub source: usize,
+    reader: Box<dyn Reader>,
+    decode: Decode,
+    /// The first timestamp column: event time, for the watermark.
+    time: Option<usize>,
+    is_over: bool,
+}
+
+impl Input {
+    /// Opens a source's part of a task.
+    pub async fn open(shared: &Shared, source: usize, partition: &Partition, from: Option<Position>) -> Result<Self> {
+        let stage = &shared.plan.stages[source];
+        let named = |error: StageError| StageError::new(error.kind(), format!("{}: {}", stage.id, error.chain()));
+        let reader = shared.sources[&source].open(partition, from).await.map_err(named)?;
+        let format = shared.plan.build_format(source)?;
+        let tasks = stage.source.as_ref().map_or(1, |source| source.tasks);
+        let share = match tasks {
+            0 | 1 => None,
+            _ => {
+                let key = KeyColumns::new(&shared.plan.settings.key, &stage.schema, "key")?;
+                Some(Share { task: partition.number, tasks, key })
+            }
+        };
+        let is_time = |field: &arrow::datatypes::FieldRef| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp);
+        let time = stage.schema.fields().iter().position(is_time);
+        let place = format!("{}/{}", stage.id, partition.name).into();
+        Ok(Input { source, reader, decode: Decode::new(format, place, share), time, is_over: false })
+    }
+
+    /// Where the next row begins.
+    pub fn position(&self) -> Position {
+        self.reader.position()
+    }
+
+    /// Rows left to read.
+    pub fn lag(&self) -> Option<u64> {
+        self.reader.lag()
+    }
+
+    /// Decodes a batch this input has given.
+    pub fn decode(&mut self, batch: SourceBatch) -> Result<DecodedRows> {
+        self.decode.decode(batch)
+    }
+
+    /// Decodes a payload that was kept.
+    pub fn decode_again(&mut self, bytes: Option<&[u8]>, place: &str, offset: u64) -> Result<DecodedRows> {
+        self.decode.decode_again(bytes, place, offset)
+    }
+
+    /// The latest event time of some rows.
+    pub fn latest(&self, rows: &DecodedRows) -> Option<Timestamp> {
+        let column = rows.rows.batch.column(self.time?);
+        if column.null_count() == column.len() {
+            return None;
+        }
+        arrow::compute::max(column.as_primitive::<TimestampMicrosecondType>()).map(Timestamp)
+    }
+
+    /// Reads a part of an epoch again, exactly as it was.
+    pub async fn read_again(&mut self, segment: &Segment, mut each: impl FnMut(&mut Self, SourceBatch) -> Result<()>) -> Result<()> {
+        let mut rows = 0;
+        while let Some(batch) = self.reader.next(Some(&segment.until)).await? {
+            rows += batch.len() as u64;
+            each(self, batch)?;
+        }
+        if rows != segment.rows {
+            return Err(StageError::fatal(format!(
+                "`{}` gave {rows} rows up to offset {} where it gave {} before the restart: the input has changed, \
+                 so the output cannot be continued; `--cold-start` begins anew",
+                segment.source, segment.until.offset, segment.rows
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The next batch of any input that is not over; none when all are. Cancel-safe, because each reader is.
+pub async fn next_of(inputs: &mut [Input]) -> Result<Option<(usize, SourceBatch)>> {
+    loop {
+        let mut waiting: Vec<_> = inputs
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, input)| !input.is_over)
+            .map(|(number, input)| async move { (number, input.reader.next(None).await) }.boxed())
+            .collect();
+        if waiting.is_empty() {
+            return Ok(None);
+        }
+        // `select_all` looks at the first one first: without turning, a busy input would starve the others.
+        let turn = waiting.len();
+        waiting.rotate_left(turn_of() % turn);
+        let ((number, batch), _, rest) = select_all(waiting).await;
+        drop(rest);
+        match batch? {
+            Some(batch) => return Ok(Some((number, batch))),
+            None => inputs[number].is_over = true,
+        }
+    }
+}
+
+/// Rises by one with each call. Which input comes first does not change what is computed: the log has the order.
+fn turn_of() -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    TURN.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,96 @@
+//! A dead letter that was kept as JSON becomes a row again.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use pipeline_stage::{ColumnType, Result, StageError};
+use serde_json::{Map, Value};
+
+/// Reads what `row_to_json` wrote, as a batch of one row.
+///
+/// # Errors
+/// `Fatal` when a column has another type than the pipeline has now, or a value that is not nullable is missing.
+pub fn rows_of_json(schema: &SchemaRef, bytes: &[u8]) -> Result<RecordBatch> {
+    let unreadable = |error| StageError::fatal("a dead letter cannot be read").because(error);
+    let row: Map<String, Value> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let columns = schema.fields().iter().map(|field| column(field, row.get(field.name()).unwrap_or(&Value::Null)));
+    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+    RecordBatch::try_new(schema.clone(), columns).map_err(|error| misfit(schema, &error.to_string()))
+}
+
+fn column(field: &Field, value: &Value) -> Result<ArrayRef> {
+    let wrong = || StageError::fatal(format!("a dead letter has `{value}` in column `{}`, which is {}", field.name(), field.data_type()));
+    if !value.is_null() && !is_of(field, value) {
+        return Err(wrong());
+    }
+    Ok(match ColumnType::of(field.data_type()).ok_or_else(wrong)? {
+        ColumnType::String => Arc::new(StringArray::from(vec![value.as_str()])),
+        ColumnType::Integer => Arc::new(Int64Array::from(vec![value.as_i64()])),
+        ColumnType::Float => Arc::new(Float64Array::from(vec![value.as_f64()])),
+        ColumnType::Boolean => Arc::new(BooleanArray::from(vec![value.as_bool()])),
+        ColumnType::Timestamp => {
+            let time = value.as_str().map(micros).transpose()?;
+            Arc::new(TimestampMicrosecondArray::from(vec![time]).with_timezone("UTC"))
+        }
+    })
+}
+
+fn is_of(field: &Field, value: &Value) -> bool {
+    match ColumnType::of(field.data_type()) {
+        Some(ColumnType::String | ColumnType::Timestamp) => value.is_string(),
+        Some(ColumnType::Integer) => value.is_i64(),
+        Some(ColumnType::Float) => value.is_number(),
+        Some(ColumnType::Boolean) => value.is_boolean(),
+        None => false,
+    }
+}
+
+fn micros(text: &str) -> Result<i64> {
+    let time = chrono::DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.timestamp_micros())
+        .map_err(|error| StageError::fatal(format!("a dead letter has the time `{text}`")).because(error))
+}
+
+fn misfit(schema: &Schema, error: &str) -> StageError {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    StageError::fatal(format!("a dead letter does not fit the columns {}", names.join(", "))).because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stage::{row_to_json, timestamp_type};
+
+    use super::*;
+    use arrow::datatypes::DataType;
+
+    #[test]
+    fn a_row_survives_the_way_through_json() {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![
+            Field::new("text", DataType::Utf8, false),
+            Field::new("whole", DataType::Int64, true),
+            Field::new("number", DataType::Float64, true),
+            Field::new("flag", DataType::Boolean, true),
+            Field::new("time", timestamp_type(), true),
+        ]));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec!["a\0\"<"])),
+            Arc::new(Int64Array::from(vec![i64::MIN])),
+            Arc::new(Float64Array::from(vec![0.1 + 0.2])),
+            Arc::new(BooleanArray::from(vec![None])),
+            Arc::new(TimestampMicrosecondArray::from(vec![1_752_999_556_412_001]).with_timezone("UTC")),
+        ];
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let json = serde_json::to_vec(&row_to_json(&batch, 0)).unwrap();
+        assert_eq!(rows_of_json(&schema, &json).unwrap(), batch);
+    }
+
+    #[test]
+    fn says_what_does_not_fit() {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        for (json, part) in [("{\"n\":\"x\"}", "`\"x\"` in column `n`"), ("{}", "does not fit the columns n")] {
+            let error = rows_of_json(&schema, json.as_bytes()).unwrap_err().chain();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a run has done so far, for people and for the books.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::ledger::Counts;
+
+/// Shared by all tasks of a run. Counts what is committed, so that it never has to be taken back.
+#[derive(Debug)]
+pub struct Progress {
+    stages: Mutex<Vec<Counts>>,
+    anomalies: AtomicU64,
+    read: AtomicU64,
+    /// By task: rows still to be read, and those there were when it started.
+    lag: Mutex<BTreeMap<String, Lag>>,
+    replayed_rows: AtomicU64,
+    slowest_commit_micros: AtomicU64,
+}
+
+/// How far a task is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Rows that are there and not read yet.
+    pub left: u64,
+    /// Rows there were to read when the task started.
+    pub at_start: u64,
+}
+
+/// A picture of a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// For each stage of the plan its books.
+    pub stages: Vec<Counts>,
+    /// Rows that a detector called an anomaly.
+    pub anomalies: u64,
+    /// Rows read, committed or not.
+    pub read: u64,
+    /// Of all tasks together; none when no source can know.
+    pub lag: Option<Lag>,
+    /// Rows that were read again to restore state.
+    pub replayed_rows: u64,
+    /// The longest time from an epoch's end to its commit.
+    pub slowest_commit: Duration,
+}
+
+impl Progress {
+    /// Of a pipeline with so many stages.
+    pub fn new(n_stages: usize) -> Self {
+        Progress {
+            stages: Mutex::new(vec![Counts::default(); n_stages]),
+            anomalies: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            lag: Mutex::new(BTreeMap::new()),
+            replayed_rows: AtomicU64::new(0),
+            slowest_commit_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// Rows were read.
+    pub fn read(&self, rows: u64) {
+        self.read.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows were read again.
+    pub fn replayed(&self, rows: u64) {
+        self.replayed_rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// A task says how far it is behind.
+    pub fn set_lag(&self, task: &str, left: Option<u64>) {
+        let Some(left) = left else { return };
+        let mut lag = self.lag.lock().expect("no holder of this lock panics");
+        match lag.get_mut(task) {
+            Some(lag) => lag.left = left,
+            None => drop(lag.insert(task.into(), Lag { left, at_start: left })),
+        }
+    }
+
+    /// A task has ended: what it has not read is somebody else's.
+    pub fn forget_task(&self, task: &str) {
+        self.lag.lock().expect("no holder of this lock panics").remove(task);
+    }
+
+    /// An epoch was committed.
+    pub fn committed(&self, counts: &[Counts], anomalies: u64, took: Duration) {
+        let mut stages = self.stages.lock().expect("no holder of this lock panics");
+        stages.iter_mut().zip(counts).for_each(|(stage, counts)| stage.add(counts));
+        self.anomalies.fetch_add(anomalies, Ordering::Relaxed);
+        self.slowest_commit_micros.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// As it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let lag = self.lag.lock().expect("no holder of this lock panics");
+        let sum = |sum: Lag, lag: &Lag| Lag { left: sum.left + lag.left, at_start: sum.at_start + lag.at_start };
+        Snapshot {
+            stages: self.stages.lock().expect("no holder of this lock panics").clone(),
+            anomalies: self.anomalies.load(Ordering::Relaxed),
+            read: self.read.load(Ordering::Relaxed),
+            lag: if lag.is_empty() { None } else { Some(lag.values().fold(Lag::default(), sum)) },
+            replayed_rows: self.replayed_rows.load(Ordering::Relaxed),
+            slowest_commit: Duration::from_micros(self.slowest_commit_micros.load(Ordering::Relaxed)),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! One worker for each source: it owns the source and answers the tasks.
+
+use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Role, Source, StageError};
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+/// The way to a source.
+#[derive(Clone)]
+pub struct SourceWorker {
+    requests: mpsc::Sender<Request>,
+}
+
+enum Request {
+    Open(Partition, Option<Position>, oneshot::Sender<Result<Box<dyn Reader>>>),
+    Logged(Partition, Position),
+    Forget(Partition, Position, oneshot::Sender<()>),
+    Release(Partition, oneshot::Sender<()>),
+}
+
+/// Each task asks for one thing at a time.
+const MAX_WAITING: usize = 256;
+
+impl SourceWorker {
+    /// Starts it. A leader sends its assignments.
+    pub fn start(id: &str, source: Box<dyn Source>, role: Role) -> (Self, mpsc::Receiver<Result<Assignment>>) {
+        let (requests, receiver) = mpsc::channel(MAX_WAITING);
+        let (assignments, changes) = mpsc::channel(1);
+        tokio::spawn(serve(id.to_string(), source, role, receiver, assignments));
+        (SourceWorker { requests }, changes)
+    }
+
+    /// Opens a partition.
+    pub async fn open(&self, partition: &Partition, from: Option<Position>) -> Result<Box<dyn Reader>> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Open(partition.clone(), from, reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// What was read before the position is in the epoch log.
+    pub async fn logged(&self, partition: &Partition, through: Position) {
+        // When the source is gone there is nothing left to acknowledge to.
+        let _ = self.requests.send(Request::Logged(partition.clone(), through)).await;
+    }
+
+    /// What was read before the position is in a checkpoint; returns once the source has been told.
+    pub async fn forget(&self, partition: &Partition, through: Position) {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.requests.send(Request::Forget(partition.clone(), through, reply)).await;
+        let _ = answer.await;
+    }
+
+    /// The partition's task has stopped.
+    pub async fn release(&self, partition: &Partition) {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.requests.send(Request::Release(partition.clone(), reply)).await;
+        let _ = answer.await;
+    }
+}
+
+fn gone() -> StageError {
+    StageError::fatal("the source has ended")
+}
+
+async fn serve(
+    id: String,
+    mut source: Box<dyn Source>,
+    role: Role,
+    mut requests: mpsc::Receiver<Request>,
+    assignments: mpsc::Sender<Result<Assignment>>,
+) {
+    let mut is_final = role == Role::Follower;
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => answer(&id, source.as_mut(), request).await,
+                None => return,
+            },
+            assignment = source.assignment(), if !is_final => {
+                is_final = matches!(assignment, Ok(Assignment::Final) | Err(_));
+                if assignments.send(assignment).await.is_err() {
+                    is_final = true;
+                }
+            }
+        }
+    }
+}
+
+async fn answer(id: &str, source: &mut dyn Source, request: Request) {
+    // Whether the broker was told in time matters to its own book-keeping only: the checkpoint is the truth.
+    let told = |told: Result<()>| {
+        if let Err(error) = told {
+            warn!("{id}: the source could not be told how far it was read: {}", error.chain());
+        }
+    };
+    match request {
+        Request::Open(partition, from, reply) => {
+            let _ = reply.send(source.open(&partition, from.as_ref()).await);
+        }
+        Request::Logged(partition, through) => told(source.logged(&partition, &through).await),
+        Request::Forget(partition, through, reply) => {
+            told(source.forget(&partition, &through).await);
+            let _ = reply.send(());
+        }
+        Request::Release(partition, reply) => {
+            told(source.release(&partition).await);
+            let _ = reply.send(());
+        }
+    }
+}

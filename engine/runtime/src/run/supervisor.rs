@@ -1,0 +1,218 @@
+//! Starts a task for each partition this process owns, and stops it when it does not any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline_stage::{Assignment, ErrorKind, Partition, Result, StageError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{info, warn};
+
+use super::shared::Shared;
+use super::task::{Order, TaskEnd, run_task};
+
+/// How long a revoked partition's task may take to commit and checkpoint before it is dropped: the next owner replays.
+const REVOKE_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is looked whether somebody wants dead letters processed again.
+const LOOK_FOR_REPLAYS: Duration = Duration::from_secs(2);
+
+/// Runs the tasks of a process.
+pub struct Supervisor {
+    shared: Arc<Shared>,
+    assignments: mpsc::Receiver<Result<Assignment>>,
+    stop: watch::Receiver<bool>,
+    tasks: JoinSet<Result<TaskEnd>>,
+    running: BTreeMap<Id, Running>,
+    replays: watch::Sender<u64>,
+    /// No assignment will come any more.
+    is_final: bool,
+    was_assigned: bool,
+    is_stopping: bool,
+}
+
+struct Running {
+    partition: Partition,
+    order: watch::Sender<Order>,
+    abort: AbortHandle,
+    /// Set when the partition was revoked.
+    drop_at: Option<Instant>,
+    is_lost: bool,
+}
+
+impl Supervisor {
+    /// Nothing runs yet.
+    pub fn new(
+        shared: Arc<Shared>,
+        assignments: mpsc::Receiver<Result<Assignment>>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Supervisor {
+            shared,
+            assignments,
+            stop,
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+            replays: watch::channel(0).0,
+            is_final: false,
+            was_assigned: false,
+            is_stopping: false,
+        }
+    }
+
+    /// Runs until all tasks have ended; true when everything there was to read is read.
+    ///
+    /// # Errors
+    /// The first of any task, once the others have committed what they could.
+    pub async fn run(mut self) -> Result<bool> {
+        let mut look = interval(LOOK_FOR_REPLAYS);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failure = None;
+        let mut stop = self.stop.clone();
+        while !self.is_done() {
+            let drop_at = self.running.values().filter_map(|task| task.drop_at).min();
+            tokio::select! {
+                () = told_to_stop(&mut stop), if !self.is_stopping => self.finish_all(),
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    if let Err(error) = self.ended(ended).await {
+                        failure.get_or_insert(error);
+                        self.finish_all();
+                    }
+                }
+                assignment = self.assignments.recv(), if !self.is_final && !self.is_stopping => {
+                    if let Err(error) = self.assigned(assignment) {
+                        failure.get_or_insert(error);
+                        self.finish_all();
+                    }
+                }
+                _ = look.tick() => self.look_for_replays().await,
+                () = sleep_until(drop_at.unwrap_or_else(Instant::now)), if drop_at.is_some() => self.drop_overdue(),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(!self.is_stopping),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let nothing_will_come = self.is_stopping || self.is_final || (self.shared.run.once && self.was_assigned);
+        self.running.is_empty() && nothing_will_come
+    }
+
+    fn finish_all(&mut self) {
+        self.is_stopping = true;
+        for task in self.running.values() {
+            task.order.send_replace(Order::Finish);
+        }
+    }
+
+    fn assigned(&mut self, assignment: Option<Result<Assignment>>) -> Result<()> {
+        match assignment {
+            Some(Ok(Assignment::Gained(partitions))) => {
+                self.was_assigned = true;
+                for partition in self.with_tasks(partitions) {
+                    self.start(partition);
+                }
+            }
+            Some(Ok(Assignment::Revoked(partitions))) => self.revoke(&partitions),
+            Some(Ok(Assignment::Lost(partitions))) => self.lose(&partitions),
+            Some(Ok(Assignment::Final)) | None => self.is_final = true,
+            Some(Err(error)) => {
+                let id = self.shared.source_stages().next().map_or("source", |source| self.shared.id(source));
+                return Err(StageError::new(error.kind(), format!("{id}: {}", error.chain())));
+            }
+        }
+        Ok(())
+    }
+
+    /// A source without partitions of its own gives one, which is split into `tasks:`.
+    fn with_tasks(&self, partitions: Vec<Partition>) -> Vec<Partition> {
+        match self.shared.plan.leader() {
+            Some((_, source)) if 1 < source.tasks => (0..source.tasks).map(Partition::numbered).collect(),
+            _ => partitions,
+        }
+    }
+
+    fn start(&mut self, partition: Partition) {
+        let (order, orders) = watch::channel(Order::Run);
+        let task = run_task(self.shared.clone(), partition.clone(), orders, self.replays.subscribe());
+        let abort = self.tasks.spawn(task);
+        let running = Running { partition, order, abort: abort.clone(), drop_at: None, is_lost: false };
+        self.running.insert(abort.id(), running);
+    }
+
+    fn revoke(&mut self, partitions: &[Partition]) {
+        for task in self.running.values_mut().filter(|task| partitions.contains(&task.partition)) {
+            task.order.send_replace(Order::Finish);
+            task.drop_at = Some(Instant::now() + REVOKE_WITHIN);
+        }
+    }
+
+    fn lose(&mut self, partitions: &[Partition]) {
+        for task in self.running.values_mut().filter(|task| partitions.contains(&task.partition)) {
+            task.is_lost = true;
+            task.abort.abort();
+        }
+    }
+
+    fn drop_overdue(&mut self) {
+        for task in self.running.values_mut().filter(|task| task.drop_at.is_some_and(|at| at <= Instant::now())) {
+            warn!("task `{}` could not commit in time and is dropped: its next owner computes the rest again", task.partition);
+            task.drop_at = None;
+            task.abort.abort();
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<(Id, Result<TaskEnd>), JoinError>) -> Result<()> {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) if error.is_cancelled() => (error.id(), Ok(TaskEnd::Told)),
+            Err(error) => (error.id(), Err(StageError::fatal("a task failed").because(error))),
+        };
+        let Some(task) = self.running.remove(&id) else { return Ok(()) };
+        match outcome {
+            Ok(end) => {
+                self.let_go(&task).await;
+                if end == TaskEnd::SourcesOver {
+                    info!("task `{}` has read everything there was", task.partition);
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Lost && !self.is_stopping => {
+                warn!("task `{}`: {}; it starts again from its checkpoint", task.partition, error.chain());
+                self.start(task.partition);
+                Ok(())
+            }
+            Err(error) => {
+                self.let_go(&task).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn let_go(&self, task: &Running) {
+        if task.is_lost {
+            return;
+        }
+        for source in self.shared.sources.values() {
+            source.release(&task.partition).await;
+        }
+    }
+
+    async fn look_for_replays(&self) {
+        match self.shared.store.tasks_to_replay().await {
+            Ok(tasks) if !tasks.is_empty() => self.replays.send_modify(|round| *round += 1),
+            Ok(_) => {}
+            // The next look is soon; the tasks themselves say so if the store is down.
+            Err(error) => tracing::debug!("the state store cannot be asked for replays: {}", error.chain()),
+        }
+    }
+}
+
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,195 @@
+//! Checkpoints: the changes of each, and which one counts.
+
+use std::collections::BTreeMap;
+
+use pipeline_stage::Result;
+
+use super::connect::{SqlStore, store_error};
+use super::log::{bytes, number, taken_over, text, unreadable};
+use super::{Checkpoint, StageChanges};
+
+/// The newest checkpoint of a task, with the state id it belongs to.
+pub(super) async fn newest(store: &SqlStore, task: &str) -> Result<Option<(String, Checkpoint)>> {
+    let row = sqlx::query("SELECT state_id, checkpoint FROM pipeline_state_checkpoints WHERE pipeline = $1 AND task = $2")
+        .bind(&store.pipeline)
+        .bind(task)
+        .fetch_optional(&store.checkpoints)
+        .await
+        .map_err(|error| store_error(&error))?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some((text(&row, 0)?, serde_json::from_str(&text(&row, 1)?).map_err(unreadable)?)))
+}
+
+/// Drops what an interrupted checkpoint has left, and all of a former life of the state.
+pub(super) async fn drop_unpublished(store: &SqlStore, task: &str, epoch: Option<u64>) -> Result<()> {
+    sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND epoch > $3")
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(epoch.map_or(-1, |epoch| epoch as i64))
+        .execute(&store.checkpoints)
+        .await
+        .map_err(|error| store_error(&error))?;
+    Ok(())
+}
+
+pub(super) async fn write_changes(store: &SqlStore, task: &str, epoch: u64, part: u64, changes: &StageChanges) -> Result<()> {
+    let mut encoded = Vec::new();
+    pipeline_stage::encode(&changes.changes, &mut encoded)?;
+    sqlx::query(
+        "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, changes) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (pipeline, task, stage, epoch, part) DO UPDATE SET changes = excluded.changes",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(&changes.stage)
+    .bind(epoch as i64)
+    .bind(part as i64)
+    .bind(encoded)
+    .execute(&store.checkpoints)
+    .await
+    .map_err(|error| store_error(&error))?;
+    Ok(())
+}
+
+/// The checkpoint counts from here on; only then is the log before it dropped.
+pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
+    let owner = sqlx::query(
+        "SELECT state_id FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2 AND generation = $3",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(generation as i64)
+    .fetch_optional(&store.log)
+    .await
+    .map_err(|error| store_error(&error))?;
+    let Some(owner) = owner else { return Err(taken_over(task)) };
+    sqlx::query(
+        "INSERT INTO pipeline_state_checkpoints (pipeline, task, state_id, epoch, checkpoint) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (pipeline, task) DO UPDATE
+         SET state_id = excluded.state_id, epoch = excluded.epoch, checkpoint = excluded.checkpoint",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(text(&owner, 0)?)
+    .bind(checkpoint.epoch as i64)
+    .bind(serde_json::to_string(checkpoint).map_err(unreadable)?)
+    .execute(&store.checkpoints)
+    .await
+    .map_err(|error| store_error(&error))?;
+    sqlx::query("DELETE FROM pipeline_state_epochs WHERE pipeline = $1 AND task = $2 AND epoch <= $3")
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(checkpoint.epoch as i64)
+        .execute(&store.log)
+        .await
+        .map_err(|error| store_error(&error))?;
+    for (stage, _) in &checkpoint.stages {
+        merge_if_large(store, task, stage, checkpoint.epoch).await?;
+    }
+    Ok(())
+}
+
+/// The state of a stage: all published changes in their order, the last of each key.
+pub(super) async fn load(store: &SqlStore, task: &str, stage: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let rows = sqlx::query(
+        "SELECT changes FROM pipeline_state_changes
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 ORDER BY epoch, part",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .fetch_all(&store.checkpoints)
+    .await
+    .map_err(|error| store_error(&error))?;
+    let mut state = BTreeMap::new();
+    for row in &rows {
+        let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = pipeline_stage::decode(&bytes(row, 0)?)?;
+        for (key, value) in changes {
+            match value {
+                Some(value) => state.insert(key, value),
+                None => state.remove(&key),
+            };
+        }
+    }
+    Ok(state)
+}
+
+/// Changes pile up with every checkpoint; when they are this many times the first part, they are merged into one.
+const MERGE_AT: i64 = 2;
+/// Smaller piles are not worth a merge.
+const MERGE_ABOVE_BYTES: i64 = 1 << 20;
+
+async fn merge_if_large(store: &SqlStore, task: &str, stage: &str, epoch: u64) -> Result<()> {
+    let row = sqlx::query(
+        "SELECT CAST(COALESCE(SUM(LENGTH(changes)), 0) AS BIGINT),
+                CAST(COALESCE(SUM(CASE WHEN epoch = oldest THEN LENGTH(changes) ELSE 0 END), 0) AS BIGINT)
+         FROM pipeline_state_changes,
+              (SELECT MIN(epoch) AS oldest FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3) first
+         WHERE pipeline = $1 AND task = $2 AND stage = $3",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .fetch_one(&store.checkpoints)
+    .await
+    .map_err(|error| store_error(&error))?;
+    let (all, first) = (number(&row, 0)?, number(&row, 1)?);
+    if all < MERGE_ABOVE_BYTES || all - first < first * MERGE_AT {
+        return Ok(());
+    }
+    let merged = load(store, task, stage).await?;
+    replace(store, task, stage, epoch, merged).await
+}
+
+/// How many bytes of changes go into one row.
+pub(crate) const PART_BYTES: usize = 256 << 10;
+
+async fn replace(store: &SqlStore, task: &str, stage: &str, epoch: u64, state: BTreeMap<Vec<u8>, Vec<u8>>) -> Result<()> {
+    let mut transaction = store.checkpoints.begin().await.map_err(|error| store_error(&error))?;
+    sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4")
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(stage)
+        .bind(epoch as i64)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    let changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    for (part, changes) in in_parts(changes).into_iter().enumerate() {
+        let mut encoded = Vec::new();
+        pipeline_stage::encode(&changes, &mut encoded)?;
+        sqlx::query(
+            "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, changes) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(stage)
+        .bind(epoch as i64)
+        .bind(part as i64)
+        .bind(encoded)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    }
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+/// Key and value, none for a deleted key.
+type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Cuts changes so that each part has about [`PART_BYTES`].
+pub(crate) fn in_parts(changes: Changes) -> Vec<Changes> {
+    let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
+    for (key, value) in changes {
+        size += key.len() + value.as_ref().map_or(0, Vec::len);
+        part.push((key, value));
+        if PART_BYTES <= size {
+            parts.push(std::mem::take(&mut part));
+            size = 0;
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}

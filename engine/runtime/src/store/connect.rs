@@ -1,0 +1,171 @@
+//! Opens the state store: a folder with SQLite files, or a PostgreSQL database.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline_stage::{Result, StageError};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyPool, AssertSqlSafe, Executor};
+
+use super::tables::{CHECKPOINT_TABLES, Dialect, LOG_TABLES, VERSION};
+use super::{StateStore, log};
+
+/// The store of one pipeline over sqlx.
+pub struct SqlStore {
+    pub(super) pipeline: String,
+    /// Epochs, outboxes, dead letters.
+    pub(super) log: AnyPool,
+    /// Checkpoints; with PostgreSQL the same pool.
+    pub(super) checkpoints: AnyPool,
+    place: String,
+    /// Held as long as the store is open: a folder has one user.
+    _lock: Option<File>,
+}
+
+/// Opens the state of a pipeline: `location` is a folder (made if missing) or a `postgres://` URL.
+///
+/// # Errors
+/// `Fatal` in words when another process uses the folder, it cannot be written, or it is of another version;
+/// `Transient` when PostgreSQL does not answer.
+pub async fn open(location: &str, pipeline: &str) -> Result<Arc<dyn StateStore>> {
+    sqlx::any::install_default_drivers();
+    let store = match is_postgres(location) {
+        true => open_postgres(location, pipeline).await?,
+        false => open_folder(Path::new(location), pipeline).await?,
+    };
+    log::check_version(&store, VERSION).await?;
+    Ok(Arc::new(store))
+}
+
+/// Opens a state that another process may be using, to look at it or to ask something of that process.
+///
+/// # Errors
+/// As [`open`], and when there is no state yet.
+pub async fn open_beside(location: &str, pipeline: &str) -> Result<Arc<dyn StateStore>> {
+    sqlx::any::install_default_drivers();
+    let store = match is_postgres(location) {
+        true => open_postgres(location, pipeline).await?,
+        false if !Path::new(location).join("log.db").exists() => {
+            return Err(StageError::fatal(format!("there is no state in `{location}`: the pipeline has not run yet")));
+        }
+        false => open_files(Path::new(location), pipeline, None).await?,
+    };
+    log::check_version(&store, VERSION).await?;
+    Ok(Arc::new(store))
+}
+
+/// Whether a `state:` means PostgreSQL.
+pub(crate) fn is_postgres(location: &str) -> bool {
+    location.starts_with("postgres://") || location.starts_with("postgresql://")
+}
+
+async fn open_folder(folder: &Path, pipeline: &str) -> Result<SqlStore> {
+    let place = folder.display().to_string();
+    let wrong = |what: &str, error: std::io::Error| {
+        StageError::fatal(format!("the state folder `{place}` {what}")).because(error)
+    };
+    std::fs::create_dir_all(folder).map_err(|error| wrong("cannot be made", error))?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join("lock"))
+        .map_err(|error| wrong("cannot be written", error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("the state folder `{place}` is in use by another process; a folder has one user, `state:` can be a PostgreSQL URL to share it");
+            return Err(StageError::fatal(message));
+        }
+        Err(TryLockError::Error(error)) => return Err(wrong("cannot be locked", error)),
+    }
+    open_files(folder, pipeline, Some(lock)).await
+}
+
+async fn open_files(folder: &Path, pipeline: &str, lock: Option<File>) -> Result<SqlStore> {
+    let log = sqlite(&folder.join("log.db"), LOG_TABLES).await?;
+    let checkpoints = sqlite(&folder.join("checkpoints.db"), CHECKPOINT_TABLES).await?;
+    let place = folder.display().to_string();
+    Ok(SqlStore { pipeline: pipeline.into(), log, checkpoints, place, _lock: lock })
+}
+
+async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
+    let url = format!("sqlite://{}?mode=rwc", file.display());
+    let options: AnyConnectOptions = url.parse().map_err(|error| store_error(&error))?;
+    // One connection: SQLite has one writer, and reads here are few.
+    let pool = AnyPoolOptions::new()
+        .max_connections(1)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute("PRAGMA busy_timeout = 10000").await?;
+                connection.execute("PRAGMA journal_mode = WAL").await?;
+                // FULL: a commit that has returned survives a power cut.
+                connection.execute("PRAGMA synchronous = FULL").await?;
+                Ok(())
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| at_file(file, &error))?;
+    make_tables(&pool, Dialect::Sqlite, tables).await.map_err(|error| at_file(file, &error))?;
+    Ok(pool)
+}
+
+async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
+    let options: AnyConnectOptions = url
+        .parse()
+        .map_err(|_| StageError::config("`state` is not a PostgreSQL URL, it would be `postgres://user@host:5432/database`"))?;
+    let pool = AnyPoolOptions::new()
+        .max_connections(8)
+        .acquire_timeout(Duration::from_secs(30))
+        .connect_with(options)
+        .await
+        .map_err(|error| store_error(&error))?;
+    make_tables(&pool, Dialect::Postgres, LOG_TABLES).await.map_err(|error| store_error(&error))?;
+    make_tables(&pool, Dialect::Postgres, CHECKPOINT_TABLES).await.map_err(|error| store_error(&error))?;
+    let place = "PostgreSQL".to_string();
+    Ok(SqlStore { pipeline: pipeline.into(), log: pool.clone(), checkpoints: pool, place, _lock: None })
+}
+
+async fn make_tables(pool: &AnyPool, dialect: Dialect, tables: &[&str]) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    if dialect == Dialect::Postgres {
+        // Two processes may start at once, and CREATE TABLE IF NOT EXISTS is not safe against itself.
+        transaction.execute("SELECT pg_advisory_xact_lock(7236521)").await?;
+    }
+    for table in tables {
+        transaction.execute(AssertSqlSafe(dialect.statement(table))).await?;
+    }
+    transaction.commit().await
+}
+
+impl SqlStore {
+    pub(super) fn place(&self) -> String {
+        self.place.clone()
+    }
+}
+
+fn at_file(file: &Path, error: &sqlx::Error) -> StageError {
+    let cause = store_error(error);
+    StageError::new(cause.kind(), format!("the state file `{}` cannot be used: {}", file.display(), cause.chain()))
+}
+
+/// What an error of the database means for the engine. The words hold no URL.
+pub(super) fn store_error(error: &sqlx::Error) -> StageError {
+    let is_passing = match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+        // 08: connection, 57P: shutting down or starting, 53: resources, 40: serialization; 5, 6: SQLite is busy.
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            ["08", "57P", "53", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
+                || ["5", "6", "261", "517"].contains(&&*code)
+        }),
+        _ => false,
+    };
+    let message = format!("the state store failed: {error}");
+    match is_passing {
+        true => StageError::transient(message),
+        false => StageError::fatal(message),
+    }
+}

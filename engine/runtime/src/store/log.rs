@@ -1,0 +1,256 @@
+//! Tasks, generations and the epoch log.
+
+use pipeline_stage::{Mark, Result, StageError};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+use super::connect::{SqlStore, store_error};
+use super::{Append, Checkpoint, ClaimedTask, EpochEntry, letters, outbox};
+
+/// Refuses a store that another version of the program has made.
+pub(super) async fn check_version(store: &SqlStore, version: &str) -> Result<()> {
+    match setting(store, "version").await? {
+        None => set_setting(store, "version", version).await,
+        Some(found) if found == version => Ok(()),
+        Some(found) => Err(StageError::fatal(format!(
+            "the state in {} has version {found}, this program reads version {version}",
+            store.place()
+        ))),
+    }
+}
+
+pub(super) async fn setting(store: &SqlStore, name: &str) -> Result<Option<String>> {
+    let found = sqlx::query("SELECT value FROM pipeline_state_settings WHERE pipeline = $1 AND name = $2")
+        .bind(&store.pipeline)
+        .bind(name)
+        .fetch_optional(&store.log)
+        .await
+        .map_err(|error| store_error(&error))?;
+    found.map(|row| text(&row, 0)).transpose()
+}
+
+pub(super) async fn set_setting(store: &SqlStore, name: &str, value: &str) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO pipeline_state_settings (pipeline, name, value) VALUES ($1, $2, $3)
+         ON CONFLICT (pipeline, name) DO UPDATE SET value = excluded.value",
+    )
+    .bind(&store.pipeline)
+    .bind(name)
+    .bind(value)
+    .execute(&store.log)
+    .await
+    .map_err(|error| store_error(&error))?;
+    Ok(())
+}
+
+/// Raises the generation first; whatever an older owner does from then on is refused.
+pub(super) async fn claim(store: &SqlStore, task: &str, checkpoint: Option<(String, Checkpoint)>) -> Result<ClaimedTask> {
+    let row = sqlx::query(
+        "INSERT INTO pipeline_state_tasks (pipeline, task, state_id, generation, epoch, sinks, definition)
+         VALUES ($1, $2, $3, 1, -1, '[]', NULL)
+         ON CONFLICT (pipeline, task) DO UPDATE SET generation = pipeline_state_tasks.generation + 1
+         RETURNING state_id, generation, sinks, definition",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(new_state_id())
+    .fetch_one(&store.log)
+    .await
+    .map_err(|error| store_error(&error))?;
+    let state_id = text(&row, 0)?;
+    // A checkpoint of an earlier life of the state: `begin_anew` was interrupted before it could drop it.
+    let checkpoint = checkpoint.filter(|(of, _)| *of == state_id).map(|(_, checkpoint)| checkpoint);
+    let after = checkpoint.as_ref().map_or(-1, |checkpoint| checkpoint.epoch as i64);
+    Ok(ClaimedTask {
+        state_id,
+        generation: number(&row, 1)? as u64,
+        sinks: serde_json::from_str(&text(&row, 2)?).map_err(unreadable)?,
+        definition: row.try_get(3).map_err(|error| store_error(&error))?,
+        log: read_log(store, task, after).await?,
+        marks: read_marks(store, task).await?,
+        checkpoint,
+    })
+}
+
+async fn read_log(store: &SqlStore, task: &str, after: i64) -> Result<Vec<EpochEntry>> {
+    let rows = sqlx::query(
+        "SELECT entry FROM pipeline_state_epochs WHERE pipeline = $1 AND task = $2 AND epoch > $3 ORDER BY epoch",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(after)
+    .fetch_all(&store.log)
+    .await
+    .map_err(|error| store_error(&error))?;
+    rows.iter().map(|row| pipeline_stage::decode(&bytes(row, 0)?)).collect()
+}
+
+async fn read_marks(store: &SqlStore, task: &str) -> Result<Vec<Mark>> {
+    let rows = sqlx::query("SELECT mark FROM pipeline_state_marks WHERE pipeline = $1 AND task = $2 ORDER BY sink")
+        .bind(&store.pipeline)
+        .bind(task)
+        .fetch_all(&store.log)
+        .await
+        .map_err(|error| store_error(&error))?;
+    rows.iter().map(|row| serde_json::from_str(&text(row, 0)?).map_err(unreadable)).collect()
+}
+
+/// Drops the log and gives the task another state id. The checkpoint is left: it belongs to the former id.
+pub(super) async fn begin_anew(store: &SqlStore, task: &str, generation: u64) -> Result<String> {
+    let state_id = new_state_id();
+    let mut transaction = store.log.begin().await.map_err(|error| store_error(&error))?;
+    for statement in [
+        "DELETE FROM pipeline_state_epochs WHERE pipeline = $1 AND task = $2",
+        "DELETE FROM pipeline_state_marks WHERE pipeline = $1 AND task = $2",
+    ] {
+        let delete = sqlx::query(statement).bind(&store.pipeline).bind(task);
+        delete.execute(&mut *transaction).await.map_err(|error| store_error(&error))?;
+    }
+    let updated = sqlx::query(
+        "UPDATE pipeline_state_tasks SET state_id = $1, epoch = -1, sinks = '[]', definition = NULL
+         WHERE pipeline = $2 AND task = $3 AND generation = $4",
+    )
+    .bind(&state_id)
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(generation as i64)
+    .execute(&mut *transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
+    if updated.rows_affected() == 0 {
+        return Err(taken_over(task));
+    }
+    transaction.commit().await.map_err(|error| store_error(&error))?;
+    Ok(state_id)
+}
+
+pub(super) async fn set_sinks(
+    store: &SqlStore,
+    task: &str,
+    generation: u64,
+    sinks: &[String],
+    definition: &str,
+) -> Result<()> {
+    let updated = sqlx::query(
+        "UPDATE pipeline_state_tasks SET sinks = $1, definition = $2 WHERE pipeline = $3 AND task = $4 AND generation = $5",
+    )
+    .bind(serde_json::to_string(sinks).map_err(unreadable)?)
+    .bind(definition)
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(generation as i64)
+    .execute(&store.log)
+    .await
+    .map_err(|error| store_error(&error))?;
+    if updated.rows_affected() == 0 { Err(taken_over(task)) } else { Ok(()) }
+}
+
+/// Appends the epochs of several tasks in one transaction, each only if its writer still owns the task.
+pub(super) async fn append(store: &SqlStore, appends: &[Append]) -> Result<Vec<bool>> {
+    let mut transaction = store.log.begin().await.map_err(|error| store_error(&error))?;
+    let mut answers = Vec::with_capacity(appends.len());
+    for append in appends {
+        let is_owner = append_entry(store, &mut transaction, append).await?;
+        if is_owner {
+            put_marks(store, &mut transaction, &append.marks).await?;
+            letters::remove(store, &mut transaction, &append.replayed).await?;
+            letters::insert(store, &mut transaction, &append.dead_letters).await?;
+            outbox::insert(store, &mut transaction, append).await?;
+        }
+        answers.push(is_owner);
+    }
+    transaction.commit().await.map_err(|error| store_error(&error))?;
+    Ok(answers)
+}
+
+async fn append_entry(store: &SqlStore, transaction: &mut Transaction<'_, Any>, append: &Append) -> Result<bool> {
+    let epoch = append.entry.epoch as i64;
+    let updated = sqlx::query(
+        "UPDATE pipeline_state_tasks SET epoch = $1 WHERE pipeline = $2 AND task = $3 AND generation = $4 AND epoch < $1",
+    )
+    .bind(epoch)
+    .bind(&store.pipeline)
+    .bind(&append.task)
+    .bind(append.generation as i64)
+    .execute(&mut **transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
+    if updated.rows_affected() == 0 {
+        return was_appended(store, transaction, append).await;
+    }
+    let mut entry = Vec::new();
+    pipeline_stage::encode(&append.entry, &mut entry)?;
+    sqlx::query("INSERT INTO pipeline_state_epochs (pipeline, task, epoch, entry) VALUES ($1, $2, $3, $4)")
+        .bind(&store.pipeline)
+        .bind(&append.task)
+        .bind(epoch)
+        .bind(entry)
+        .execute(&mut **transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    Ok(true)
+}
+
+/// Tells a lost answer (our own append is there already) from a task that somebody else owns.
+async fn was_appended(store: &SqlStore, transaction: &mut Transaction<'_, Any>, append: &Append) -> Result<bool> {
+    let row = sqlx::query("SELECT generation FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2")
+        .bind(&store.pipeline)
+        .bind(&append.task)
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    Ok(match row {
+        Some(row) => number(&row, 0)? as u64 == append.generation,
+        None => false,
+    })
+}
+
+pub(super) async fn set_marks(store: &SqlStore, marks: &[Mark]) -> Result<()> {
+    let mut transaction = store.log.begin().await.map_err(|error| store_error(&error))?;
+    put_marks(store, &mut transaction, marks).await?;
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+async fn put_marks(store: &SqlStore, transaction: &mut Transaction<'_, Any>, marks: &[Mark]) -> Result<()> {
+    for mark in marks {
+        sqlx::query(
+            "INSERT INTO pipeline_state_marks (pipeline, task, sink, mark) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (pipeline, task, sink) DO UPDATE SET mark = excluded.mark",
+        )
+        .bind(&store.pipeline)
+        .bind(&mark.task)
+        .bind(&mark.sink)
+        .bind(serde_json::to_string(mark).map_err(unreadable)?)
+        .execute(&mut **transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    }
+    Ok(())
+}
+
+/// Random, so that no two lives of a state have the same.
+fn new_state_id() -> String {
+    // The standard library's hasher is seeded by the system's randomness: two of them make 128 bits.
+    use std::hash::{BuildHasher, RandomState};
+    format!("{:016x}{:016x}", RandomState::new().hash_one(1u8), RandomState::new().hash_one(2u8))
+}
+
+pub(super) fn taken_over(task: &str) -> StageError {
+    StageError::lost(format!("another process has taken over task `{task}`"))
+}
+
+pub(super) fn unreadable(error: serde_json::Error) -> StageError {
+    StageError::fatal("the state store holds what cannot be read").because(error)
+}
+
+pub(super) fn text(row: &AnyRow, column: usize) -> Result<String> {
+    row.try_get(column).map_err(|error| store_error(&error))
+}
+
+pub(super) fn number(row: &AnyRow, column: usize) -> Result<i64> {
+    row.try_get(column).map_err(|error| store_error(&error))
+}
+
+pub(super) fn bytes(row: &AnyRow, column: usize) -> Result<Vec<u8>> {
+    row.try_get(column).map_err(|error| store_error(&error))
+}

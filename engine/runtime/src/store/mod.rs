@@ -1,0 +1,234 @@
+//! The state store: epoch log, checkpoints, outboxes and dead letters of a pipeline.
+//!
+//! One trait, one implementation over sqlx for SQLite (a folder) and PostgreSQL (shared by several machines).
+
+mod checkpoints;
+mod connect;
+mod letters;
+mod log;
+mod outbox;
+mod sql;
+mod tables;
+
+use async_trait::async_trait;
+use pipeline_stage::{Alert, Mark, Position, Result, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use connect::is_postgres;
+pub use connect::{open, open_beside};
+pub(crate) use checkpoints::in_parts;
+
+/// What the epoch log holds of one epoch: enough to compute it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochEntry {
+    /// Its number; 0 is the entry that holds the resolved start.
+    pub epoch: u64,
+    /// When it ended; never earlier than the one before.
+    pub ended_at: Timestamp,
+    /// What was read, in the order it was read.
+    pub segments: Vec<Segment>,
+    /// The number of rows read.
+    pub rows: u64,
+    /// A hash of their positions.
+    pub hash: u64,
+    /// Rows that cannot be read again, as they were: they come before the segments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stored: Vec<StoredRow>,
+}
+
+/// Consecutive rows of one input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The source's id.
+    pub source: String,
+    /// Where the next row of this source begins.
+    pub until: Position,
+    /// The number of rows.
+    pub rows: u64,
+}
+
+/// A row kept with its bytes, to enter the pipeline at a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRow {
+    /// Where it enters: a source's id for a payload to be decoded, any other stage's for a row as JSON.
+    pub stage: String,
+    /// Where it was read first: `source/partition`.
+    pub place: String,
+    /// Its offset there.
+    pub offset: u64,
+    /// The payload, or the row as JSON; none for a tombstone.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// A row that could not be processed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetter {
+    /// The stage that could not.
+    pub stage: String,
+    /// The task.
+    pub task: String,
+    /// Where it was read: `source/partition`.
+    pub place: String,
+    /// Its offset there.
+    pub offset: u64,
+    /// The epoch it was read in.
+    pub epoch: u64,
+    /// Why, in words.
+    pub reason: String,
+    /// A source's payload as it came, or the row as JSON; none for a tombstone.
+    pub bytes: Option<Vec<u8>>,
+    /// When that was.
+    pub at: Timestamp,
+}
+
+/// What becomes durable in one step when an epoch ends.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The task.
+    pub task: String,
+    /// The writer; a task that another owner has taken over is refused.
+    pub generation: u64,
+    /// The epoch.
+    pub entry: EpochEntry,
+    /// Its dead letters.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters that are processed again in this epoch: they are taken out.
+    pub replayed: Vec<i64>,
+    /// Rows for outboxes.
+    pub alerts: Vec<NewAlert>,
+    /// Marks of sinks that cannot keep their own, of epochs before this one.
+    pub marks: Vec<Mark>,
+}
+
+/// A row for an outbox.
+#[derive(Debug, Clone)]
+pub struct NewAlert {
+    /// The sink's id.
+    pub sink: String,
+    /// What to deliver.
+    pub alert: Alert,
+    /// The outbox was full: it is delivered in a digest.
+    pub is_excess: bool,
+    /// Where its row was read: `source/partition`.
+    pub place: String,
+    /// The row's offset there.
+    pub offset: u64,
+}
+
+/// An alert that waits in an outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// Orders the alerts of a store.
+    pub number: i64,
+    /// What to deliver.
+    pub alert: Alert,
+    /// It goes into a digest with its neighbours.
+    pub is_excess: bool,
+    /// The task it came from.
+    pub task: String,
+    /// Where its row was read: `source/partition`.
+    pub place: String,
+    /// The row's offset there.
+    pub offset: u64,
+    /// The epoch it was read in.
+    pub epoch: u64,
+}
+
+/// All there is of a task when it is claimed.
+#[derive(Debug)]
+pub struct ClaimedTask {
+    /// Made with the state.
+    pub state_id: String,
+    /// Of this owner.
+    pub generation: u64,
+    /// The sinks that have had all epochs so far.
+    pub sinks: Vec<String>,
+    /// The pipeline's definition that wrote the log.
+    pub definition: Option<String>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// The epochs after it, in order.
+    pub log: Vec<EpochEntry>,
+    /// Marks of sinks that cannot keep their own.
+    pub marks: Vec<Mark>,
+}
+
+/// All state of a task as of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Checkpoint {
+    /// The last epoch it includes.
+    pub epoch: u64,
+    /// When that ended.
+    pub ended_at: Option<Timestamp>,
+    /// The watermark then.
+    pub watermark: Option<Timestamp>,
+    /// Where each source goes on: id and position.
+    pub positions: Vec<(String, Position)>,
+    /// For each stage with state: its id, its kind and type.
+    pub stages: Vec<(String, String)>,
+}
+
+/// The changes of one stage's state between two checkpoints: key and value, none for a deleted key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StageChanges {
+    /// The stage's id.
+    pub stage: String,
+    /// In the order they were made.
+    pub changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// Keeps what a pipeline must not lose. Every call that returns has made its change durable.
+///
+/// Errors are `Transient` when the store may come back (the callers retry), `Lost` when another owner has the task,
+/// `Fatal` otherwise.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// Where it is, for people; no secret.
+    fn place(&self) -> String;
+
+    /// What is stored under a name for the whole pipeline (`tasks`, `definition`).
+    async fn setting(&self, name: &str) -> Result<Option<String>>;
+    /// Stores it.
+    async fn set_setting(&self, name: &str, value: &str) -> Result<()>;
+
+    /// Becomes the owner of a task: raises its generation and reads what there is.
+    async fn claim(&self, task: &str) -> Result<ClaimedTask>;
+    /// Begins the state of a task anew, after `claim`: another state id, no checkpoint, no log, the same generation.
+    async fn begin_anew(&self, task: &str, generation: u64) -> Result<String>;
+    /// Says which sinks have had all epochs, and which definition writes from here on.
+    async fn set_sinks(&self, task: &str, generation: u64, sinks: &[String], definition: &str) -> Result<()>;
+
+    /// Appends epochs of several tasks with one fsync. One answer for each: false when another owner has the task.
+    async fn append(&self, appends: &[Append]) -> Result<Vec<bool>>;
+    /// Stores marks of sinks that cannot keep their own.
+    async fn set_marks(&self, marks: &[Mark]) -> Result<()>;
+
+    /// Writes a part of a checkpoint; it is not seen until `publish`.
+    async fn write_changes(&self, task: &str, generation: u64, epoch: u64, part: u64, changes: &StageChanges) -> Result<()>;
+    /// Makes a checkpoint the newest one and drops the log up to it.
+    async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
+    /// The state of a stage as of the newest checkpoint, sorted by key.
+    async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
+
+    /// The next alerts of an outbox, the oldest first.
+    async fn pending(&self, sink: &str, limit: u32) -> Result<Vec<Pending>>;
+    /// How many alerts wait.
+    async fn count_pending(&self, sink: &str) -> Result<u64>;
+    /// These alerts were delivered, in a digest if there are several.
+    async fn delivered(&self, numbers: &[i64], at: Timestamp) -> Result<()>;
+    /// This alert can never be delivered: it becomes a dead letter.
+    async fn undeliverable(&self, number: i64, letter: &DeadLetter) -> Result<()>;
+    /// Takes or renews a lease; false when somebody else holds it.
+    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool>;
+
+    /// Stores dead letters; those that are there already stay as they are.
+    async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()>;
+    /// Dead letters by number, the oldest first, those after `after`.
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<(i64, DeadLetter)>>;
+    /// Asks for these to be processed again (all, when none are named); returns how many.
+    async fn request_replay(&self, numbers: &[i64]) -> Result<u64>;
+    /// Those of a task that somebody wants processed again.
+    async fn replay_requests(&self, task: &str, limit: u32) -> Result<Vec<(i64, DeadLetter)>>;
+    /// The tasks that have such requests.
+    async fn tasks_to_replay(&self) -> Result<Vec<String>>;
+}

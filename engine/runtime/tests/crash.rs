@@ -1,0 +1,131 @@
+//! A crash does not matter: whenever the engine is dropped, the output is that of an undisturbed run.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pipeline_runtime::file::LoadOptions;
+use pipeline_runtime::plan::{Plan, RunSettings, load_text};
+use pipeline_runtime::run::{Run, Summary};
+use pipeline_stage::{NoConsole, Registry, Result, StageType};
+use pipeline_testkit::Random;
+use pipeline_testkit::faulty::{MemoryOptions, NumbersOptions, Table, table};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+fn registry() -> Arc<Registry> {
+    let mut registry = Registry::default();
+    let own = [StageType::source::<NumbersOptions>(), StageType::sink::<MemoryOptions>()];
+    for stage in own.into_iter().chain(pipeline_builtin::stages()) {
+        registry.add(stage).unwrap();
+    }
+    Arc::new(registry)
+}
+
+/// Three partitions of made-up readings; history and anomalies go to two tables of the same name.
+fn plan(name: &str, state: &std::path::Path, fail_one_in: u64, extra: &str) -> Arc<Plan> {
+    let text = format!(
+        "
+name: test
+key: [series]
+state: {}
+commit_every: 4ms
+checkpoint_every: 25ms
+sources:
+  readings: {{ type: numbers, partitions: 3, rows: 700 }}
+detectors:
+  spikes: {{ type: zscore, inputs: readings, value: value, time: time, window: 12 }}
+sinks:
+  history: {{ type: memory, inputs: readings, table: {name}-history, fail_one_in: {fail_one_in}{extra} }}
+  anomalies: {{ type: memory, inputs: spikes, when: is_anomaly, table: {name}-anomalies, fail_one_in: {fail_one_in} }}
+",
+        state.display()
+    );
+    let loaded = load_text("test.yaml", &text, state, &LoadOptions::default(), &registry());
+    Arc::new(loaded.map_err(|report| report.render(false)).unwrap().0)
+}
+
+async fn run(plan: Arc<Plan>) -> Result<Summary> {
+    let settings = RunSettings { once: true, cold_start: false, console: Arc::new(NoConsole) };
+    let (_stop, stopped) = watch::channel(false);
+    Run::prepare(plan, settings).await?.run(stopped).await
+}
+
+/// Runs in a runtime of its own for so long; `None` when it was dropped in the middle, with everything it had begun.
+fn run_for(plan: &Arc<Plan>, time: Duration) -> Option<Result<Summary>> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let ended = runtime.block_on(async { tokio::time::timeout(time, run(plan.clone())).await.ok() });
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    ended
+}
+
+fn rows(table: &Arc<Mutex<Table>>) -> Vec<String> {
+    let mut rows = table.lock().unwrap().rows.clone();
+    rows.sort();
+    rows
+}
+
+fn undisturbed() -> (Vec<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let name = pipeline_services::unique_name("undisturbed");
+    let summary = run_for(&plan(&name, folder.path(), 0, ""), Duration::from_secs(60)).unwrap().unwrap();
+    assert_eq!(summary.progress.stages[0].out, 2_100);
+    (rows(&table(&format!("{name}-history"))), rows(&table(&format!("{name}-anomalies"))))
+}
+
+#[test]
+fn a_crash_does_not_matter() {
+    let (history, anomalies) = undisturbed();
+    assert_eq!(history.len(), 2_100);
+    assert!(20 < anomalies.len(), "{}", anomalies.len());
+    let (mut crashed, mut replayed, mut lost_answers) = (0, 0, 0);
+    for seed in 0..12 {
+        let mut random = Random::new(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let name = pipeline_services::unique_name("crash");
+        let plan = plan(&name, folder.path(), if seed % 2 == 0 { 9 } else { 0 }, "");
+        let mut patience = Duration::from_millis(10);
+        let summary = loop {
+            match run_for(&plan, patience + Duration::from_micros(random.below(60_000) as u64)) {
+                Some(ended) => break ended.unwrap(),
+                None => crashed += 1,
+            }
+            // The machine may be so slow that no run gets anywhere.
+            patience += Duration::from_millis(1);
+        };
+        replayed += summary.progress.replayed_rows;
+        let tables = [table(&format!("{name}-history")), table(&format!("{name}-anomalies"))];
+        lost_answers += tables[0].lock().unwrap().failures.1;
+        assert_eq!(rows(&tables[0]), history, "seed {seed}");
+        assert_eq!(rows(&tables[1]), anomalies, "seed {seed}");
+    }
+    assert!(30 < crashed && 0 < replayed && 3 < lost_answers, "{crashed} {replayed} {lost_answers}");
+}
+
+#[test]
+fn refused_rows_become_dead_letters_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = pipeline_services::unique_name("refused");
+    let plan = plan(&name, folder.path(), 5, ", refuse: p1-3");
+    let summary = run_for(&plan, Duration::from_secs(60)).unwrap().unwrap();
+    let (written, history) = (rows(&table(&format!("{name}-history"))), &summary.progress.stages[2]);
+    assert!(0 < history.dead, "none was refused");
+    assert_eq!(written.len() as u64 + history.dead, 2_100);
+    assert!(history.is_balanced());
+    let letters = Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let store = pipeline_runtime::store::open(&plan.state_location(), "test").await.unwrap();
+        store.dead_letters(0, 10_000).await.unwrap()
+    });
+    assert_eq!(letters.len() as u64, history.dead);
+    assert!(letters.iter().all(|(_, letter)| letter.reason == "`p1-3` is not wanted" && letter.stage == "history"));
+}
+
+#[test]
+fn output_of_other_state_is_refused_in_words() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let name = pipeline_services::unique_name("foreign");
+    run_for(&plan(&name, folders[0].path(), 0, ""), Duration::from_secs(60)).unwrap().unwrap();
+    let error = run_for(&plan(&name, folders[1].path(), 0, ""), Duration::from_secs(60)).unwrap().unwrap_err();
+    let words = error.chain();
+    assert!(words.contains("was made with other state") && words.contains("--cold-start"), "{words}");
+    assert_eq!(rows(&table(&format!("{name}-history"))).len(), 2_100, "nothing was written");
+}

@@ -1,0 +1,205 @@
+//! The state store keeps what it was given, on SQLite and on PostgreSQL, and refuses former owners.
+
+use std::sync::Arc;
+
+use pipeline_runtime::store::{
+    Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, Segment, StageChanges, StateStore, open,
+};
+use pipeline_services::Postgres;
+use pipeline_stage::{Alert, ErrorKind, Mark, Position, Timestamp};
+
+fn entry(epoch: u64) -> EpochEntry {
+    EpochEntry {
+        epoch,
+        ended_at: Timestamp(epoch as i64),
+        segments: vec![Segment { source: "readings".into(), until: Position::at(epoch * 10), rows: 10 }],
+        rows: 10,
+        hash: epoch ^ u64::MAX,
+        stored: Vec::new(),
+    }
+}
+
+fn append(generation: u64, epoch: u64) -> Append {
+    Append {
+        task: "0".into(),
+        generation,
+        entry: entry(epoch),
+        dead_letters: Vec::new(),
+        replayed: Vec::new(),
+        alerts: Vec::new(),
+        marks: Vec::new(),
+    }
+}
+
+fn letter(offset: u64) -> DeadLetter {
+    DeadLetter {
+        stage: "readings".into(),
+        task: "0".into(),
+        place: "readings/0".into(),
+        offset,
+        epoch: 1,
+        reason: "it has a \0 in it".into(),
+        bytes: Some(vec![0, 255, 10]),
+        at: Timestamp(7),
+    }
+}
+
+fn changes(stage: &str, changes: &[(&str, Option<&str>)]) -> StageChanges {
+    let changes = changes.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.map(|value| value.into())));
+    StageChanges { stage: stage.into(), changes: changes.collect() }
+}
+
+/// What every store must do.
+async fn keeps_what_it_was_given(store: Arc<dyn StateStore>) {
+    logs_epochs_and_refuses_former_owners(&store).await;
+    publishes_checkpoints(&store).await;
+    keeps_dead_letters_until_they_are_replayed(&store).await;
+    keeps_alerts_until_they_are_delivered(&store).await;
+    begins_anew(&store).await;
+}
+
+async fn logs_epochs_and_refuses_former_owners(store: &Arc<dyn StateStore>) {
+    let first = store.claim("0").await.unwrap();
+    assert_eq!((first.generation, first.log.len()), (1, 0));
+    assert_eq!(store.append(&[append(1, 0), append(1, 1)]).await.unwrap(), [true, true]);
+    let second = store.claim("0").await.unwrap();
+    assert_eq!((second.generation, second.state_id == first.state_id), (2, true));
+    assert_eq!(second.log, [entry(0), entry(1)]);
+    assert_eq!(store.append(&[append(1, 2)]).await.unwrap(), [false], "the first owner has lost the task");
+    assert_eq!(store.append(&[append(2, 2)]).await.unwrap(), [true]);
+    assert_eq!(store.append(&[append(2, 2)]).await.unwrap(), [true], "the answer to the first was lost");
+    let refused = store.set_sinks("0", 1, &[], "{}").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Lost);
+    store.set_sinks("0", 2, &["history".into()], "{}").await.unwrap();
+}
+
+async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
+    let first = changes("spikes", &[("a", Some("1")), ("b", Some("2"))]);
+    store.write_changes("0", 2, 1, 0, &first).await.unwrap();
+    let checkpoint = |epoch| Checkpoint {
+        epoch,
+        positions: vec![("readings".into(), Position::at(epoch * 10))],
+        stages: vec![("spikes".into(), "detector.zscore".into())],
+        ..Checkpoint::default()
+    };
+    assert_eq!(store.publish("0", 1, &checkpoint(1)).await.unwrap_err().kind(), ErrorKind::Lost);
+    store.publish("0", 2, &checkpoint(1)).await.unwrap();
+    store.write_changes("0", 2, 2, 0, &changes("spikes", &[("a", None), ("c", Some("3"))])).await.unwrap();
+
+    let claimed = store.claim("0").await.unwrap();
+    assert_eq!(claimed.checkpoint, Some(checkpoint(1)));
+    assert_eq!(claimed.log, [entry(2)], "the log up to the checkpoint is dropped");
+    assert_eq!((claimed.sinks.as_slice(), claimed.definition.as_deref()), (&["history".to_string()][..], Some("{}")));
+    let pair = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let state = store.load("0", "spikes").await.unwrap();
+    assert_eq!(state, [pair("a", "1"), pair("b", "2")], "what was not published does not count");
+
+    store.write_changes("0", 3, 2, 0, &changes("spikes", &[("a", None), ("c", Some("3"))])).await.unwrap();
+    store.publish("0", 3, &checkpoint(2)).await.unwrap();
+    assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("b", "2"), pair("c", "3")]);
+}
+
+async fn keeps_dead_letters_until_they_are_replayed(store: &Arc<dyn StateStore>) {
+    let with_letters = Append { dead_letters: vec![letter(1), letter(2)], ..append(3, 3) };
+    store.append(&[with_letters]).await.unwrap();
+    store.add_dead_letters(&[letter(2), letter(3)]).await.unwrap();
+    let all = store.dead_letters(0, 10).await.unwrap();
+    let offsets: Vec<u64> = all.iter().map(|(_, letter)| letter.offset).collect();
+    assert_eq!(offsets, [1, 2, 3], "a letter that is there stays as it is");
+    assert_eq!(all[0].1.bytes.as_deref(), Some(&[0, 255, 10][..]));
+    assert!(store.tasks_to_replay().await.unwrap().is_empty());
+    assert_eq!(store.request_replay(&[all[1].0]).await.unwrap(), 1);
+    assert_eq!(store.tasks_to_replay().await.unwrap(), ["0"]);
+    let requested = store.replay_requests("0", 10).await.unwrap();
+    assert_eq!(requested, [all[1].clone()]);
+    store.append(&[Append { replayed: vec![all[1].0], ..append(3, 4) }]).await.unwrap();
+    assert_eq!(store.dead_letters(all[0].0, 10).await.unwrap(), [all[2].clone()]);
+}
+
+async fn keeps_alerts_until_they_are_delivered(store: &Arc<dyn StateStore>) {
+    let alert = |id: &str| NewAlert {
+        sink: "alerts".into(),
+        alert: Alert { id: id.into(), row: serde_json::Map::new(), digest_of: None },
+        is_excess: false,
+        place: "readings/0".into(),
+        offset: 1,
+    };
+    let alerts = vec![alert("a"), alert("b"), alert("c")];
+    store.append(&[Append { alerts, ..append(3, 5) }]).await.unwrap();
+    let pending = store.pending("alerts", 2).await.unwrap();
+    let ids: Vec<&str> = pending.iter().map(|pending| pending.alert.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    store.delivered(&[pending[0].number], Timestamp(9)).await.unwrap();
+    store.undeliverable(pending[1].number, &DeadLetter { stage: "alerts".into(), ..letter(9) }).await.unwrap();
+    assert_eq!(store.count_pending("alerts").await.unwrap(), 1);
+    assert_eq!(store.pending("alerts", 9).await.unwrap()[0].alert.id, "c");
+    let holds = async |holder: &str, now| store.lease("alerts", holder, Timestamp(now), Timestamp(now + 10)).await;
+    assert!(holds("one", 0).await.unwrap());
+    assert!(!holds("two", 5).await.unwrap(), "the first holds it still");
+    assert!(holds("one", 6).await.unwrap());
+    assert!(holds("two", 17).await.unwrap(), "it has run out");
+}
+
+async fn begins_anew(store: &Arc<dyn StateStore>) {
+    let mark = Mark {
+        pipeline: "test".into(),
+        sink: "screen".into(),
+        task: "0".into(),
+        state_id: "s".into(),
+        generation: 3,
+        epoch: 5,
+        positions: "{}".into(),
+        detail: Some("17".into()),
+    };
+    store.set_marks(std::slice::from_ref(&mark)).await.unwrap();
+    let before = store.claim("0").await.unwrap();
+    assert_eq!(before.marks, [mark]);
+    let state_id = store.begin_anew("0", before.generation).await.unwrap();
+    let after = store.claim("0").await.unwrap();
+    assert_ne!(state_id, before.state_id);
+    assert_eq!((after.state_id, after.generation), (state_id, before.generation + 1));
+    assert!(after.checkpoint.is_none() && after.log.is_empty() && after.marks.is_empty());
+    assert!(store.load("0", "spikes").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_folder_keeps_what_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_what_it_was_given(open(folder.path().to_str().unwrap(), "test").await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn postgresql_keeps_what_it_was_given() {
+    let database = Postgres::shared().await.create_database().await;
+    keeps_what_it_was_given(open(database.url(), "test").await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn pipelines_in_one_database_do_not_see_each_other() {
+    let database = Postgres::shared().await.create_database().await;
+    let (one, two) = (open(database.url(), "one").await.unwrap(), open(database.url(), "two").await.unwrap());
+    one.claim("0").await.unwrap();
+    one.append(&[append(1, 0)]).await.unwrap();
+    let claimed = two.claim("0").await.unwrap();
+    assert_eq!((claimed.generation, claimed.log.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_folder_has_one_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = folder.path().to_str().unwrap();
+    let store = open(location, "test").await.unwrap();
+    let error = open(location, "test").await.err().unwrap();
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    drop(store);
+    open(location, "test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_another_version_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = folder.path().to_str().unwrap();
+    open(location, "test").await.unwrap().set_setting("version", "99").await.unwrap();
+    let error = open(location, "test").await.err().unwrap();
+    assert!(error.to_string().contains("has version 99, this program reads version 1"), "{error}");
+}
