@@ -7,6 +7,8 @@
 pub mod diagnostics;
 pub mod expression;
 pub mod file;
+pub mod graph;
 pub mod plan;
 pub mod run;
+pub mod schema;
 pub mod store;

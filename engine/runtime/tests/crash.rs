@@ -23,6 +23,10 @@ fn registry() -> Arc<Registry> {
 
 /// Three partitions of made-up readings; history and anomalies go to two tables of the same name.
 fn plan(name: &str, state: &std::path::Path, fail_one_in: u64, extra: &str) -> Arc<Plan> {
+    plan_with_window(name, state, fail_one_in, extra, 12)
+}
+
+fn plan_with_window(name: &str, state: &std::path::Path, fail_one_in: u64, extra: &str, window: u32) -> Arc<Plan> {
     let text = format!(
         "
 name: test
@@ -33,7 +37,7 @@ checkpoint_every: 25ms
 sources:
   readings: {{ type: numbers, partitions: 3, rows: 700 }}
 detectors:
-  spikes: {{ type: zscore, inputs: readings, value: value, time: time, window: 12 }}
+  spikes: {{ type: zscore, inputs: readings, value: value, time: time, window: {window} }}
 sinks:
   history: {{ type: memory, inputs: readings, table: {name}-history, fail_one_in: {fail_one_in}{extra} }}
   anomalies: {{ type: memory, inputs: spikes, when: is_anomaly, table: {name}-anomalies, fail_one_in: {fail_one_in} }}
@@ -45,7 +49,7 @@ sinks:
 }
 
 async fn run(plan: Arc<Plan>) -> Result<Summary> {
-    let settings = RunSettings { once: true, cold_start: false, console: Arc::new(NoConsole) };
+    let settings = RunSettings { once: true, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
     let (_stop, stopped) = watch::channel(false);
     Run::prepare(plan, settings).await?.run(stopped).await
 }
@@ -128,4 +132,57 @@ fn output_of_other_state_is_refused_in_words() {
     let words = error.chain();
     assert!(words.contains("was made with other state") && words.contains("--cold-start"), "{words}");
     assert_eq!(rows(&table(&format!("{name}-history"))).len(), 2_100, "nothing was written");
+}
+
+/// For each partition, the row at which the log of a crashed run ends, if epochs of some task wait to be replayed.
+fn logged_until(plan: &Plan) -> Option<Vec<i64>> {
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let store = pipeline_runtime::store::open(&plan.state_location(), "test").await.unwrap();
+        let (mut until, mut has_pending) = (Vec::new(), false);
+        for task in ["0", "1", "2"] {
+            let claimed = store.claim(task).await.unwrap();
+            let logged = claimed.log.last().and_then(|entry| entry.segments.last()).map(|segment| segment.until.offset);
+            let checkpointed = claimed.checkpoint.and_then(|checkpoint| checkpoint.positions.first().cloned());
+            has_pending |= claimed.log.iter().any(|entry| 0 < entry.rows);
+            until.push(logged.or(checkpointed.map(|(_, position)| position.offset)).unwrap_or(0) as i64 / 3);
+        }
+        has_pending.then_some(until)
+    })
+}
+
+/// The rows of a table that were read before those positions.
+fn before(rows: Vec<String>, until: &[i64]) -> Vec<String> {
+    let is_before = |row: &String| {
+        let json: serde_json::Value = serde_json::from_str(&row[row.find('{').unwrap()..]).unwrap();
+        let partition: usize = json["series"].as_str().unwrap()[1..2].parse().unwrap();
+        let time = chrono::DateTime::parse_from_rfc3339(json["time"].as_str().unwrap()).unwrap();
+        time.timestamp() < until[partition]
+    };
+    rows.into_iter().filter(is_before).collect()
+}
+
+#[test]
+fn logged_epochs_are_computed_by_the_file_they_were_logged_under() {
+    let (history, anomalies) = undisturbed();
+    let mut compared = 0;
+    for seed in 0..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let name = pipeline_services::unique_name("changed");
+        let former = plan(&name, folder.path(), 0, "");
+        let mut random = Random::new(seed);
+        let until = loop {
+            let ended = run_for(&former, Duration::from_micros(60_000 + random.below(90_000) as u64));
+            assert!(ended.is_none(), "the run has ended before it could be dropped with epochs to replay");
+            if let Some(until) = logged_until(&former) {
+                break until;
+            }
+        };
+        let changed = plan_with_window(&name, folder.path(), 0, "", 5);
+        run_for(&changed, Duration::from_secs(60)).unwrap().unwrap();
+        assert_eq!(rows(&table(&format!("{name}-history"))), history, "seed {seed}");
+        let found = before(rows(&table(&format!("{name}-anomalies"))), &until);
+        assert_eq!(found, before(anomalies.clone(), &until), "seed {seed}");
+        compared += found.len();
+    }
+    assert!(0 < compared, "no anomaly was logged under the former file");
 }

@@ -26,9 +26,9 @@ pub struct Span(pub Duration);
 impl FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text)
-            .map(Span)
-            .map_err(|_| format!("`{text}` is not a duration, it would be a number with a unit: `50ms`, `10s`, `5m`, `1h`"))
+        humantime::parse_duration(text).map(Span).map_err(|_| {
+            format!("`{text}` is not a duration, it would be a number with a unit: `50ms`, `10s`, `5m`, `1h`")
+        })
     }
 }
 
@@ -55,7 +55,9 @@ const BYTE_UNITS: [(&str, u64); 7] = [
 impl FromStr for ByteSize {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a size, it would be a whole number with a unit: `512B`, `64KiB`, `8MiB`, `1GB`");
+        let wrong = || {
+            format!("`{text}` is not a size, it would be a whole number with a unit: `512B`, `64KiB`, `8MiB`, `1GB`")
+        };
         let (unit, factor) = BYTE_UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or_else(wrong)?;
         let number: u64 = text[..text.len() - unit.len()].trim().parse().map_err(|_| wrong())?;
         number.checked_mul(*factor).map(ByteSize).ok_or_else(wrong)
@@ -152,7 +154,8 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The value must not get into serde's own error (`invalid type: string "…"`).
-        let value = serde_json::Value::deserialize(deserializer).map_err(|_| de::Error::custom("a secret must be text"))?;
+        let value =
+            serde_json::Value::deserialize(deserializer).map_err(|_| de::Error::custom("a secret must be text"))?;
         match value {
             serde_json::Value::String(text) => Ok(Secret(text)),
             _ => Err(de::Error::custom("a secret must be text; put it into quotes")),

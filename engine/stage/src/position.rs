@@ -102,7 +102,8 @@ mod tests {
         let id = origins("readings/0", 7).row_id("iot", 0);
         assert_eq!(id, origins("readings/0", 7).row_id("iot", 0));
         assert_eq!(id.len(), 19);
-        for (pipeline, place, offset) in [("iot", "readings/0", 8), ("iot", "readings/1", 7), ("io", "treadings/0", 7)] {
+        for (pipeline, place, offset) in [("iot", "readings/0", 8), ("iot", "readings/1", 7), ("io", "treadings/0", 7)]
+        {
             assert_ne!(id, origins(place, offset).row_id(pipeline, 0), "{pipeline} {place} {offset}");
         }
     }

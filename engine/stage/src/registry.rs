@@ -74,7 +74,8 @@ impl Kind {
 pub type MakeSource = dyn Fn(Value, SourceContext) -> Result<Box<dyn Source>> + Send + Sync;
 /// Makes a transform or detector of its options as JSON. For a detector the second value holds the options that all
 /// detectors share.
-pub type MakeTransform = dyn Fn(Value, &StageContext, &[SchemaRef], SavedState) -> Result<Box<dyn Transform>> + Send + Sync;
+pub type MakeTransform =
+    dyn Fn(Value, &StageContext, &[SchemaRef], SavedState) -> Result<Box<dyn Transform>> + Send + Sync;
 /// Makes a sink of its options as JSON.
 pub type MakeSink = dyn Fn(Value, SinkContext) -> Result<BuiltSink> + Send + Sync;
 /// Makes a format of its options as JSON.

@@ -30,7 +30,8 @@ impl SavedState {
 /// Writes a value of a stage's state: MessagePack with field names, so that a field may be added later.
 pub fn encode<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
-    rmp_serde::encode::write_named(buffer, value).map_err(|error| StageError::fatal("state cannot be written").because(error))
+    rmp_serde::encode::write_named(buffer, value)
+        .map_err(|error| StageError::fatal("state cannot be written").because(error))
 }
 
 /// Reads what [`encode`] wrote.

@@ -29,6 +29,11 @@ pub trait Transform: Send {
         Ok(())
     }
 
+    /// Roughly what one series costs in memory, in bytes, for `validate` to tell; none when it keeps no series.
+    fn bytes_per_series(&self) -> Option<usize> {
+        None
+    }
+
     /// Rows it has taken and neither given, rejected nor dropped yet. They stand in the ledger as `held`.
     fn held(&self) -> u64 {
         0

@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The stages that speak HTTP.
+
+mod answer;
+mod endpoint;
+mod sinks;
+mod template;
+
+use pipeline_stage::StageType;
+
+/// All of them, in the order users see them.
+pub fn stages() -> Vec<StageType> {
+    sinks::stages()
+}

@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Apache Kafka: a source that reads topics and a sink that writes one, both exactly once.
+//!
+//! The source is driven by one thread ([`sources::driver`]) that makes librdkafka's batch calls, serves rebalances and
+//! feeds a reader for each partition. The sink has one transactional producer for each task.
+
+mod connection;
+mod consumer;
+mod health;
+mod topics;
+
+mod sources {
+    pub(crate) mod batch_call;
+    pub(crate) mod driver;
+    pub(crate) mod held;
+    pub(crate) mod kafka;
+    pub(crate) mod reader;
+    pub(crate) mod rows;
+    pub(crate) mod start;
+}
+
+mod sinks {
+    pub(crate) mod kafka;
+    pub(crate) mod mark;
+    pub(crate) mod producer;
+    pub(crate) mod records;
+}
+
+use pipeline_stage::StageType;
+
+pub use sinks::kafka::KafkaSinkOptions;
+pub use sources::kafka::KafkaSourceOptions;
+
+/// The stages of this plugin.
+pub fn stages() -> Vec<StageType> {
+    vec![StageType::source::<KafkaSourceOptions>(), StageType::sink::<KafkaSinkOptions>()]
+}

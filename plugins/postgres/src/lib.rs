@@ -1,1 +1,25 @@
-//! Placeholder.
+//! PostgreSQL: rows into tables, exactly once.
+//!
+//! [`sinks::postgres`] is the stage. Below it: `address` (the URL), `database` (one connection), `errors` (what an
+//! error means to the engine), `table` and `create` (what the table is and how it is made), `value` (a value in
+//! PostgreSQL's binary form), `write` (rows by INSERT or COPY) and `marks` (who writes, and how far they got).
+
+use pipeline_stage::StageType;
+
+mod address;
+mod check;
+mod create;
+mod database;
+mod errors;
+mod marks;
+mod numeric;
+pub mod sinks;
+mod table;
+mod target;
+mod value;
+mod write;
+
+/// The stages of this crate, for the registry.
+pub fn stages() -> Vec<StageType> {
+    vec![StageType::sink::<sinks::postgres::PostgresOptions>()]
+}

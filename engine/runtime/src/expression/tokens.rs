@@ -133,7 +133,7 @@ impl Tokens {
     /// Where the `count`th token after this byte ends.
     pub fn end_after(&self, end: usize, count: usize) -> usize {
         let after = self.0.partition_point(|(_, span)| span.start < end);
-        match self.0.get(after + count - 1) {
+        match (after + count).checked_sub(1).and_then(|last| self.0.get(last)) {
             Some((_, span)) => span.end,
             None => end,
         }

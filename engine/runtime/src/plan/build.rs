@@ -9,7 +9,7 @@ use pipeline_stage::{
     SourceContext, SourceOutput, StageContext, StageError, schema_of,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::draft::Draft;
 use super::edges::Edges;
@@ -27,6 +27,7 @@ pub(super) struct Built {
     pub when: Vec<Expression>,
     pub source: Option<SourceStage>,
     pub promise: Option<Promise>,
+    pub bytes_per_series: Option<usize>,
 }
 
 /// Builds the stages in their order.
@@ -110,7 +111,7 @@ impl Builder<'_, '_> {
             role,
             partitioned_by: declared.partitioned_by,
         });
-        Built { schema, when, source, promise: None }
+        Built { schema, when, source, ..Built::default() }
     }
 
     /// How the source's format cuts files; an error has been reported.
@@ -175,7 +176,8 @@ impl Builder<'_, '_> {
             Make::Transform(make) => make(options, context, &inputs, SavedState::default()),
             _ => Err(wrong_kind()),
         });
-        Built { schema: made.map(|made| made.schema()), when, source: None, promise: None }
+        let bytes_per_series = made.as_ref().and_then(|made| made.bytes_per_series());
+        Built { schema: made.map(|made| made.schema()), when, bytes_per_series, ..Built::default() }
     }
 
     fn sink(&mut self, draft: &mut Draft<'_>) -> Built {
@@ -191,7 +193,7 @@ impl Builder<'_, '_> {
             BuiltSink::Epochs(sink) => Promise::Epochs(sink.delivery()),
             BuiltSink::Outbox(_) => Promise::Outbox,
         });
-        Built { schema: Some(schema), when, source: None, promise }
+        Built { schema: Some(schema), when, promise, ..Built::default() }
     }
 
     /// Several inputs of a sink or detector are one stream: they must have the same columns.
@@ -270,7 +272,10 @@ impl Builder<'_, '_> {
                 Err(error) => error,
             };
             let option = error.option().and_then(|option| option_path(option).next()).map(str::to_owned);
-            let option = option.or_else(|| missing_field(&error));
+            if option.is_none() && lacks_required(&stage_type.schema, &options) {
+                // serde says that something is missing: that has been said.
+                return None;
+            }
             if option.as_ref().is_none_or(|option| !draft.reported.contains(option)) {
                 self.made_error(draft, &error);
             }
@@ -303,10 +308,10 @@ impl Builder<'_, '_> {
     }
 }
 
-/// The option that serde misses, which it names only in words.
-fn missing_field(error: &StageError) -> Option<String> {
-    let message = error.to_string();
-    Some(message.strip_prefix("missing field `")?.split('`').next()?.to_owned())
+/// Whether an option is missing that the stage cannot be made without.
+fn lacks_required(schema: &schemars::Schema, options: &Map<String, Value>) -> bool {
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    required.into_iter().any(|name| !options.contains_key(name))
 }
 
 /// `` `readings` gives: sensor_id (string), value (float) ``

@@ -114,7 +114,7 @@ fn draft<'a>(findings: &mut Findings<'a>, kind: Kind, pointer: Pointer, stage: &
     };
     let id = pointer.last().to_owned();
     let mut options = stage.clone();
-    let type_value = options.remove("type");
+    let type_value = options.shift_remove("type");
     let mut common = take_engine_options(&mut options, kind);
     let stage_type = find_type(findings, kind, &pointer, type_value.as_ref());
     let type_name = type_value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();

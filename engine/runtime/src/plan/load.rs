@@ -71,7 +71,7 @@ fn plan(mut file: PipelineFile, registry: &Arc<Registry>) -> Result<(Plan, Repor
     }
     let (definition, secrets) = definition::write(&file, registry);
     let (stages, order) = in_order_of_flow(drafts, built, edges);
-    Ok((Plan { settings, stages, order, definition, secrets, registry: registry.clone() }, report))
+    Ok((Plan { settings, stages, order, definition, secrets, registry: registry.clone(), file }, report))
 }
 
 fn removed_for_nothing(findings: &mut Findings<'_>) {
@@ -162,6 +162,7 @@ fn in_order_of_flow(drafts: Vec<Draft<'_>>, built: Vec<Built>, edges: Edges) -> 
         schema: built.schema.unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty())),
         source: built.source,
         promise: built.promise,
+        bytes_per_series: built.bytes_per_series,
     });
     (stages.collect(), edges.order)
 }

@@ -27,10 +27,17 @@ use pipeline_stage::{
 };
 use serde_json::Value;
 
+use crate::diagnostics::Diagnostic;
 use crate::expression::Expression;
+use crate::file::{PipelineFile, Pointer, STAGE_MAPS};
 
 pub use crate::file::{Environment, LoadOptions};
 pub use load::{load, load_definition, load_text};
+pub(crate) use draft::engine_schema;
+pub(crate) use options::{definition, grouped, type_in_words};
+pub(crate) use spec::{PipelineOptions, schema_of};
+#[cfg(test)]
+pub(crate) use tests::registry as test_registry;
 
 /// A pipeline that is known to be right as far as that can be known without I/O.
 pub struct Plan {
@@ -47,6 +54,8 @@ pub struct Plan {
     pub secrets: BTreeMap<String, String>,
     /// The stage types the plan was made of.
     pub registry: Arc<Registry>,
+    /// The file it was made of, for the places of what is found out later. Holds secrets.
+    pub(crate) file: PipelineFile,
 }
 
 /// What a pipeline file says beside its stages.
@@ -88,6 +97,8 @@ pub struct Stage {
     pub source: Option<SourceStage>,
     /// What only sinks have.
     pub promise: Option<Promise>,
+    /// Roughly what one series costs in memory, in bytes; none for stages that keep no series.
+    pub bytes_per_series: Option<usize>,
 }
 
 /// What only source stages have.
@@ -122,6 +133,8 @@ pub struct RunSettings {
     pub once: bool,
     /// `--cold-start`.
     pub cold_start: bool,
+    /// Only what is logged is computed again, up to a checkpoint; nothing new is read.
+    pub catches_up: bool,
     /// Standard output.
     pub console: Arc<dyn Console>,
 }
@@ -153,6 +166,17 @@ impl Plan {
             cold_start: run.cold_start,
             console: run.console.clone(),
         }
+    }
+
+    /// What a stage says of its options once it has looked at the world, with the option's place in the file. The
+    /// sources of the report that came with the plan are those of the place.
+    pub fn diagnose(&self, stage: usize, error: &StageError) -> Diagnostic {
+        let stage = &self.stages[stage];
+        let of_kind = STAGE_MAPS.iter().find(|map| draft::kind_of(map) == Some(stage.kind));
+        let pointer = Pointer::new([of_kind.copied().unwrap_or_default(), &stage.id]);
+        let mut findings = report::Findings { file: &self.file, registry: &self.registry, diagnostics: Vec::new() };
+        findings.stage_error(error, &pointer, &pointer);
+        findings.diagnostics.pop().unwrap_or_else(|| Diagnostic::error(error.chain()))
     }
 
     fn make(&self, stage: usize) -> Result<&Make> {
@@ -201,4 +225,16 @@ impl Plan {
 
 fn wrong_kind() -> StageError {
     StageError::fatal("the stage is of another kind than the plan says")
+}
+
+/// Whether an option of a stage is a secret.
+pub(crate) fn is_secret_option(plan: &Plan, stage: &Stage, option: &str) -> bool {
+    let stage_type = plan.registry.find(stage.kind, &stage.type_name);
+    stage_type.is_none_or(|stage_type| secrets::is_secret(stage_type.schema.as_value(), option))
+}
+
+/// The default of an option that a stage does not give.
+pub(crate) fn option_default(plan: &Plan, stage: &Stage, option: &str) -> Option<Value> {
+    let stage_type = plan.registry.find(stage.kind, &stage.type_name)?;
+    stage_type.schema.get("properties")?.get(option)?.get("default").cloned()
 }

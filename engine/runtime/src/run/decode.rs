@@ -50,11 +50,6 @@ impl Decode {
         Decode { format, place, share }
     }
 
-    /// Where the rows were read, as `source/partition`.
-    pub fn place(&self) -> &Arc<str> {
-        &self.place
-    }
-
     /// Decodes a batch and keeps this task's share.
     pub fn decode(&mut self, batch: SourceBatch) -> Result<DecodedRows> {
         let decoded = self.decode_all(batch)?;

@@ -7,6 +7,7 @@ use pipeline_stage::keyed::KeyColumns;
 use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatch, StageError, Timestamp};
 
 use super::decode::{Decode, DecodedRows, Share};
+use super::retry::until_it_works;
 use super::shared::Shared;
 use crate::store::Segment;
 
@@ -26,7 +27,8 @@ impl Input {
     pub async fn open(shared: &Shared, source: usize, partition: &Partition, from: Option<Position>) -> Result<Self> {
         let stage = &shared.plan.stages[source];
         let named = |error: StageError| StageError::new(error.kind(), format!("{}: {}", stage.id, error.chain()));
-        let reader = shared.sources[&source].open(partition, from).await.map_err(named)?;
+        let open = || shared.sources[&source].open(partition, from.clone());
+        let reader = until_it_works(&stage.id, open).await.map_err(named)?;
         let format = shared.plan.build_format(source)?;
         let tasks = stage.source.as_ref().map_or(1, |source| source.tasks);
         let share = match tasks {

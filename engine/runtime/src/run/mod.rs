@@ -1,5 +1,6 @@
 //! Runs a plan: a task for each partition, until the sources are over or somebody says stop.
 
+mod catch_up;
 mod clock;
 mod commit;
 mod compute;
@@ -89,8 +90,15 @@ impl Run {
     /// # Errors
     /// What made the pipeline stop; everything before the last commit is safe.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<Summary> {
-        let began = Instant::now();
         self.check_tasks().await?;
+        if !self.settings.cold_start {
+            self.catch_up(&stop).await?;
+        }
+        self.run_plan(stop).await
+    }
+
+    async fn run_plan(self, stop: watch::Receiver<bool>) -> Result<Summary> {
+        let began = Instant::now();
         let (sinks, outboxes) = start_sinks(&self.plan, &self.settings, &self.store, &self.clock).await?;
         let (sources, assignments) = self.start_sources()?;
         let shared = Arc::new(Shared {
@@ -110,7 +118,7 @@ impl Run {
             ended = supervisor.run() => ended?,
             failed = first_failure(&mut workers) => return Err(failed),
         };
-        if is_complete {
+        if is_complete && !self.settings.catches_up {
             wait_for_outboxes(&shared, &mut workers, stop).await?;
         }
         // Receivers are gone only when the workers are.
@@ -171,6 +179,7 @@ impl Run {
                 store: self.store.clone(),
                 clock: self.clock.clone(),
                 holder: holder.clone(),
+                leased_until: None,
                 stop: stop.clone(),
             };
             workers.spawn(worker.run());

@@ -84,6 +84,8 @@ pub struct OutboxWorker {
     pub clock: Arc<dyn Clock>,
     /// Names this process, for the lease.
     pub holder: String,
+    /// Until when this process has the lease; renewed when half of it is over.
+    pub leased_until: Option<Timestamp>,
     /// Set when the process stops: the delivery under way is finished, no other is begun.
     pub stop: watch::Receiver<bool>,
 }
@@ -123,9 +125,15 @@ impl OutboxWorker {
 
     async fn take_lease(&mut self) -> Result<bool> {
         let now = self.clock.now();
+        let half = LEASE.as_micros() as i64 / 2;
+        if self.leased_until.is_some_and(|until| now.0 + half < until.0) {
+            return Ok(true);
+        }
         let until = Timestamp(now.0 + LEASE.as_micros() as i64);
         let name = format!("outbox {}", self.outbox.sink);
-        until_it_works("state store", || self.store.lease(&name, &self.holder, now, until)).await
+        let is_held = until_it_works("state store", || self.store.lease(&name, &self.holder, now, until)).await?;
+        self.leased_until = is_held.then_some(until);
+        Ok(is_held)
     }
 
     async fn read(&mut self) -> Result<Vec<Pending>> {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use pipeline_stage::{Claim, EpochRows, Kind, Mark, Owner, Partition, Position, Result, SavedState, StageError};
 use tracing::{info, warn};
 
+use super::catch_up::computes_the_same;
 use super::commit::{Committer, EndedEpoch};
 use super::compute::Compute;
 use super::epoch::Epoch;
@@ -154,9 +155,9 @@ fn types_fit(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {
 fn definition_fits(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {
     let pending = claimed.log.iter().filter(|entry| 0 < entry.rows || !entry.stored.is_empty()).count();
     match &claimed.definition {
-        Some(was) if 0 < pending && *was != shared.plan.definition => Err(format!(
-            "the pipeline file has changed, and {pending} epochs have still to be computed again as they were: run the \
-             former file once (`--once` will do), then the new one"
+        Some(was) if 0 < pending && !computes_the_same(was, &shared.plan.definition) => Err(format!(
+            "the pipeline file has changed, and {pending} epochs have still to be computed as it was: start again, which \
+             does that first"
         )),
         _ => Ok(()),
     }

@@ -41,11 +41,6 @@ impl Retry {
             self.pauses = pauses();
         }
     }
-
-    /// Whether the last try has failed.
-    pub fn is_down(&self) -> bool {
-        self.down_since.is_some()
-    }
 }
 
 /// Long enough to leave a struggling service alone, short enough that nobody waits for us once it is back.

@@ -8,7 +8,7 @@ use pipeline_stage::{Assignment, ErrorKind, Partition, Result, StageError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::shared::Shared;
 use super::task::{Order, TaskEnd, run_task};
@@ -176,7 +176,7 @@ impl Supervisor {
             Ok(end) => {
                 self.let_go(&task).await;
                 if end == TaskEnd::SourcesOver {
-                    info!("task `{}` has read everything there was", task.partition);
+                    debug!("task `{}` has read everything there was", task.partition);
                 }
                 Ok(())
             }
@@ -206,7 +206,7 @@ impl Supervisor {
             Ok(tasks) if !tasks.is_empty() => self.replays.send_modify(|round| *round += 1),
             Ok(_) => {}
             // The next look is soon; the tasks themselves say so if the store is down.
-            Err(error) => tracing::debug!("the state store cannot be asked for replays: {}", error.chain()),
+            Err(error) => debug!("the state store cannot be asked for replays: {}", error.chain()),
         }
     }
 }

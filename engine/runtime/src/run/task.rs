@@ -78,6 +78,9 @@ pub async fn run_task(
         _ = told_to_finish(&mut order) => return Ok(TaskEnd::Told),
     };
     let (epochs, receiver) = mpsc::channel(EPOCHS_WAITING);
+    if shared.run.catches_up {
+        order = watch::channel(Order::Finish).1;
+    }
     let mut commits = tokio::spawn(committer.run(receiver));
     let _guard = AbortOnDrop(commits.abort_handle());
     replays.mark_changed();

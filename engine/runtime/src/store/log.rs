@@ -145,6 +145,18 @@ pub(super) async fn set_sinks(
     if updated.rows_affected() == 0 { Err(taken_over(task)) } else { Ok(()) }
 }
 
+pub(super) async fn pending_definitions(store: &SqlStore) -> Result<Vec<String>> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT definition FROM pipeline_state_tasks t WHERE pipeline = $1 AND definition IS NOT NULL AND EXISTS
+             (SELECT 1 FROM pipeline_state_epochs e WHERE e.pipeline = t.pipeline AND e.task = t.task) ORDER BY definition",
+    )
+    .bind(&store.pipeline)
+    .fetch_all(&store.log)
+    .await
+    .map_err(|error| store_error(&error))?;
+    rows.iter().map(|row| text(row, 0)).collect()
+}
+
 /// Appends the epochs of several tasks in one transaction, each only if its writer still owns the task.
 pub(super) async fn append(store: &SqlStore, appends: &[Append]) -> Result<Vec<bool>> {
     let mut transaction = store.log.begin().await.map_err(|error| store_error(&error))?;

@@ -198,6 +198,9 @@ pub trait StateStore: Send + Sync {
     /// Says which sinks have had all epochs, and which definition writes from here on.
     async fn set_sinks(&self, task: &str, generation: u64, sinks: &[String], definition: &str) -> Result<()>;
 
+    /// The definitions under which epochs were logged that no checkpoint includes yet.
+    async fn pending_definitions(&self) -> Result<Vec<String>>;
+
     /// Appends epochs of several tasks with one fsync. One answer for each: false when another owner has the task.
     async fn append(&self, appends: &[Append]) -> Result<Vec<bool>>;
     /// Stores marks of sinks that cannot keep their own.

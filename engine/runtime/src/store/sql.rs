@@ -40,6 +40,10 @@ impl StateStore for SqlStore {
         log::set_sinks(self, task, generation, sinks, definition).await
     }
 
+    async fn pending_definitions(&self) -> Result<Vec<String>> {
+        log::pending_definitions(self).await
+    }
+
     async fn append(&self, appends: &[Append]) -> Result<Vec<bool>> {
         log::append(self, appends).await
     }

@@ -23,8 +23,10 @@ impl KeyColumns {
             let column = find_column(schema, name).map_err(|error| error.at_option(option))?;
             let data_type = schema.field(column).data_type();
             if ColumnType::of(data_type).is_none() {
-                return Err(StageError::config(format!("column `{name}` is {data_type}, which cannot be part of a key"))
-                    .at_option(option));
+                return Err(StageError::config(format!(
+                    "column `{name}` is {data_type}, which cannot be part of a key"
+                ))
+                .at_option(option));
             }
             columns.push(column);
         }

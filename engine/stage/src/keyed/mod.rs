@@ -107,6 +107,10 @@ impl<D: Detector> Transform for Keyed<D> {
     fn save(&mut self, changes: &mut dyn StateWriter) -> Result<()> {
         self.table.save(changes)
     }
+
+    fn bytes_per_series(&self) -> Option<usize> {
+        Some(self.detector.bytes_per_series())
+    }
 }
 
 /// A series starts anew when the gap before its reading is longer than `expire_after`. Only its own readings count:

@@ -26,40 +26,24 @@ impl Binder<'_> {
                 self.case(span, operand.as_deref(), conditions, else_result.as_deref())
             }
             Expr::Cast { expr, data_type, format: None, .. } => self.cast(expr, &data_type.to_string()),
-            Expr::Extract { field, expr, .. } => {
-                let value = self.expression(expr)?;
-                let call = self.parsed.tokens.enclosing_call(&value.span);
-                // EXTRACT ( part FROM …
-                let part = self.parsed.tokens.end_after(call.start, 2)..self.parsed.tokens.end_after(call.start, 3);
-                let part = self.trimmed(part);
-                let (array, data_type) = literals::text(field.to_string().trim_matches('\''));
-                self.named("EXTRACT", call, vec![constant(array, data_type, part), value])
-            }
+            Expr::Extract { field, expr, .. } => self.extract(&field.to_string(), expr),
             Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
-                self.with_syntax("CEIL", &[expr])
+                self.with_syntax("CEIL", &[Some(expr)])
             }
             Expr::Floor { expr, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
-                self.with_syntax("FLOOR", &[expr])
+                self.with_syntax("FLOOR", &[Some(expr)])
             }
-            Expr::Substring { expr, substring_from: Some(start), substring_for: None, .. } => {
-                self.with_syntax("SUBSTR", &[expr, start])
+            Expr::Substring { expr, substring_from, substring_for, .. } => {
+                self.with_syntax("SUBSTR", &[Some(expr), substring_from.as_deref(), substring_for.as_deref()])
             }
-            Expr::Substring { expr, substring_from: Some(start), substring_for: Some(count), .. } => {
-                self.with_syntax("SUBSTR", &[expr, start, count])
-            }
-            Expr::Substring { expr, .. } => self.with_syntax("SUBSTR", &[expr]),
             Expr::Trim { expr, trim_where: None, trim_what: None, trim_characters: None } => {
-                self.with_syntax("TRIM", &[expr])
-            }
-            Expr::Position { expr, .. } => {
-                let inner = self.expression(expr)?;
-                let name = self.parsed.tokens.enclosing_call(&inner.span);
-                self.unknown_function("POSITION", name)
+                self.with_syntax("TRIM", &[Some(expr)])
             }
             Expr::Trim { .. } => {
                 let error = ExpressionError::new(self.whole(), "`TRIM` takes one text, and removes only white space");
                 self.fail(error.with_help("`LTRIM` and `RTRIM` trim one end"))
             }
+            Expr::Position { .. } => self.unknown_function("POSITION", self.whole()),
             _ => self.fail(ExpressionError::new(self.whole(), "this form of call is not part of the language")),
         }
     }
@@ -112,13 +96,23 @@ impl Binder<'_> {
         self.fail(error)
     }
 
-    /// A call that sqlparser has read by a rule of its own.
-    fn with_syntax(&mut self, name: &str, arguments: &[&Expr]) -> Option<Typed> {
-        let arguments: Vec<_> = arguments.iter().map(|argument| self.expression(argument)).collect();
+    /// A call that sqlparser has read by a rule of its own; arguments that are left out are `None`.
+    fn with_syntax(&mut self, name: &str, arguments: &[Option<&Expr>]) -> Option<Typed> {
+        let arguments: Vec<_> = arguments.iter().flatten().map(|argument| self.expression(argument)).collect();
         let arguments = arguments.into_iter().collect::<Option<Vec<Typed>>>()?;
         let first = arguments.first().map_or_else(|| self.whole(), |first| first.span.clone());
         let span = self.parsed.tokens.enclosing_call(&first);
         self.named(name, span, arguments)
+    }
+
+    fn extract(&mut self, part: &str, value: &Expr) -> Option<Typed> {
+        let value = self.expression(value)?;
+        let tokens = &self.parsed.tokens;
+        let call = tokens.enclosing_call(&value.span);
+        // EXTRACT ( part FROM …
+        let part_span = self.trimmed(tokens.end_after(call.start, 2)..tokens.end_after(call.start, 3));
+        let (array, data_type) = literals::text(part.trim_matches('\''));
+        self.named("EXTRACT", call, vec![constant(array, data_type, part_span), value])
     }
 
     fn cast(&mut self, value: &Expr, type_name: &str) -> Option<Typed> {

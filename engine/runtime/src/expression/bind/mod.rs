@@ -212,7 +212,10 @@ impl<'a> Binder<'a> {
     }
 
     fn fail<T>(&mut self, error: ExpressionError) -> Option<T> {
-        self.errors.push(error);
+        // Each branch of a tree that is too deep says so.
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
         None
     }
 

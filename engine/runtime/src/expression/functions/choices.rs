@@ -34,7 +34,7 @@ pub fn case(value: Type) -> Operation {
 
 pub fn coalesce(arguments: &[Typed]) -> Made {
     Ok(Operation::new(arguments[0].data_type, Nulls::OfAll, |arguments| {
-        fold(arguments, |chosen, _| Ok(is_not_null(&chosen.array)?))
+        fold(arguments, |chosen, _| is_not_null(&chosen.array))
     }))
 }
 

@@ -52,7 +52,9 @@ pub fn truncate(arguments: &[Typed]) -> Made {
     }))
 }
 
-static PARTS: [(&str, fn(DateTime<Utc>) -> i64); 11] = [
+type Part = fn(DateTime<Utc>) -> i64;
+
+static PARTS: [(&str, Part); 11] = [
     ("year", |time| time.year().into()),
     ("quarter", |time| time.quarter().into()),
     ("month", |time| time.month().into()),
@@ -66,7 +68,10 @@ static PARTS: [(&str, fn(DateTime<Utc>) -> i64); 11] = [
     ("second", |time| time.second().into()),
 ];
 
-static BEGINNINGS: [(&str, fn(i64) -> Option<i64>); 8] = [
+/// From microseconds to microseconds.
+type Beginning = fn(i64) -> Option<i64>;
+
+static BEGINNINGS: [(&str, Beginning); 8] = [
     ("year", |micros| of_date(micros, |date| date.with_ordinal(1))),
     ("quarter", |micros| of_date(micros, |date| date.with_day(1)?.with_month0(date.month0() / 3 * 3))),
     ("month", |micros| of_date(micros, |date| date.with_day(1))),

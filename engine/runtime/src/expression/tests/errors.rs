@@ -348,7 +348,7 @@ fn counts_places_in_bytes_of_any_alphabet_and_line() {
     for (text, start, place) in [
         ("'°😀' = foo", 11, "foo"),
         ("\"°C\" > 0 AND metric = \"bär\"", 23, "\"bär\""),
-        ("metric = 'ä'\r\n\tAND foo = 1", 19, "foo"),
+        ("metric = 'ä'\r\n\tAND foo = 1", 20, "foo"),
         ("metric = 'ä\nö'\n AND foo = 1", 22, "foo"),
         ("'é' LIKE ≥", 10, "≥"),
         ("größe > 1", 0, "größe"),

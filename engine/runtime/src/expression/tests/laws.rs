@@ -174,6 +174,132 @@ fn every_function_takes_part_in_the_law() {
 }
 
 #[test]
+fn any_soup_of_words_is_compiled_or_refused_at_a_place_inside_it() {
+    let words = [
+        "t",
+        "f",
+        "i",
+        "b",
+        "at",
+        "x",
+        "(",
+        ")",
+        "(",
+        ")",
+        ",",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "||",
+        "=",
+        "<>",
+        "<",
+        ">=",
+        "AND",
+        "OR",
+        "NOT",
+        "IS",
+        "NULL",
+        "TRUE",
+        "5",
+        "2.5",
+        "'a'",
+        "'°😀'",
+        "\"°\"",
+        "IN",
+        "BETWEEN",
+        "LIKE",
+        "ILIKE",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "CAST(",
+        "AS",
+        "FLOAT",
+        "::",
+        "text",
+        "EXTRACT(",
+        "hour",
+        "FROM",
+        "DATE_TRUNC('day',",
+        "INTERVAL",
+        "'5 minutes'",
+        "TIMESTAMP",
+        "'2025-01-01'",
+        "ABS(",
+        "CONCAT(",
+        "SUBSTR(",
+        "TRIM(",
+        "FLOOR(",
+        "COALESCE(",
+        "POSITION(",
+        "DISTINCT",
+        "SELECT",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        ".",
+        "\n",
+        "--",
+        "/*",
+        "'",
+        "\"",
+        "!",
+        "≥",
+        "\u{0}",
+        "OVER",
+        "ANY",
+        "ALL",
+        "AT",
+        "TIME",
+        "ZONE",
+        "COLLATE",
+        "EXISTS",
+        "STRUCT(",
+        "ARRAY",
+        "INTERVAL '1 day'",
+        "IS NULL",
+        "IS NOT TRUE",
+    ];
+    let batch = many_rows(3, &mut Chance(7));
+    let mut chance = Chance(1);
+    let (mut n_compiled, mut n_errors) = (0, 0);
+    for _ in 0..3_000 {
+        // Half of them are right but for one word.
+        let mut soup: Vec<&str> = match chance.below(2) {
+            0 => chance.of(EXPRESSIONS).split(' ').collect(),
+            _ => (0..chance.below(8)).map(|_| chance.of(&words)).collect(),
+        };
+        let place = chance.below(soup.len() as u64 + 1) as usize;
+        soup.insert(place, chance.of(&words));
+        if chance.below(2) == 0 {
+            soup.remove(chance.below(soup.len() as u64) as usize);
+        }
+        let text = soup.join(chance.of(&[" ", " ", ""]));
+        match Expression::compile(&text, &batch.schema()) {
+            Ok(expression) => {
+                assert_eq!(expression.evaluate(&batch).unwrap().len(), 3, "`{text}`");
+                n_compiled += 1;
+            }
+            Err(errors) => {
+                assert!(!errors.is_empty(), "`{text}`");
+                for error in errors {
+                    assert!(text.get(error.span.clone()).is_some(), "`{text}`: {error:?}");
+                    n_errors += 1;
+                }
+            }
+        }
+    }
+    assert!(150 < n_compiled && 1_000 < n_errors, "{n_compiled} compiled, {n_errors} errors");
+}
+
+#[test]
 fn a_constant_gives_what_a_column_of_it_gives() {
     let batch = many_rows(200, &mut Chance(42));
     let mut n_rows = 0;

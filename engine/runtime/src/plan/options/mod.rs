@@ -8,7 +8,8 @@ mod words;
 use serde_json::{Map, Value};
 
 use crate::diagnostics::nearest;
-pub(crate) use words::{described, of_serde, type_in_words};
+pub(crate) use words::{grouped, of_serde, type_in_words};
+use words::described;
 
 /// One option that is wrong.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use crate::diagnostics::list;
 const MAX_SHOWN: usize = 60;
 
 /// A value as a sentence names it: ``the text `x` ``, `7`, `a list`.
-pub(crate) fn described(value: &Value) -> String {
+pub(super) fn described(value: &Value) -> String {
     match value {
         Value::Null => "empty".into(),
         Value::Bool(truth) => truth.to_string(),

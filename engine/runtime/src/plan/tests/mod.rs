@@ -2,6 +2,8 @@
 
 mod stages;
 
+pub(crate) use stages::registry;
+
 use std::path::Path;
 
 use pipeline_stage::{ColumnFrom, ColumnType};
@@ -42,7 +44,7 @@ fn options() -> LoadOptions {
 }
 
 fn plan_of(text: &str, options: &LoadOptions) -> Result<(Plan, Report), Report> {
-    load_text("iot.yaml", text, Path::new("."), options, &stages::registry())
+    load_text("iot.yaml", text, Path::new("."), options, &registry())
 }
 
 fn good(options: &LoadOptions) -> Plan {

@@ -1,0 +1,40 @@
+# What people and .ci/run type. Everything is ordinary cargo; nothing here hides a flag that matters.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint deny generate fresh ci
+
+## help       lists these targets
+help:
+	@sed -n 's/^## /make /p' $(MAKEFILE_LIST)
+
+## run        builds and runs pipelines/iot.yaml: simulated sensors, anomalies on the screen (Ctrl-C stops)
+run:
+	cargo run --locked -- run pipelines/iot.yaml
+
+## test       runs all tests; starts real Kafka and PostgreSQL servers for them
+test:
+	cargo test --workspace --locked
+
+## lint       checks formatting, and lints with warnings as errors
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+## deny       checks licences, banned crates and registries (deny.toml; needs cargo-deny)
+deny:
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+
+## generate   writes the generated files: schemas/ and docs/stages/
+generate:
+	cargo run --locked -- schema --out schemas --docs docs/stages
+
+## fresh      fails if a generated file is not what `make generate` would write
+fresh:
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	cargo run --locked -- schema --out "$$folder/schemas" --docs "$$folder/docs/stages" && \
+	diff -r schemas "$$folder/schemas" && diff -r docs/stages "$$folder/docs/stages" || \
+	{ echo 'generated files are stale: run `make generate` and commit what it writes' >&2; exit 1; }
+
+## ci         does all that a change must pass, as the server does it
+ci:
+	.ci/run

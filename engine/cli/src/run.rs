@@ -1,0 +1,241 @@
+//! `pipeline run`: runs a pipeline until its sources are over or somebody says stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use pipeline_runtime::diagnostics::Report;
+use pipeline_runtime::plan::{Plan, Promise, RunSettings, load};
+use pipeline_runtime::run::{Progress, Run, Snapshot, Summary};
+use pipeline_stage::{Delivery, Kind, Registry, StageError};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::args::PipelineArgs;
+use crate::books::{clock, grouped, span, table};
+use crate::screen::{LogFormat, Screen};
+use crate::{FAILED, GlobalArgs, WRONG, print_report};
+
+/// Run a pipeline
+///
+/// Reads from the sources, and writes to the sinks until the sources are over or you press Ctrl-C. A stop commits what
+/// was read and saves the state, so that the next run goes on where this one ended; a second Ctrl-C stops at once, and
+/// the next run makes up for it. Nothing is lost or repeated either way.
+///
+/// Data goes to standard output, everything else to standard error.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// End when everything that is there now is read, and the outboxes are empty
+    #[arg(long)]
+    once: bool,
+    /// Begin anew where the state of this pipeline is missing or does not fit its output
+    #[arg(long)]
+    cold_start: bool,
+}
+
+/// How often the progress line changes.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+/// How often progress is logged when nobody looks at a terminal.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs the command.
+pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> ExitCode {
+    let screen = Screen::new(global.log);
+    screen.start_logs(global.log, global.level());
+    let (plan, report) = match load(&args.pipeline.file, &args.pipeline.overlay.load_options(), &registry) {
+        Ok(loaded) => loaded,
+        Err(report) => return wrong(&report),
+    };
+    if !report.is_empty() {
+        print_report(&report);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&StageError::fatal("the async runtime cannot be started").because(error)),
+    };
+    let settings = RunSettings { once: args.once, cold_start: args.cold_start, catches_up: false, console: screen.console() };
+    let code = match runtime.block_on(supervise(Arc::new(plan), settings, &screen, global.log)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            screen.clear();
+            failed(&error)
+        }
+    };
+    // A thread that hangs in a foreign library must not hold up the end: everything is committed.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    code
+}
+
+fn wrong(report: &Report) -> ExitCode {
+    print_report(report);
+    ExitCode::from(WRONG)
+}
+
+fn failed(error: &StageError) -> ExitCode {
+    error!("{}", error.chain());
+    ExitCode::from(FAILED)
+}
+
+async fn supervise(plan: Arc<Plan>, settings: RunSettings, screen: &Screen, log: LogFormat) -> Result<(), StageError> {
+    let run = Run::prepare(plan.clone(), settings).await?;
+    for line in opening(&plan, &run.place()) {
+        match log {
+            LogFormat::Text => screen.say(&line),
+            LogFormat::Json => info!("{line}"),
+        }
+    }
+    let progress = run.progress();
+    let stop = listen_for_stop(screen.clone());
+    let show = tokio::spawn(show_progress(plan.clone(), progress, screen.clone()));
+    let ended = run.run(stop).await;
+    show.abort();
+    screen.clear();
+    let summary = match ended {
+        Ok(summary) => summary,
+        // Whoever reads our output has heard enough (`| head`): not a failure.
+        Err(error) if error.chain().contains("standard output was closed") => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match log {
+        LogFormat::Text => closing(&plan, &summary).iter().for_each(|line| screen.say(line)),
+        LogFormat::Json => log_books(&plan, &summary),
+    }
+    Ok(())
+}
+
+/// The first signal asks for an orderly stop, the second ends the process.
+fn listen_for_stop(screen: Screen) -> watch::Receiver<bool> {
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        screen.say("stopping: the epoch is ended and committed; once more stops at once");
+        stop.send_replace(true);
+        wait_for_signal().await;
+        screen.clear();
+        screen.say("stopped at once; the next run makes up for what was not committed");
+        std::process::exit(i32::from(FAILED));
+    });
+    stopped
+}
+
+async fn wait_for_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return,
+                _ = terminate.recv() => return,
+            }
+        }
+    }
+    // Without signals there is only the end of the process.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What is said before the first row.
+fn opening(plan: &Plan, place: &str) -> Vec<String> {
+    let count = |kind: Kind| plan.stages.iter().filter(|stage| stage.kind == kind).count();
+    let counted = Kind::ALL.into_iter().filter(|kind| 0 < count(*kind));
+    let parts: Vec<String> = counted.map(|kind| plural(count(kind), kind.name())).collect();
+    let with = |wanted: &dyn Fn(Promise) -> bool| -> Vec<&str> {
+        let sinks = plan.stages.iter().filter(|stage| stage.promise.is_some_and(wanted));
+        sinks.map(|stage| stage.id.as_str()).collect()
+    };
+    let exact = with(&|promise| !matches!(promise, Promise::Outbox | Promise::Epochs(Delivery::AtLeastOnce)));
+    let screen = with(&|promise| promise == Promise::Epochs(Delivery::AtLeastOnce));
+    let outbox = with(&|promise| promise == Promise::Outbox);
+    let mut line = format!("{} · {}", plan.settings.name, parts.join(" → "));
+    for (words, sinks) in [("exactly once into", exact), ("at least once to", screen), ("by outbox to", outbox)] {
+        if !sinks.is_empty() {
+            line.push_str(&format!(" · {words} {}", sinks.join(", ")));
+        }
+    }
+    vec![line, format!("state      {place}")]
+}
+
+fn plural(count: usize, name: &str) -> String {
+    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
+}
+
+async fn show_progress(plan: Arc<Plan>, progress: Arc<Progress>, screen: Screen) {
+    let began = Instant::now();
+    let every = if screen.is_live() { SHOW_EVERY } else { LOG_EVERY };
+    let (mut rate, mut before) = (0.0, (began, 0));
+    loop {
+        tokio::time::sleep(every).await;
+        let now = progress.snapshot();
+        let elapsed = before.0.elapsed().as_secs_f64();
+        if 1.0 <= elapsed {
+            rate = (now.read - before.1) as f64 / elapsed;
+            before = (Instant::now(), now.read);
+        }
+        let line = progress_line(&plan, &now, rate);
+        if screen.is_live() {
+            screen.show(format!("{line}        ↑ {}   (Ctrl-C stops)", clock(began.elapsed())));
+        } else {
+            info!("{line}");
+        }
+    }
+}
+
+/// `readings 4,120 · 200/s · anomalies 187 · lag 0 · dead letters 0`, with a bar when the end is known.
+fn progress_line(plan: &Plan, now: &Snapshot, rate: f64) -> String {
+    let dead: u64 = now.stages.iter().map(|stage| stage.dead).sum();
+    let source = plan.leader().map_or("rows", |(source, _)| &plan.stages[source].id);
+    let mut line = format!("{source} {} · {}/s · anomalies {}", grouped(now.read), grouped(rate as u64), grouped(now.anomalies));
+    if let Some(lag) = now.lag {
+        line.push_str(&format!(" · lag {}", grouped(lag.left)));
+        if 0 < lag.at_start && lag.left <= lag.at_start {
+            let done = 1.0 - lag.left as f64 / lag.at_start as f64;
+            let full = (done * 20.0) as usize;
+            line.push_str(&format!(" {}{} {:.0} %", "█".repeat(full), "░".repeat(20 - full), done * 100.0));
+        }
+    }
+    line.push_str(&format!(" · dead letters {}", grouped(dead)));
+    line
+}
+
+/// What is said when it has ended.
+fn closing(plan: &Plan, summary: &Summary) -> Vec<String> {
+    let took = span(summary.took);
+    let first = match summary.is_complete {
+        true => format!("done after {took}; everything there was is read and committed"),
+        false => format!("stopped after {took} at your request; everything read is committed"),
+    };
+    let mut lines = vec![first, String::new(), table(plan, &summary.progress.stages)];
+    for (sink, waiting) in &summary.waiting {
+        lines.push(format!("  {} alerts wait in the outbox of {sink}; the next run delivers them", grouped(*waiting)));
+    }
+    let dead: u64 = summary.progress.stages.iter().map(|stage| stage.dead).sum();
+    if 0 < dead {
+        lines.push(format!("  {} dead letters: `pipeline dead-letters FILE list` shows them", grouped(dead)));
+    }
+    lines
+}
+
+fn log_books(plan: &Plan, summary: &Summary) {
+    for (stage, counts) in plan.stages.iter().zip(&summary.progress.stages) {
+        info!(
+            stage = stage.id,
+            rows_in = counts.rows_in,
+            created = counts.created,
+            out = counts.out,
+            held = counts.held,
+            filtered = counts.filtered,
+            dead = counts.dead,
+            late = counts.late,
+            is_balanced = counts.is_balanced(),
+            "books"
+        );
+    }
+    for (sink, waiting) in &summary.waiting {
+        info!(sink, waiting, "outbox");
+    }
+    info!(is_complete = summary.is_complete, seconds = summary.took.as_secs_f64(), "ended");
+}

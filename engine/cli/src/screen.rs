@@ -1,0 +1,120 @@
+//! The terminal: data on standard output, everything else on standard error, and one line that shows progress.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pipeline_stage::Console;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Standard output and standard error with the progress line between them.
+#[derive(Clone)]
+pub struct Screen {
+    bar: ProgressBar,
+}
+
+impl Screen {
+    /// With a progress line only if a person is looking and wants text.
+    pub fn new(log: LogFormat) -> Self {
+        let is_live = io::stderr().is_terminal() && log == LogFormat::Text;
+        let target = if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(ProgressStyle::with_template("  {msg}").expect("the template is right"));
+        Screen { bar }
+    }
+
+    /// Sends log lines to standard error.
+    pub fn start_logs(&self, log: LogFormat, level: LevelFilter) {
+        let writer = LogWriter(self.clone());
+        let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
+        match log {
+            LogFormat::Json => lines.json().init(),
+            LogFormat::Text => {
+                let is_colored = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                lines.with_target(false).with_ansi(is_colored).init();
+            }
+        }
+    }
+
+    /// Whether the progress line is shown.
+    pub fn is_live(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Changes the progress line.
+    pub fn show(&self, text: String) {
+        self.bar.set_message(text);
+    }
+
+    /// Takes the progress line away.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Writes a line for people to standard error, above the progress line.
+    pub fn say(&self, line: &str) {
+        // Nobody can be told that standard error is closed.
+        let _ = self.bar.suspend(|| writeln!(io::stderr(), "{line}"));
+    }
+
+    /// Standard output for the stages.
+    pub fn console(&self) -> Arc<dyn Console> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Console for Screen {
+    fn write(&self, lines: &[u8]) -> io::Result<()> {
+        self.bar.suspend(|| {
+            let mut out = io::stdout().lock();
+            out.write_all(lines)?;
+            out.flush()
+        })
+    }
+
+    fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    }
+}
+
+struct LogWriter(Screen);
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = Line<'a>;
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { screen: &self.0, bytes: Vec::new() }
+    }
+}
+
+/// One log line, written whole so that it does not mix with the progress line.
+struct Line<'a> {
+    screen: &'a Screen,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let _ = self.screen.bar.suspend(|| io::stderr().write_all(&self.bytes));
+    }
+}

@@ -1,0 +1,1 @@
+//! Schemas of small made-up stages.

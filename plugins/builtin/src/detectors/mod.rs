@@ -1,0 +1,3 @@
+//! Models of one series, one file each.
+
+pub mod zscore;

@@ -1,0 +1,232 @@
+//! Moments, as text and as numbers.
+
+use chrono::{NaiveDate, NaiveTime, Timelike};
+use pipeline_stage::Zone;
+
+/// 0000-01-01T00:00:00Z: RFC 3339 has no year before 0.
+const EARLIEST_MICROS: i64 = -62_167_219_200_000_000;
+/// 9999-12-31T23:59:59.999999Z: RFC 3339 has no year after 9999.
+const LATEST_MICROS: i64 = 253_402_300_799_999_999;
+
+/// Numbers below this are seconds (up to the year 5138), numbers from it on milliseconds (from 1973 on).
+const FIRST_MILLISECONDS: f64 = 1e11;
+
+/// Why something is not a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotATime {
+    /// It is not written like one.
+    Form,
+    /// It is before the year 0 or after the year 9999.
+    Range,
+}
+
+/// Microseconds since 1970 of a text: RFC 3339, with what ISO 8601 and databases make of it.
+///
+/// `2025-07-20T08:19:16.25+02:00`; a space for the `T`; no seconds; a comma before the decimals; the zone as `Z`,
+/// `+02:00`, `+0200`, `+02` or none, which means `zone`; the date alone, which means its midnight. Decimals beyond
+/// microseconds are cut off. The second 60 is the first of the next minute.
+pub(crate) fn time_of_text(text: &str, zone: Zone) -> Result<i64, NotATime> {
+    let mut rest = Rest(text.as_bytes());
+    let (date, time) = date_and_time(&mut rest).ok_or(NotATime::Form)?;
+    let east = match rest.zone().ok_or(NotATime::Form)? {
+        Some(seconds) => seconds,
+        None => match zone {
+            Zone::Utc => 0,
+            Zone::Fixed(seconds) => seconds,
+        },
+    };
+    in_range(date.and_time(NaiveTime::MIN).and_utc().timestamp_micros() + time - i64::from(east) * 1_000_000)
+}
+
+/// Microseconds since 1970 of a whole number of seconds or milliseconds.
+pub(crate) fn time_of_integer(number: i64) -> Result<i64, NotATime> {
+    let is_seconds = (number.unsigned_abs() as f64) < FIRST_MILLISECONDS;
+    let factor = if is_seconds { 1_000_000 } else { 1_000 };
+    in_range(number.checked_mul(factor).ok_or(NotATime::Range)?)
+}
+
+/// Microseconds since 1970 of a number of seconds or milliseconds with decimals, rounded to the nearest.
+pub(crate) fn time_of_float(number: f64) -> Result<i64, NotATime> {
+    let is_seconds = number.abs() < FIRST_MILLISECONDS;
+    let micros = number * if is_seconds { 1e6 } else { 1e3 };
+    // A cast of what is too large gives the largest integer, which is out of range too.
+    in_range(micros.round() as i64)
+}
+
+fn in_range(micros: i64) -> Result<i64, NotATime> {
+    match (EARLIEST_MICROS..=LATEST_MICROS).contains(&micros) {
+        true => Ok(micros),
+        false => Err(NotATime::Range),
+    }
+}
+
+/// The date and the microseconds since its midnight.
+fn date_and_time(rest: &mut Rest<'_>) -> Option<(NaiveDate, i64)> {
+    let year = rest.number(4)?;
+    let (month, day) = (rest.after(b"-")?.number(2)?, rest.after(b"-")?.number(2)?);
+    let date = NaiveDate::from_ymd_opt(year as i32, month, day)?;
+    if rest.0.is_empty() {
+        return Some((date, 0));
+    }
+    let (hour, minute) = (rest.after(b"Tt ")?.number(2)?, rest.after(b":")?.number(2)?);
+    let second = match rest.after(b":") {
+        Some(rest) => rest.number(2)?,
+        None => 0,
+    };
+    let micros = match rest.after(b".,") {
+        Some(rest) => rest.decimals()?,
+        None => 0,
+    };
+    let is_leap_second = second == 60;
+    let time = NaiveTime::from_hms_opt(hour, minute, if is_leap_second { 59 } else { second })?;
+    let seconds = i64::from(time.num_seconds_from_midnight()) + i64::from(is_leap_second);
+    Some((date, seconds * 1_000_000 + i64::from(micros)))
+}
+
+/// What is left to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    /// Skips one byte, if it is one of these.
+    fn after(&mut self, any_of: &[u8]) -> Option<&mut Self> {
+        let (first, rest) = self.0.split_first()?;
+        any_of.contains(first).then(|| {
+            self.0 = rest;
+            self
+        })
+    }
+
+    /// A number of so many digits.
+    fn number(&mut self, digits: usize) -> Option<u32> {
+        let (number, rest) = self.0.split_at_checked(digits)?;
+        self.0 = rest;
+        number.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    }
+
+    /// Microseconds, from at least one decimal of a second.
+    fn decimals(&mut self) -> Option<u32> {
+        let count = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (decimals, rest) = self.0.split_at(count);
+        self.0 = rest;
+        let six = (0..6).map(|i| decimals.get(i).map_or(0, |byte| u32::from(byte - b'0')));
+        (0 < count).then(|| six.fold(0, |sum, digit| sum * 10 + digit))
+    }
+
+    /// The zone in seconds east of Greenwich, none if there is none; all must be read then.
+    fn zone(&mut self) -> Option<Option<i32>> {
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        if self.after(b"Zz").is_some() {
+            return self.0.is_empty().then_some(Some(0));
+        }
+        // PostgreSQL and Python's `print` may leave a space before the sign.
+        self.after(b" ");
+        let sign = match self.0.first()? {
+            b'+' => 1,
+            b'-' => -1,
+            _ => return None,
+        };
+        self.after(b"+-");
+        let hours = self.number(2)?;
+        self.after(b":");
+        let minutes = if self.0.is_empty() { 0 } else { self.number(2)? };
+        let is_whole = self.0.is_empty() && hours < 24 && minutes < 60;
+        is_whole.then_some(Some(sign * (hours * 3_600 + minutes * 60) as i32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MORNING: i64 = 1_752_999_556_000_000;
+
+    #[test]
+    fn reads_moments_as_they_are_written() {
+        for (text, micros) in [
+            ("2025-07-20T08:19:16Z", MORNING),
+            ("2025-07-20t08:19:16z", MORNING),
+            ("2025-07-20 08:19:16+00:00", MORNING),
+            ("2025-07-20 08:19:16 +00", MORNING),
+            ("2025-07-20T10:19:16+0200", MORNING),
+            ("2025-07-20T02:49:16-05:30", MORNING),
+            ("2025-07-20T08:19:16", MORNING),
+            ("2025-07-20T08:19:16.5", MORNING + 500_000),
+            ("2025-07-20T08:19:16,123456789Z", MORNING + 123_456),
+            ("2025-07-20 08:19", MORNING - 16_000_000),
+            ("2025-07-20", MORNING - 29_956_000_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_800_000_000),
+            ("1969-12-31T23:59:59.999999Z", -1),
+            ("0000-01-01T00:00:00Z", EARLIEST_MICROS),
+            ("9999-12-31T23:59:59.999999Z", LATEST_MICROS),
+            ("2024-02-29", 1_709_164_800_000_000),
+        ] {
+            assert_eq!(time_of_text(text, Zone::Utc), Ok(micros), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_local() {
+        let zone = Zone::Fixed(7_200);
+        assert_eq!(time_of_text("2025-07-20T10:19:16", zone), Ok(MORNING));
+        assert_eq!(time_of_text("2025-07-20T08:19:16Z", zone), Ok(MORNING));
+        assert_eq!(time_of_text("1970-01-01", zone), Ok(-7_200_000_000));
+    }
+
+    #[test]
+    fn refuses_what_is_no_moment() {
+        for text in [
+            "",
+            "now",
+            "2025",
+            "2025-07",
+            "2025-13-01",
+            "2025-02-29",
+            "20250720",
+            "25-07-20",
+            "2025-07-20T",
+            "2025-07-20T24:00:00",
+            "2025-07-20T08:60:00",
+            "2025-07-20T08:19:61",
+            "2025-07-20T08:19:16.",
+            "2025-07-20T08:19:16 ",
+            "2025-07-20T08:19:16UTC",
+            "2025-07-20T08:19:16+",
+            "2025-07-20T08:19:16+2",
+            "2025-07-20T08:19:16+24:00",
+            "2025-07-20T08:19:16+02:00x",
+            "2025-07-20T08:19:16ZZ",
+            "+2025-07-20",
+            "-001-01-01",
+            "10000-01-01",
+            "２０２５-07-20",
+        ] {
+            assert_eq!(time_of_text(text, Zone::Utc), Err(NotATime::Form), "{text}");
+        }
+        for text in ["0000-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "9999-12-31T23:59:60Z"] {
+            assert_eq!(time_of_text(text, Zone::Utc), Err(NotATime::Range), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_seconds_or_milliseconds_by_their_size() {
+        for (number, micros) in [
+            (1_752_999_556, Ok(MORNING)),
+            (1_752_999_556_000, Ok(MORNING)),
+            (99_999_999_999, Ok(99_999_999_999_000_000)),
+            (100_000_000_000, Ok(100_000_000_000_000)),
+            (-1, Ok(-1_000_000)),
+            // Microseconds are not guessed: as milliseconds they are far in the future.
+            (1_752_999_556_000_000, Err(NotATime::Range)),
+            (i64::MAX, Err(NotATime::Range)),
+            (i64::MIN, Err(NotATime::Range)),
+        ] {
+            assert_eq!(time_of_integer(number), micros, "{number}");
+            assert_eq!(time_of_float(number as f64), micros, "{number}");
+        }
+        assert_eq!(time_of_float(1_752_999_556.25), Ok(MORNING + 250_000));
+        assert_eq!(time_of_float(1e300), Err(NotATime::Range));
+        assert_eq!(time_of_float(-1e300), Err(NotATime::Range));
+    }
+}

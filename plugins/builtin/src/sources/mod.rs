@@ -1,0 +1,4 @@
+//! Where rows come from, one file or folder each.
+
+pub mod file;
+pub mod simulator;

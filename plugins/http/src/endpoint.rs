@@ -1,0 +1,211 @@
+//! Where requests go: a URL that is a secret, and the client for it.
+
+use std::error::Error;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use pipeline_stage::{Result, Secret, StageError};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, Response, Url};
+
+use crate::answer::refusal;
+
+/// The most of an answer that is read.
+const MAX_ANSWER_BYTES: usize = 4_096;
+
+/// A connection that nobody has used for this long may have been forgotten by a firewall on its way.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// A URL and the client that posts to it. Neither its errors nor its `Debug` form show more of the URL than its host.
+pub struct Endpoint {
+    url: Url,
+    host: String,
+    timeout: Duration,
+    client: OnceLock<Client>,
+}
+
+impl Endpoint {
+    /// Checks the URL; no I/O.
+    ///
+    /// # Errors
+    /// Of kind `Config`, at the option, for what is no URL of http or https.
+    pub fn new(option: &str, url: &Secret, timeout: Duration) -> Result<Self> {
+        let wrong = |what: &str| {
+            StageError::config(format!("`{option}` {what}, it would be like `https://host/path`")).at_option(option)
+        };
+        let url = Url::parse(url.expose().trim()).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err(wrong("is neither http nor https"));
+        }
+        let host = url.host_str().ok_or_else(|| wrong("names no host"))?.to_owned();
+        let host = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        };
+        Ok(Endpoint { url, host, timeout, client: OnceLock::new() })
+    }
+
+    /// The URL. It is a secret.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Sends a request and returns once the other side has said that it has taken it.
+    ///
+    /// # Errors
+    /// `Transient` for whatever may work later and `Data` for what the other side will never take; see [`refusal`].
+    pub async fn send(&self, method: &Method, headers: HeaderMap, body: Vec<u8>) -> Result<()> {
+        let client = self.client()?;
+        let request = client.request(method.clone(), self.url.clone()).headers(headers).body(body);
+        let mut answer = request.send().await.map_err(|error| self.in_words(error))?;
+        let body = read_some(&mut answer).await;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(refusal(&self.host, answer.status(), answer.headers(), &self.masked(&body)))
+    }
+
+    fn client(&self) -> Result<&Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = self.build_client().map_err(|error| {
+            let message = "no HTTPS client can be made; are root certificates installed (`ca-certificates`)?";
+            StageError::transient(message).because(self.masked(&root_cause(&error)))
+        })?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    fn build_client(&self) -> reqwest::Result<Client> {
+        // Of no matter if the process has one already: then that one is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder()
+            .user_agent(concat!("pipeline/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .timeout(self.timeout);
+        if self.url.scheme() == "http" {
+            // Without TLS there is no need for root certificates, which a small machine may not have.
+            client = client.tls_certs_only([]);
+        }
+        if is_this_machine(&self.url) {
+            client = client.no_proxy();
+        }
+        client.build()
+    }
+
+    fn in_words(&self, error: reqwest::Error) -> StageError {
+        let host = &self.host;
+        let message = match () {
+            () if error.is_timeout() => {
+                format!("`{host}` has not answered within {}", humantime(self.timeout))
+            }
+            () if error.is_connect() => format!("`{host}` cannot be reached"),
+            () => format!("the connection to `{host}` broke off"),
+        };
+        let is_timeout = error.is_timeout();
+        let cause = root_cause(&error.without_url());
+        match is_timeout {
+            true => StageError::transient(message),
+            false => StageError::transient(message).because(self.masked(&cause)),
+        }
+    }
+
+    /// Text without the URL, should somebody have repeated it.
+    fn masked(&self, text: &str) -> String {
+        let path = self.url.path();
+        let masked = text.replace(self.url.as_str(), "***");
+        match path.len() > 1 {
+            true => masked.replace(path, "***"),
+            false => masked,
+        }
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({})", self.host)
+    }
+}
+
+fn humantime(time: Duration) -> String {
+    pipeline_stage::Span(time).to_string()
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// The first piece of the answer's text. What cannot be read is left out: the status says enough.
+async fn read_some(answer: &mut Response) -> String {
+    let mut body = Vec::new();
+    while body.len() < MAX_ANSWER_BYTES {
+        match answer.chunk().await {
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    body.truncate(MAX_ANSWER_BYTES);
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// The innermost cause: the layers around it say "error sending request" and the like.
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(url: &str) -> Result<Endpoint> {
+        Endpoint::new("url", &Secret::new(url), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn refuses_what_is_no_url_and_does_not_repeat_it() {
+        for (url, message) in [
+            ("hooks/T0/hush", "`url` is no URL (relative URL without a base), it would be like `https://host/path`"),
+            ("", "`url` is no URL (relative URL without a base), it would be like `https://host/path`"),
+            ("ftp://hush/x", "`url` is neither http nor https, it would be like `https://host/path`"),
+            ("https://", "`url` is no URL (empty host), it would be like `https://host/path`"),
+        ] {
+            let error = endpoint(url).unwrap_err();
+            assert_eq!((error.chain().as_str(), error.option()), (message, Some("url")), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_client_for_https_and_one_for_http_can_be_made() {
+        for url in ["https://localhost/x", "http://localhost/x"] {
+            endpoint(url).unwrap().client().unwrap();
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_reached_without_a_proxy() {
+        for (url, expected) in [
+            ("http://localhost:1/", true),
+            ("http://127.0.0.1/", true),
+            ("http://[::1]:8080/", true),
+            ("https://hooks.slack.com/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(is_this_machine(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_url_is_masked_wherever_it_turns_up() {
+        let endpoint = endpoint("https://user:pass@host/services/T0/B0/hush").unwrap();
+        assert_eq!(endpoint.masked("no route for /services/T0/B0/hush"), "no route for ***");
+        assert!(!format!("{endpoint:?}").contains("hush"));
+        assert_eq!(self::endpoint("https://host/").unwrap().masked("a/b"), "a/b");
+    }
+}

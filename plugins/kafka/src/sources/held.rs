@@ -1,0 +1,197 @@
+//! A partition that this process holds: its messages, where reading stands, and the reader they go to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pipeline_stage::{Result, StageError};
+use rdkafka::consumer::Consumer;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::Offset;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::consumer::{ConsumerNotes, KafkaConsumer, Place};
+use crate::health::grouped;
+use crate::sources::batch_call::{PartitionMessages, Room};
+use crate::sources::reader::{Feed, UNKNOWN, Waker};
+use crate::sources::rows::{Failure, take};
+
+/// How long a seek may fail: librdkafka refuses it while it starts or stops a partition, which takes milliseconds.
+const SEEK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long one try of a seek waits for librdkafka's main thread; no broker is asked.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the driver asks for the bounds of a log, to name them in an error that ends reading anyway.
+const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The wish to read a partition from an offset on.
+pub(crate) struct Opening {
+    pub(crate) place: Place,
+    pub(crate) offset: u64,
+    pub(crate) feeds: mpsc::Sender<Feed>,
+    pub(crate) high_watermark: Arc<AtomicU64>,
+    /// Told when reading has begun.
+    pub(crate) opened: oneshot::Sender<Result<()>>,
+}
+
+/// A partition that this process holds. It is read only once it is opened.
+pub(crate) struct Held {
+    place: Place,
+    messages: PartitionMessages,
+    /// Keeps the callback alive that wakes the driver.
+    _wakes_driver: PartitionQueue<ConsumerNotes>,
+    reading: Option<Reading>,
+}
+
+struct Reading {
+    feeds: mpsc::Sender<Feed>,
+    /// The offset to go on with.
+    next: u64,
+    /// librdkafka must be told to go on there before anything more is taken.
+    seek: Option<Seek>,
+    high_watermark: Arc<AtomicU64>,
+}
+
+struct Seek {
+    deadline: Instant,
+    opened: Option<oneshot::Sender<Result<()>>>,
+}
+
+impl Held {
+    /// Splits the partition's messages off the consumer's queue; to be called before it is assigned to the consumer.
+    pub(crate) fn new(consumer: &Arc<KafkaConsumer>, place: &Place, waker: &Arc<Waker>) -> Option<Self> {
+        let mut queue = consumer.split_partition_queue(&place.topic, place.partition)?;
+        let waker = Arc::clone(waker);
+        queue.set_nonempty_callback(move || waker.wake());
+        let messages = PartitionMessages::new(consumer, place)?;
+        Some(Held { place: place.clone(), messages, _wakes_driver: queue, reading: None })
+    }
+
+    /// Begins to read, instead of whoever read before.
+    pub(crate) fn open(&mut self, opening: Opening) {
+        let seek = Seek { deadline: Instant::now() + SEEK_DEADLINE, opened: Some(opening.opened) };
+        let Opening { feeds, offset, high_watermark, .. } = opening;
+        self.reading = Some(Reading { feeds, next: offset, seek: Some(seek), high_watermark });
+    }
+
+    /// Stops reading; the reader is told that the partition is gone.
+    pub(crate) fn close(&mut self) {
+        self.reading = None;
+    }
+
+    /// Tells the reader why there is no more, and stops.
+    pub(crate) fn fail(&mut self, failure: StageError) {
+        let Some(reading) = self.reading.take() else { return };
+        // Without room the reader finds the end of the feeds, which it reports as `Lost`.
+        let _ = reading.feeds.try_send(Feed { batch: None, next: reading.next, failure: Some(failure) });
+    }
+
+    /// Makes sure that librdkafka goes on with the row it has to.
+    ///
+    /// For a rebalance librdkafka pauses all partitions, and goes on where it believes the application to be. After
+    /// a batch call that is wrong: one too far at the end of a partition (it takes the end for a row), or too early
+    /// when the call overlaps the pause.
+    pub(crate) fn seek_again(&mut self) {
+        if let Some(reading) = &mut self.reading
+            && reading.seek.is_none()
+        {
+            reading.seek = Some(Seek { deadline: Instant::now() + SEEK_DEADLINE, opened: None });
+        }
+    }
+
+    /// True when a seek is due.
+    pub(crate) fn is_seeking(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.seek.is_some())
+    }
+
+    /// Tries the seek that is due.
+    pub(crate) fn seek(&mut self, consumer: &KafkaConsumer) {
+        let Some(reading) = &mut self.reading else { return };
+        let Some(seek) = reading.seek.take() else { return };
+        let to = Offset::Offset(i64::try_from(reading.next).unwrap_or(i64::MAX));
+        match consumer.seek(&self.place.topic, self.place.partition, to, SEEK_TIMEOUT) {
+            Ok(()) => {
+                if let Some(opened) = seek.opened {
+                    // The task may have been dropped meanwhile; its feeds are closed then.
+                    let _ = opened.send(Ok(()));
+                }
+            }
+            Err(_) if Instant::now() < seek.deadline => reading.seek = Some(seek),
+            Err(error) => {
+                let words = format!("{} cannot be positioned at offset {}: {error}", self.place, grouped(reading.next));
+                match seek.opened {
+                    Some(opened) => {
+                        let _ = opened.send(Err(StageError::transient(words)));
+                        self.reading = None;
+                    }
+                    None => self.fail(StageError::lost(words)),
+                }
+            }
+        }
+    }
+
+    /// Hands what is there to the reader, if it has room. True when there was something.
+    ///
+    /// A reader without room makes librdkafka's queue of this partition fill up, and that stops its fetching.
+    pub(crate) fn feed(&mut self, consumer: &KafkaConsumer, room: &mut Room) -> bool {
+        let Some(reading) = self.reading.as_mut().filter(|reading| reading.seek.is_none()) else { return false };
+        if reading.feeds.is_closed() {
+            self.reading = None;
+            return false;
+        }
+        let Ok(permit) = reading.feeds.try_reserve() else { return false };
+        let messages = self.messages.read(room);
+        if messages.is_empty() {
+            return false;
+        }
+        let taken = take(&messages, reading.next, &self.place);
+        drop(messages);
+        let high = self.messages.high_watermark().unwrap_or(UNKNOWN);
+        reading.high_watermark.store(high, Ordering::Relaxed);
+        reading.next = taken.next;
+        let has_failed = taken.failure.is_some();
+        let failure = taken.failure.map(|failure| explain(consumer, &self.place, taken.next, &failure));
+        permit.send(Feed { batch: taken.batch, next: taken.next, failure });
+        if taken.is_cut {
+            self.seek_again();
+        }
+        if has_failed {
+            self.reading = None;
+        }
+        true
+    }
+}
+
+/// An error that ended reading, in words.
+fn explain(consumer: &KafkaConsumer, place: &Place, next: u64, failure: &Failure) -> StageError {
+    let at = grouped(next);
+    StageError::fatal(match failure.code {
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+            let bounds = match consumer.fetch_watermarks(&place.topic, place.partition, BOUNDS_TIMEOUT) {
+                Ok((low, high)) => {
+                    let text = |offset: i64| grouped(u64::try_from(offset).unwrap_or(0));
+                    format!("the rows there are from {} to {}", text(low), text(high))
+                }
+                Err(_) => failure.text.clone(),
+            };
+            format!(
+                "{place} goes on at offset {at}, but {bounds}: they were deleted before they were read; \
+                 `--cold-start` begins with empty windows at the oldest, longer retention prevents it"
+            )
+        }
+        RDKafkaErrorCode::LogTruncation => format!(
+            "{place} was truncated below offset {at}: rows that were read are gone from the brokers ({})",
+            failure.text
+        ),
+        RDKafkaErrorCode::UnknownTopicOrPartition
+        | RDKafkaErrorCode::UnknownTopic
+        | RDKafkaErrorCode::UnknownPartition
+        | RDKafkaErrorCode::UnknownTopicId => format!("{place} is no longer there, it was read up to offset {at}"),
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            format!("{place} may not be read by this user: it needs the right READ on the topic")
+        }
+        _ => format!("{place} cannot be read at offset {at}: {}", failure.text),
+    })
+}

@@ -1,0 +1,99 @@
+//! One connection, on which nothing waits for ever.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, ConnectOptions, Error, PgConnection, Postgres};
+use tokio::time::timeout;
+
+use crate::address::Address;
+
+/// How long a connection may take: more than a slow name server needs, less than an operator waits for an error.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest wait for one answer. A busy server's checkpoint may stall a commit for many seconds; a server that is
+/// silent for a minute hangs, or is cut off without the operating system having noticed.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The pieces in which COPY data is sent: each may take as long as an answer, so they are small against that.
+const COPY_PIECE: usize = 1 << 20;
+
+/// Starts a transaction in which each statement sees what was committed before it, whatever the server's default is.
+pub const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// Settings of every connection: a commit that has answered is on disk, whatever the server's default is; and a
+/// transaction whose owner was stopped in it is ended by the server itself.
+const SETTINGS: &str = "
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+    SET idle_in_transaction_session_timeout = '60s'";
+
+/// A connection. After any error it is to be dropped, unless the error is about rows and a savepoint was set.
+pub struct Database {
+    connection: PgConnection,
+}
+
+impl Database {
+    /// Connects.
+    pub async fn connect(address: &Address, application_name: &str) -> Result<Self, Error> {
+        let options = address.connect_options(application_name);
+        let connection = within(CONNECT_TIMEOUT, options.connect()).await?;
+        let mut database = Database { connection };
+        database.run(SETTINGS).await?;
+        Ok(database)
+    }
+
+    /// Runs statements that give no rows. Names in them must be quoted by [`quoted`].
+    pub async fn run(&mut self, sql: &str) -> Result<(), Error> {
+        let statements = sqlx::raw_sql(AssertSqlSafe(sql));
+        within(ANSWER_TIMEOUT, statements.execute(&mut self.connection)).await.map(drop)
+    }
+
+    /// Runs a prepared statement and gives its rows.
+    pub async fn rows(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
+        within(ANSWER_TIMEOUT, query.fetch_all(&mut self.connection)).await
+    }
+
+    /// Runs a COPY statement with the data that `next` appends to the buffer, piece by piece, until it says `false`.
+    pub async fn copy(&mut self, statement: &str, mut next: impl FnMut(&mut Vec<u8>) -> bool) -> Result<(), Error> {
+        let mut copy = within(ANSWER_TIMEOUT, self.connection.copy_in_raw(statement)).await?;
+        let mut piece = Vec::with_capacity(COPY_PIECE);
+        let mut is_more = true;
+        while is_more {
+            piece.clear();
+            while is_more && piece.len() < COPY_PIECE {
+                is_more = next(&mut piece);
+            }
+            within(ANSWER_TIMEOUT, copy.send(piece.as_slice())).await?;
+        }
+        within(ANSWER_TIMEOUT, copy.finish()).await.map(drop)
+    }
+}
+
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match timeout(limit, call).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let words = format!("no answer for {} s", limit.as_secs());
+            Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, words)))
+        }
+    }
+}
+
+/// A name as SQL takes it whatever it holds.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_so_that_they_stay_names() {
+        assert_eq!(quoted("value"), r#""value""#);
+        assert_eq!(quoted(r#"a"; DROP TABLE b; --"#), r#""a""; DROP TABLE b; --""#);
+    }
+}

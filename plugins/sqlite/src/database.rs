@@ -1,0 +1,72 @@
+//! One connection to a file that others may write to at the same time.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Error, Sqlite, SqliteConnection};
+use tokio::time::sleep;
+
+use crate::errors::is_busy;
+
+/// How long another writer may keep the file: more than a commit of the largest epoch takes on a slow disk.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause between two tries to open a file: SQLite does not wait by itself while the journal is being switched.
+const OPEN_AGAIN: Duration = Duration::from_millis(20);
+
+/// Starts a transaction as the only writer. One that became the writer later could fail instead of waiting.
+pub const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// A connection. After any error it is to be dropped, unless the error is about rows and a savepoint was set.
+pub struct Database {
+    connection: SqliteConnection,
+}
+
+impl Database {
+    /// Opens a file for writing, and makes it if it is missing: what has been committed is on the disk.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let start = Instant::now();
+        loop {
+            match options.connect().await {
+                Ok(connection) => return Ok(Database { connection }),
+                Err(error) if is_busy(&error) && start.elapsed() < BUSY_TIMEOUT => sleep(OPEN_AGAIN).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens a file that exists, to look at it.
+    pub async fn look(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        Ok(Database { connection: options.disable_statement_logging().connect().await? })
+    }
+
+    /// Runs statements that give no rows. Names in them must be quoted by [`quoted`].
+    pub async fn run(&mut self, sql: &str) -> Result<(), Error> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await.map(drop)
+    }
+
+    /// Runs a prepared statement; gives the number of rows it has changed.
+    pub async fn change(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, Error> {
+        Ok(query.execute(&mut self.connection).await?.rows_affected())
+    }
+
+    /// Runs a prepared statement and gives its rows.
+    pub async fn rows(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>, Error> {
+        query.fetch_all(&mut self.connection).await
+    }
+}
+
+/// A name as SQL takes it whatever it holds.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

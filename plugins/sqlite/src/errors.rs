@@ -1,0 +1,101 @@
+//! What an error of SQLite means to the engine, in words.
+
+use std::path::Path;
+
+use pipeline_stage::StageError;
+use sqlx::Error;
+use sqlx::error::DatabaseError;
+
+/// SQLite's result codes; an extended one has the primary one in its low byte.
+mod code {
+    pub const ERROR: i32 = 1;
+    pub const PERMISSION: i32 = 3;
+    pub const BUSY: i32 = 5;
+    pub const LOCKED: i32 = 6;
+    pub const OUT_OF_MEMORY: i32 = 7;
+    pub const READ_ONLY: i32 = 8;
+    pub const INPUT_OUTPUT: i32 = 10;
+    pub const CORRUPT: i32 = 11;
+    pub const FULL: i32 = 13;
+    pub const CANNOT_OPEN: i32 = 14;
+    pub const TOO_BIG: i32 = 18;
+    pub const CONSTRAINT: i32 = 19;
+    pub const MISMATCH: i32 = 20;
+    pub const NOT_A_DATABASE: i32 = 26;
+}
+
+/// What went wrong below the sink: it adds the file when it hands it on.
+#[derive(Debug)]
+pub enum Failure {
+    /// Between the driver and the file.
+    Database(Error),
+    /// Already in words.
+    Stage(StageError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Database(error)
+    }
+}
+
+impl From<StageError> for Failure {
+    fn from(error: StageError) -> Self {
+        Failure::Stage(error)
+    }
+}
+
+impl Failure {
+    /// As an error of the stage.
+    pub fn explain(self, path: &Path) -> StageError {
+        match self {
+            Failure::Stage(error) => error,
+            Failure::Database(error) => explain(&error, path),
+        }
+    }
+
+    /// Why SQLite takes none of the rows it was just given, if it is about the rows.
+    pub fn refusal(&self) -> Option<String> {
+        let Failure::Database(error) = self else { return None };
+        let is_about_rows = matches!(primary_code(error)?, code::CONSTRAINT | code::TOO_BIG | code::MISMATCH);
+        is_about_rows.then(|| words(error))
+    }
+}
+
+/// True when somebody else is writing.
+pub fn is_busy(error: &Error) -> bool {
+    matches!(primary_code(error), Some(code::BUSY | code::LOCKED))
+}
+
+fn primary_code(error: &Error) -> Option<i32> {
+    let code = error.as_database_error().and_then(DatabaseError::code)?;
+    Some(code.parse::<i32>().ok()? & 0xff)
+}
+
+fn words(error: &Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+fn explain(error: &Error, path: &Path) -> StageError {
+    let said = words(error);
+    let path = path.display();
+    match primary_code(error) {
+        Some(code::BUSY | code::LOCKED) => StageError::transient(format!("`{path}` is locked by another program: {said}")),
+        Some(code::FULL) => StageError::transient(format!("there is no room left on the disk of `{path}`: {said}")),
+        Some(code::INPUT_OUTPUT | code::OUT_OF_MEMORY) => StageError::transient(format!("`{path}` cannot be read or written: {said}")),
+        Some(code::CANNOT_OPEN) => StageError::fatal(format!("`{path}` cannot be opened: {said}")),
+        Some(code::READ_ONLY | code::PERMISSION) => StageError::fatal(format!("`{path}` may not be written: {said}")),
+        Some(code::CORRUPT) => StageError::fatal(format!("`{path}` is damaged: {said}; restore it from a copy")),
+        Some(code::NOT_A_DATABASE) => StageError::fatal(format!("`{path}` is not a SQLite database; name another file")),
+        Some(code::ERROR) if is_changed_table(&said) => {
+            StageError::transient(format!("`{path}` has changed under us: {said}; it is looked at again"))
+        }
+        None if matches!(error, Error::WorkerCrashed) => StageError::transient(format!("the connection to `{path}` broke: {said}")),
+        _ => StageError::fatal(format!("SQLite says of `{path}`: {said}")),
+    }
+}
+
+/// SQLite has no code of its own for a table or column that is gone.
+fn is_changed_table(words: &str) -> bool {
+    words.starts_with("no such ") || words.contains(" has no column named ")
+}

@@ -1,0 +1,312 @@
+//! An HTTP server that records what it is sent and answers as a test says: it stands for Slack and for webhooks.
+
+use std::fmt;
+use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{Request as AxumRequest, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::serve::IncomingStream;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::waiting::becomes_true;
+
+/// Larger than anything a test sends; without a limit a mistake could fill the memory.
+const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// A request that was received, whatever the answer was.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `POST`, for example.
+    pub method: String,
+    /// What follows the host, with the query: `/alerts?team=a`.
+    pub path: String,
+    /// The headers; look up by name with `headers.get("content-type")`.
+    pub headers: HeaderMap,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The body as JSON; panics if it is none.
+    pub fn json(&self) -> Value {
+        let parsed = serde_json::from_slice(&self.body);
+        parsed.unwrap_or_else(|error| panic!("not JSON: {error}\n{}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// What the receiver does with a request, after it has recorded it.
+#[derive(Debug, Clone)]
+pub struct Reply(Act);
+
+#[derive(Debug, Clone)]
+enum Act {
+    Answer { status: u16, headers: Vec<(String, String)>, body: String },
+    Hang,
+    Close,
+}
+
+impl Reply {
+    /// Status 200 and `ok`, as Slack says it.
+    pub fn ok() -> Self {
+        Self::status(200).body("ok")
+    }
+
+    /// This status, with an empty body.
+    pub fn status(status: u16) -> Self {
+        Reply(Act::Answer { status, headers: vec![], body: String::new() })
+    }
+
+    /// No answer, ever; the connection stays open until the client gives up.
+    pub fn hang() -> Self {
+        Reply(Act::Hang)
+    }
+
+    /// No answer; the connection is closed.
+    pub fn close() -> Self {
+        Reply(Act::Close)
+    }
+
+    /// Adds a header to an answer: `Reply::status(429).header("Retry-After", "2")`.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Act::Answer { headers, .. } = &mut self.0 {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    /// Sets the body of an answer.
+    pub fn body(mut self, text: &str) -> Self {
+        if let Act::Answer { body, .. } = &mut self.0 {
+            *body = text.to_owned();
+        }
+        self
+    }
+}
+
+/// A receiver on a free port of this machine; dropping it closes the port.
+pub struct HttpReceiver {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<Vec<Request>>,
+    /// The replies still to give, the next one first; the last one stays. Empty: `Reply::ok`.
+    replies: Mutex<Vec<Reply>>,
+}
+
+impl HttpReceiver {
+    /// Starts a receiver that answers 200 `ok`.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the system has a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared::default());
+        let service = Router::new().fallback(receive).with_state(shared.clone());
+        let service = service.into_make_service_with_connect_info::<Connection>();
+        let server = tokio::spawn(async move {
+            axum::serve(listener, service).await.expect("axum::serve never ends");
+        });
+        HttpReceiver { address, shared, server }
+    }
+
+    /// `http://127.0.0.1:port`, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All requests so far, in the order of their arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests().clone()
+    }
+
+    /// Sets the replies to the requests from now on, one each; the last one is given for ever.
+    ///
+    /// `[Reply::status(429).header("Retry-After", "1"), Reply::ok()]` refuses once.
+    pub fn set_behaviour(&self, replies: impl IntoIterator<Item = Reply>) {
+        *self.shared.replies() = replies.into_iter().collect();
+    }
+
+    /// Waits until the requests so far fulfil `condition` and gives them; panics after `timeout`, showing them.
+    pub async fn wait_until(&self, condition: impl Fn(&[Request]) -> bool, timeout: Duration) -> Vec<Request> {
+        let came_true = becomes_true(timeout, || condition(&self.requests())).await;
+        let requests = self.requests();
+        assert!(came_true, "the receiver waited {timeout:?} in vain; it has {}", Summary(&requests));
+        requests
+    }
+}
+
+impl Drop for HttpReceiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Shared {
+    fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().expect("nobody panics with this lock")
+    }
+
+    fn replies(&self) -> MutexGuard<'_, Vec<Reply>> {
+        self.replies.lock().expect("nobody panics with this lock")
+    }
+
+    fn next_reply(&self) -> Reply {
+        let mut replies = self.replies();
+        if 1 < replies.len() {
+            return replies.remove(0);
+        }
+        replies.first().cloned().unwrap_or_else(Reply::ok)
+    }
+}
+
+async fn receive(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: AxumRequest,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let reply = shared.next_reply();
+    shared.requests().push(Request {
+        method: head.method.to_string(),
+        path: head.uri.to_string(),
+        headers: head.headers,
+        body: Bytes::into(body),
+    });
+    match reply.0 {
+        Act::Answer { status, headers, body } => answer(status, &headers, body),
+        Act::Hang => std::future::pending().await,
+        Act::Close => {
+            connection.close();
+            // Goes nowhere: the connection is shut.
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn answer(status: u16, headers: &[(String, String)], body: String) -> Response {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    response.body(body.into()).unwrap_or_else(|error| panic!("a reply of the test is not valid HTTP: {error}"))
+}
+
+/// A second grip on a connection's socket, to shut it without an answer.
+#[derive(Clone)]
+struct Connection(Arc<StdTcpStream>);
+
+impl Connection {
+    fn close(&self) {
+        // An error means that the client was faster.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        let socket = stream.io().as_fd().try_clone_to_owned().expect("a socket can be shared");
+        Connection(Arc::new(StdTcpStream::from(socket)))
+    }
+}
+
+/// Requests in a failure: how many, and one line each.
+struct Summary<'a>(&'a [Request]);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests", self.0.len())?;
+        for Request { method, path, body, .. } in self.0 {
+            write!(f, "\n  {method} {path} {}", String::from_utf8_lossy(body))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Sends a request by hand and gives all bytes that come back until the connection is closed.
+    async fn post(receiver: &HttpReceiver, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(receiver.address).await.expect("the receiver listens");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        stream.write_all(format!("{head}X-Id: 7\r\n\r\n{body}").as_bytes()).await.expect("sent");
+        let mut response = String::new();
+        // A closed connection is an end or a reset.
+        let _ = stream.read_to_string(&mut response).await;
+        response
+    }
+
+    #[tokio::test]
+    async fn records_requests_and_says_ok() {
+        let receiver = HttpReceiver::start().await;
+        let response = post(&receiver, "/alerts?team=a", r#"{"text": "hot"}"#).await;
+        assert!(response.starts_with("HTTP/1.1 200 OK") && response.ends_with("\r\n\r\nok"), "{response}");
+
+        let requests = receiver.wait_until(|requests| requests.len() == 1, SOON).await;
+        let request = &requests[0];
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/alerts?team=a"));
+        assert_eq!(request.headers.get("x-id").expect("sent"), "7");
+        assert_eq!(request.json()["text"], "hot");
+    }
+
+    #[tokio::test]
+    async fn answers_in_the_order_of_the_script_and_stays_with_the_last() {
+        let receiver = HttpReceiver::start().await;
+        receiver.set_behaviour([Reply::status(429).header("Retry-After", "2"), Reply::close(), Reply::status(500)]);
+        let refused = post(&receiver, "/", "").await.to_lowercase();
+        assert!(refused.starts_with("http/1.1 429") && refused.contains("\r\nretry-after: 2\r\n"), "{refused}");
+        assert_eq!(post(&receiver, "/", "").await, "");
+        for _ in 0..2 {
+            assert!(post(&receiver, "/", "").await.starts_with("HTTP/1.1 500"));
+        }
+        receiver.set_behaviour([Reply::ok()]);
+        assert!(post(&receiver, "/", "").await.starts_with("HTTP/1.1 200"));
+        assert_eq!(receiver.requests().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_hanging_reply_keeps_the_connection_open_and_is_recorded() {
+        let receiver = HttpReceiver::start().await;
+        receiver.set_behaviour([Reply::hang(), Reply::ok()]);
+        let hanging = async { timeout(Duration::from_millis(200), post(&receiver, "/hangs", "")).await };
+        let (hung, ()) = tokio::join!(hanging, async {
+            receiver.wait_until(|requests| requests.len() == 1, SOON).await;
+            assert!(post(&receiver, "/next", "").await.starts_with("HTTP/1.1 200"));
+        });
+        assert!(hung.is_err(), "it answered");
+    }
+
+    #[tokio::test]
+    async fn shows_what_it_has_when_it_waits_in_vain() {
+        let receiver = HttpReceiver::start().await;
+        post(&receiver, "/a", "b").await;
+        let waiting = tokio::spawn(async move {
+            receiver.wait_until(|requests| requests.len() == 2, Duration::ZERO).await;
+        });
+        let panic = waiting.await.expect_err("in vain").into_panic();
+        let words = panic.downcast_ref::<String>().expect("words");
+        assert_eq!(words, "the receiver waited 0ns in vain; it has 1 requests\n  POST /a b");
+    }
+}
