@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipeline_services::PipelineRun;
-use production::{Anomaly, Motes, Production, pipeline, repository, sorted};
+use production::{Anomaly, Motes, Production, number, pipeline, repository, sorted};
 
 async fn exact_on_services(n_partitions: i32) {
     let motes = Motes::load();
@@ -66,7 +66,7 @@ async fn a_file_into_sqlite_is_exact() {
     // SQLite keeps times as text in its own form.
     let sql = "SELECT sensor_id, metric_type, value, strftime('%Y-%m-%dT%H:%M:%S+00:00', timestamp), printf('%!.17g', z_score) FROM anomalies";
     let found = query(&database, sql).await.into_iter().map(|cells| {
-        let row = (cells[0].clone(), cells[1].clone(), cells[2].clone(), cells[3].clone());
+        let row = (cells[0].clone(), cells[1].clone(), number(&cells[2]), cells[3].clone());
         Anomaly { row, z: cells[4].parse().unwrap() }
     });
     motes.assert_same(&sorted(found.collect()));

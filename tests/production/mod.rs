@@ -72,6 +72,7 @@ impl Production {
 
     /// Plays a file into the topic with `pipelines/replay.yaml`, keyed by sensor.
     pub async fn replay(&self, file: &Path) -> Finished {
+        let name = unique_name("replay");
         let run = pipeline()
             .args(["run"])
             .args([repository().join("pipelines/replay.yaml")])
@@ -79,7 +80,8 @@ impl Production {
             .env("KAFKA_BROKERS", &self.brokers)
             .env("TOPIC", &self.topic)
             .env("FILE", file)
-            .env("STATE", self.folder.path().join(unique_name("replay")));
+            .env("NAME", &name)
+            .args(["--set", &format!("state={}", self.folder.path().join(&name).display())]);
         run.start().wait_with_timeout(Duration::from_secs(120)).await
     }
 
@@ -99,7 +101,7 @@ impl Production {
         let rows = self.database.query(&sql).await.into_iter().map(|row| {
             let mut cells = row.into_iter().map(|cell| cell.expect("no null in anomalies"));
             let mut next = || cells.next().expect("five columns");
-            let row = (next(), next(), next(), next());
+            let row = (next(), next(), number(&next()), next());
             Anomaly { row, z: next().parse().expect("a number") }
         });
         sorted(rows.collect())
@@ -108,6 +110,11 @@ impl Production {
 
 /// PostgreSQL's time in the form of the data.
 const TIME: &str = r#"to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')"#;
+
+/// A number in one form: `46` for `46.0`.
+pub fn number(text: &str) -> String {
+    text.parse::<f64>().expect("a number").to_string()
+}
 
 /// Sorts by everything.
 pub fn sorted(mut anomalies: Vec<Anomaly>) -> Vec<Anomaly> {
@@ -149,7 +156,7 @@ impl Motes {
         let reference = read("motes.zscore.csv");
         let anomalies = reference.lines().skip(1).map(|line| {
             let cells: Vec<&str> = line.split(',').collect();
-            let row = (cells[1].into(), cells[2].into(), cells[3].into(), cells[4].into());
+            let row = (cells[1].into(), cells[2].into(), number(cells[3]), cells[4].into());
             Anomaly { row, z: cells[5].parse().expect("a number") }
         });
         Motes { rows, anomalies: sorted(anomalies.collect()), file: folder.join("wsn/motes.jsonl") }

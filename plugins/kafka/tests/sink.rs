@@ -297,9 +297,14 @@ async fn an_outage_costs_nothing() {
 #[tokio::test]
 async fn problems_are_said_before_the_start() {
     let kafka = Kafka::shared().await;
-    let problems = sink(kafka, "no-such-topic", json!({})).check().await;
+    let missing = unique_name("missing");
+    let problems = sink(kafka, &missing, json!({})).check().await;
     assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].to_string(), "there is no topic `no-such-topic`; create it, or correct the name");
+    let expected = format!("there is no topic `{missing}`; create it, or correct the name");
+    assert_eq!(problems[0].to_string(), expected);
+    // Nor does a claim make it.
+    let error = sink(kafka, &missing, json!({})).claim(&owner(&missing, "0", 1)).await.expect_err("no topic");
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, expected));
     let topic = new_topic(kafka, 1).await;
     assert!(sink(kafka, &topic, json!({})).check().await.is_empty());
 }

@@ -304,10 +304,11 @@ async fn an_idle_reader_waits_and_gets_the_next_row() {
 async fn problems_are_said_before_the_start() {
     let kafka = Kafka::shared().await;
     let topic = topic_with(kafka, 1, vec![]).await;
-    let mut source = Setup::of(kafka, &topic).with("topic", json!([topic, "no-such-topic"])).build();
+    let missing = unique_name("missing");
+    let mut source = Setup::of(kafka, &topic).with("topic", json!([topic, missing])).build();
     let problems = source.check().await;
     assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].to_string(), "there is no topic `no-such-topic`; create it, or correct the name");
+    assert_eq!(problems[0].to_string(), format!("there is no topic `{missing}`; create it, or correct the name"));
     assert_eq!(problems[0].option(), Some("topic"));
     assert_eq!(source.assignment().await.unwrap_err().kind(), ErrorKind::Config);
 

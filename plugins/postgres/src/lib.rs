@@ -2,7 +2,8 @@
 //!
 //! [`sinks::postgres`] is the stage. Below it: `address` (the URL), `database` (one connection), `errors` (what an
 //! error means to the engine), `table` and `create` (what the table is and how it is made), `value` (a value in
-//! PostgreSQL's binary form), `write` (rows by INSERT or COPY) and `marks` (who writes, and how far they got).
+//! PostgreSQL's binary form), `target` (which value goes where), `write` (rows by INSERT or COPY),
+//! `marks` (who writes, and how far they got) and `check` (`validate --connect`).
 
 use pipeline_stage::StageType;
 

@@ -70,3 +70,21 @@ impl Database {
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn commits_are_synced_to_the_disk() {
+        const FULL: i64 = 2;
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = Database::open(&folder.path().join("iot.db")).await.unwrap();
+        let rows = database.rows(sqlx::query("PRAGMA synchronous")).await.unwrap();
+        assert_eq!(rows[0].get::<i64, _>(0), FULL);
+        let rows = database.rows(sqlx::query("PRAGMA journal_mode")).await.unwrap();
+        assert_eq!(rows[0].get::<String, _>(0), "wal");
+    }
+}

@@ -99,3 +99,69 @@ fn explain(error: &Error, path: &Path) -> StageError {
 fn is_changed_table(words: &str) -> bool {
     words.starts_with("no such ") || words.contains(" has no column named ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pipeline_stage::ErrorKind;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions, SqliteConnection};
+
+    use super::*;
+
+    async fn open(path: &Path) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        options.busy_timeout(Duration::ZERO).connect().await.unwrap()
+    }
+
+    /// The error of the last statement; those before it must succeed.
+    async fn error_of(connection: &mut SqliteConnection, statements: &[&'static str]) -> Error {
+        let (last, before) = statements.split_last().unwrap();
+        for statement in before {
+            sqlx::raw_sql(*statement).execute(&mut *connection).await.unwrap();
+        }
+        sqlx::raw_sql(*last).execute(connection).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_and_a_busy_file_are_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("iot.db");
+        let (mut first, mut second) = (open(&path).await, open(&path).await);
+        let full = error_of(
+            &mut first,
+            &["CREATE TABLE t (x)", "PRAGMA max_page_count = 3", "INSERT INTO t VALUES (zeroblob(100000))"],
+        )
+        .await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut first).await.unwrap();
+        let busy = error_of(&mut second, &["BEGIN IMMEDIATE"]).await;
+        assert!(is_busy(&busy) && !is_busy(&full));
+        for (error, words) in [
+            (full, "there is no room left on the disk of `iot.db`: database or disk is full"),
+            (busy, "`iot.db` is locked by another program: database is locked"),
+        ] {
+            let explained = Failure::from(error).explain(Path::new("iot.db"));
+            assert_eq!((explained.kind(), explained.to_string().as_str()), (ErrorKind::Transient, words));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_about_rows_is_told_from_all_else() {
+        let mut database = open(Path::new(":memory:")).await;
+        let create = "CREATE TABLE t (n INTEGER NOT NULL) STRICT; CREATE TABLE p (n INTEGER PRIMARY KEY)";
+        sqlx::raw_sql(create).execute(&mut database).await.unwrap();
+        for (statement, is_about_rows) in [
+            ("INSERT INTO t VALUES (NULL)", true),
+            ("INSERT INTO t VALUES ('x')", true),
+            ("INSERT INTO p VALUES ('x')", true),
+            ("INSERT INTO t VALUES (zeroblob(2000000000))", true),
+            ("INSERT INTO gone VALUES (1)", false),
+            ("INSERT INTO t (m) VALUES (1)", false),
+            ("INSERT", false),
+        ] {
+            let failure = Failure::from(error_of(&mut database, &[statement]).await);
+            assert_eq!(failure.refusal().is_some(), is_about_rows, "{statement}: {failure:?}");
+        }
+    }
+}

@@ -141,7 +141,7 @@ impl Table {
         };
         (!takes).then(|| {
             let declared = if column.type_name.is_empty() { "of no type" } else { &column.type_name };
-            format!("column `{name}` is {declared}, in which SQLite would change or refuse a {}, expected {expected}; make the table anew", written.column_type.name())
+            format!("column `{name}` is {declared}, in which SQLite would change or refuse a value of type {}, expected {expected}; make the table anew", written.column_type.name())
         })
     }
 }

@@ -211,7 +211,7 @@ impl Reader for SimulatorReader {
         let end = match until {
             Some(until) => {
                 // Rows that are read again are dated as they were: the end of their epoch says from when.
-                self.start = if until.detail.is_some() { start_of(until)? } else { self.start };
+                
                 until.offset.min(last_row)
             }
             None if self.next < last_row => self.due().await.min(last_row),

@@ -4,5 +4,6 @@ mod fixture;
 mod marks;
 mod outages;
 mod refusals;
+mod speed_tmp;
 mod tables;
 mod values;

@@ -16,6 +16,7 @@ use pipeline_tables::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::check;
 use crate::database::{BEGIN, Database};
 use crate::errors::Failure;
 use crate::marks;
@@ -128,9 +129,10 @@ impl Sink for SqliteSink {
     }
 
     async fn check(&mut self) -> Vec<StageError> {
-        match self.settings.problems().await {
+        let Settings { path, table, written, create, .. } = &self.settings;
+        match check::problems(path, table, written, *create).await {
             Ok(problems) => problems,
-            Err(failure) => vec![failure.explain(&self.settings.path).at_option("path")],
+            Err(failure) => vec![failure.explain(path).at_option("path")],
         }
     }
 
@@ -163,6 +165,9 @@ impl SqliteSink {
 
 impl Settings {
     async fn open(&self) -> Result<Opened, Failure> {
+        if let Some(problem) = check::path_problem(&self.path) {
+            return Err(StageError::fatal(problem).at_option("path").into());
+        }
         if let Some(folder) = self.path.parent() {
             tokio::fs::create_dir_all(folder).await.map_err(|error| {
                 StageError::fatal(format!("the folder `{}` cannot be made", folder.display())).because(error).at_option("path")
@@ -175,7 +180,7 @@ impl Settings {
             create(&mut database, &self.table, &statements(&self.table, &self.written, &self.indexes)).await?;
             table = describe(&mut database, &self.table).await?;
         }
-        let table = table.ok_or_else(|| StageError::fatal(self.missing()).at_option("table"))?;
+        let table = table.ok_or_else(|| StageError::fatal(check::missing(&self.table)).at_option("table"))?;
         let problems = table.problems(&self.table, &self.written);
         if !problems.is_empty() {
             let message = format!("table `{}` does not fit: {}", self.table, problems.join("; "));
@@ -184,36 +189,6 @@ impl Settings {
         let writer = Writer::new(&self.table, &self.written);
         Ok(Opened { database, table, writer })
     }
-
-    /// Looks at the file without changing or making anything.
-    async fn problems(&self) -> Result<Vec<StageError>, Failure> {
-        let missing = || StageError::config(self.missing()).at_option("table");
-        if !self.path.exists() {
-            let problems = [folder_problem(&self.path), (self.create == Create::Never).then(missing)];
-            return Ok(problems.into_iter().flatten().collect());
-        }
-        let mut database = Database::look(&self.path).await?;
-        marks::is_there(&mut database).await?;
-        match describe(&mut database, &self.table).await? {
-            None => Ok((self.create == Create::Never).then(missing).into_iter().collect()),
-            Some(table) => {
-                let problems = table.problems(&self.table, &self.written).into_iter();
-                let errors = problems.map(|problem| StageError::config(format!("table `{}`: {problem}", self.table)));
-                Ok(errors.map(|error| error.at_option("table")).collect())
-            }
-        }
-    }
-
-    fn missing(&self) -> String {
-        format!("table `{}` does not exist; make it, or leave `create` at `if_missing`", self.table)
-    }
-}
-
-/// Folders can be made below a folder, not below a file.
-fn folder_problem(path: &Path) -> Option<StageError> {
-    let above = path.ancestors().skip(1).find(|above| above.exists())?;
-    let message = format!("`{}` cannot be made: `{}` is not a folder", path.display(), above.display());
-    (!above.is_dir()).then(|| StageError::config(message).at_option("path"))
 }
 
 impl Opened {

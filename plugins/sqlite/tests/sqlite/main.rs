@@ -1,0 +1,7 @@
+//! The sink `sqlite` against real files.
+
+mod fixture;
+mod marks;
+mod rows;
+mod speed_tmp;
+mod tables;
