@@ -2,7 +2,7 @@
 //! `NAME.yaml`, and its exit code. A file may begin with comments that give the command arguments and variables:
 //! `# arguments: --profile quiet` and `# environment: NAME=value`.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p pipeline-cli --test bad_files` writes what is said now; read the difference as
+//! `UPDATE_GOLDEN=1 cargo test -p pipeline-cli --test files` writes what is said now; read the difference as
 //! somebody who has made the mistake.
 
 use std::fmt::Write as _;

@@ -1,11 +1,9 @@
 //! Bad input: each payload is in the dead letters with its reason, or stored exactly; the run goes on.
 
-mod production;
-
 use std::time::Duration;
 
 use pipeline_services::Record;
-use production::Production;
+use crate::production::Production;
 use serde_json::Value;
 
 /// What is to become of a payload.
@@ -38,6 +36,10 @@ fn without(name: &str) -> Vec<u8> {
     format!("{}{}", &text[..start], &text[end..]).replace(", }", "}").into_bytes()
 }
 
+fn deep() -> String {
+    format!("{}{}", "[".repeat(5_000), "]".repeat(5_000))
+}
+
 /// Payloads with names for messages.
 fn cases() -> Vec<(&'static str, Vec<u8>, Fate)> {
     let stored = |sensor: &'static str| (reading(sensor).into_bytes(), Stored(sensor, STORED_TIME));
@@ -50,11 +52,12 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("missing field", without("metric_type"), Dead("`metric_type`")),
         ("null", with("value", "null"), Dead("`value`")),
         ("NaN", with("value", "NaN"), Dead("JSON")),
-        ("1e999", with("value", "1e999"), Dead("1e999")),
+        ("1e999", with("value", "1e999"), Dead("too large for a float")),
         ("invalid UTF-8", b"{\"sensor_id\": \"\xff\xfe\"}".to_vec(), Dead("UTF-8")),
         ("empty", Vec::new(), Dead("empty")),
         ("duplicate key", b"{\"sensor_id\": \"a\", \"sensor_id\": \"b\", \"metric_type\": \"t\", \"value\": 1, \"timestamp\": 0}".to_vec(), Dead("`sensor_id`")),
-        ("deep nesting", format!("{{\"x\": {}{}}}", "[".repeat(5_000), "]".repeat(5_000)).into_bytes(), Dead("deep")),
+        ("deep nesting", with("value", &deep()), Dead("`value`")),
+        ("deep nesting beside", with("value", &format!("1.5, \"extra\": {}", deep())), Stored("s", STORED_TIME)),
         ("a sentence for a time", with("timestamp", "\"yesterday\""), Dead("`timestamp`")),
         ("year 0", with("timestamp", "\"0000-01-01T00:00:00Z\""), Stored("s", "0001-01-01 00:00:00 BC")),
         ("year 9999", with("timestamp", "\"9999-12-31T23:59:59Z\""), Stored("s", "9999-12-31 23:59:59")),
@@ -78,9 +81,9 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Fate)> {
     cases
 }
 
-/// A reading whose sensor's name has five million letters.
-fn large() -> Vec<u8> {
-    reading(&"x".repeat(5_000_000)).into_bytes()
+/// Five million letters, as JSON.
+fn large() -> String {
+    format!("\"{}\"", "x".repeat(5_000_000))
 }
 
 async fn dead_letters(production: &Production) -> Vec<Value> {
@@ -96,7 +99,9 @@ async fn bad_input_is_kept_with_its_reason_and_the_run_goes_on() {
     let cases = cases();
     let mut records: Vec<Record> = cases.iter().map(|(_, payload, _)| Record::new(payload.clone()).partition(0)).collect();
     records.push(Record::tombstone("key").partition(0));
-    records.push(Record::new(large()).partition(0));
+    for column in ["sensor_id", "metric_type"] {
+        records.push(Record::new(with(column, &large())).partition(0));
+    }
     records.push(Record::new(reading("the last one")).partition(0));
     pipeline_services::Kafka::shared().await.produce(&production.topic, records).await;
 
@@ -121,8 +126,10 @@ async fn bad_input_is_kept_with_its_reason_and_the_run_goes_on() {
     let tombstone = letters.iter().find(|letter| letter["offset"] == cases.len()).expect("the tombstone");
     assert!(tombstone["reason"].as_str().unwrap().contains("tombstone"), "{tombstone}");
     assert_stored(&production, "the last one", "the last one", STORED_TIME).await;
-    // A text column takes five million letters.
-    assert_eq!(production.database.count("SELECT COUNT(*) FROM sensor_data WHERE length(sensor_id) = 5000000").await, 1);
+    // A text column takes five million letters, an index does not.
+    assert_eq!(production.database.count("SELECT COUNT(*) FROM sensor_data WHERE length(metric_type) = 5000000").await, 1);
+    let large = letters.iter().find(|letter| letter["offset"] == cases.len() + 1).expect("the large one");
+    assert!(large["reason"].as_str().unwrap().contains("index"), "{}", large["reason"]);
 }
 
 /// The bytes are those that came: a payload's, or for a sink's refusal the row as JSON.

@@ -1,12 +1,10 @@
 //! Real readings through real services: all rows once, the anomalies those of the reference, each alert once.
 
-mod production;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipeline_services::PipelineRun;
-use production::{Anomaly, Motes, Production, number, pipeline, repository, sorted};
+use crate::production::{Anomaly, Motes, Production, number, pipeline, repository, sorted};
 
 async fn exact_on_services(n_partitions: i32) {
     let motes = Motes::load();

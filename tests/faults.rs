@@ -1,12 +1,10 @@
 //! Services that fail: nothing lost, nothing twice, and one warning for each change of state.
 
-mod production;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pipeline_services::{Kafka, Postgres, Reply, RunningPipeline, StopMode, eventually};
-use production::{Motes, Production};
+use crate::production::{Motes, Production};
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -82,6 +80,7 @@ async fn slack_may_refuse_fail_and_hang() {
         Reply::status(500),
         Reply::hang(),
         Reply::close(),
+        Reply::ok(),
     ];
     production.slack.set_behaviour(trouble);
     production.replay(&motes.file).await.assert_code(0);

@@ -1,11 +1,9 @@
 //! Killed at random moments: after the restarts the tables are those of an undisturbed run.
 
-mod production;
-
 use std::time::Duration;
 
 use pipeline_services::eventually;
-use production::{Motes, Production};
+use crate::production::{Motes, Production};
 
 /// The moments are spread over what is written, so that each kill comes while there is work in flight.
 const KILLS: usize = 20;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pipeline_stage::{
-    Column, ColumnFrom, ColumnType, ErrorKind, FormatContext, Framing, Kind, Make, Result, Role, SavedState, SinkContext,
-    SourceContext, StageError, StageType, Zone,
+    Column, ColumnFrom, ColumnType, ErrorKind, FormatContext, Framing, Kind, Make, Result, Role, SavedState,
+    SinkContext, SourceContext, StageError, StageType, Zone,
 };
 use serde_json::{Map, Value, json};
 
@@ -19,8 +19,7 @@ pub const EXAMPLE_VARIABLES: [(&str, &str); 4] = [
 ];
 
 /// What the engine reads of a stage itself, before the stage gets the rest.
-const ENGINE_OPTIONS: [&str; 9] =
-    ["type", "inputs", "when", "format", "schema", "tasks", "partitioned_by", "time_zone", "dedupe_by"];
+const ENGINE_OPTIONS: [&str; 7] = ["type", "inputs", "when", "format", "schema", "tasks", "partitioned_by"];
 
 /// Checks what a stage says about itself: a name in lower case, a summary, a sentence for every option, a schema that
 /// is strict, and an example that can be built as it stands. The example of a format is a source that uses it.
@@ -32,7 +31,11 @@ pub fn checks_out(stage: &StageType) {
     let is_plain = stage.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     assert!(is_plain && !stage.name.is_empty(), "{name}: a name is made of a–z, 0–9 and _");
     assert!(stage.summary().ends_with('.'), "{name}: the summary `{}` is not a sentence", stage.summary());
-    assert_eq!(stage.schema.get("additionalProperties"), Some(&json!(false)), "{name}: unknown options must be refused");
+    assert_eq!(
+        stage.schema.get("additionalProperties"),
+        Some(&json!(false)),
+        "{name}: unknown options must be refused"
+    );
     let schema = serde_json::to_value(&stage.schema).expect("a schema is JSON");
     every_option_is_described(&name, &schema);
     let options = example_options(stage);
@@ -66,7 +69,8 @@ fn example_options(stage: &StageType) -> Map<String, Value> {
     let mut example: Value = serde_yaml::from_str(&stage.example)
         .unwrap_or_else(|error| panic!("{name}: the example is not YAML: {error}\n{}", stage.example));
     fill_variables(&name, &mut example);
-    let Some((_, Value::Object(outer))) = example.as_object().filter(|stages| stages.len() == 1).and_then(|s| s.iter().next())
+    let Some((_, Value::Object(outer))) =
+        example.as_object().filter(|stages| stages.len() == 1).and_then(|s| s.iter().next())
     else {
         panic!("{name}: the example must be one stage under its id:\n{}", stage.example);
     };

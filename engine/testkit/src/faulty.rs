@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use pipeline_stage::{
     Assignment, BuiltSink, Claim, Commit, Delivery, EpochRows, Mark, Owner, Partition, Position, Reader, Result, Sink,
-    SinkContext, SinkOptions, Source, SourceBatch, SourceContext, SourceOptions, SourceOutput, SourceRows,
-    StageError, StageOptions, timestamp_type, write_json_row,
+    SinkContext, SinkOptions, Source, SourceBatch, SourceContext, SourceOptions, SourceOutput, SourceRows, StageError,
+    StageOptions, timestamp_type, write_json_row,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -234,7 +234,12 @@ impl Memory {
             for (batch, (rows, _)) in rows.batches().enumerate() {
                 let names = arrow::array::cast::as_string_array(rows.column(0));
                 let bad = (0..rows.num_rows()).filter(|row| names.value(*row) == series);
-                refused.extend(bad.map(|row| pipeline_stage::Refused { epoch, batch, row, why: format!("`{series}` is not wanted") }));
+                refused.extend(bad.map(|row| pipeline_stage::Refused {
+                    epoch,
+                    batch,
+                    row,
+                    why: format!("`{series}` is not wanted"),
+                }));
             }
         }
         refused

@@ -6,7 +6,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use pipeline_stage::{
-    Kind, MAX_BATCH_ROWS, Make, Origin, Outcome, Output, SavedState, StageType, StateWriter, Times, Timestamp, Transform,
+    Kind, MAX_BATCH_ROWS, Make, Origin, Outcome, Output, SavedState, StageType, StateWriter, Times, Timestamp,
+    Transform,
 };
 use serde_json::Value;
 

@@ -1,13 +1,16 @@
 //! A check that cannot fail checks nothing: each law, and each thing a stage must say, is broken here once.
 
+// Clippy allows it in functions with #[test] only.
+#![allow(clippy::unwrap_used)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, SchemaRef};
 use pipeline_stage::{
-    Detector, DetectorOptions, Origin, Output, Reading, Result, SavedState, Score, StageContext, StageOptions, StageType,
-    StateWriter, Transform, TransformOptions, decode, encode,
+    Detector, DetectorOptions, Origin, Output, Reading, Result, SavedState, Score, StageContext, StageOptions,
+    StageType, StateWriter, Transform, TransformOptions, decode, encode,
 };
 use pipeline_testkit::{checks_out, obeys_laws, readings};
 use schemars::JsonSchema;
@@ -80,7 +83,10 @@ impl Transform for Total {
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         match self.fault {
             Fault::LosesARow => {
-                out.emit(batch.slice(0, batch.num_rows() - 1), Origin::Rows((0..batch.num_rows() as u32 - 1).collect()));
+                out.emit(
+                    batch.slice(0, batch.num_rows() - 1),
+                    Origin::Rows((0..batch.num_rows() as u32 - 1).collect()),
+                );
             }
             _ => out.emit(batch, Origin::Same),
         }
@@ -153,7 +159,11 @@ impl Detector for Step {
 /// The words of a panic.
 fn panic_of(check: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(check)).expect_err("it must fail");
-    panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|words| words.to_string())).unwrap()
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|words| words.to_string()))
+        .unwrap()
 }
 
 #[test]
@@ -177,7 +187,9 @@ fn each_law_can_be_broken() {
         ("loses_a_row", "the books do not balance"),
     ] {
         let stage = StageType::transform::<TotalOptions>();
-        let panic = panic_of(|| drop(obeys_laws(&stage, &json!({"fault": fault}), &readings(1, 2_000))));
+        let panic = panic_of(|| {
+            obeys_laws(&stage, &json!({"fault": fault}), &readings(1, 2_000));
+        });
         assert!(panic.contains(words), "{fault}: {panic}");
     }
 }

@@ -1,5 +1,8 @@
 //! Real readings of wireless motes: file, JSON and z-score together give what the plain reference gives.
 
+// Clippy allows it in functions with #[test] only.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -7,8 +10,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
 use pipeline_builtin::stages;
 use pipeline_stage::{
-    Column, ColumnFrom, ColumnType, FormatContext, Kind, Make, Output, Partition, Role, SavedState, SourceContext, SourceRows,
-    StageType, Zone, schema_of,
+    Column, ColumnFrom, ColumnType, FormatContext, Kind, Make, Output, Partition, Role, SavedState, SourceContext,
+    SourceRows, StageType, Zone, schema_of,
 };
 use pipeline_testkit::{obeys_laws, stage_context};
 use serde_json::json;

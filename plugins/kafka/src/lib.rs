@@ -11,10 +11,12 @@ mod topics;
 mod sources {
     pub(crate) mod batch_call;
     pub(crate) mod driver;
+    pub(crate) mod driver_handle;
     pub(crate) mod held;
     pub(crate) mod kafka;
     pub(crate) mod reader;
     pub(crate) mod rows;
+    pub(crate) mod source;
     pub(crate) mod start;
 }
 
@@ -23,6 +25,7 @@ mod sinks {
     pub(crate) mod mark;
     pub(crate) mod producer;
     pub(crate) mod records;
+    pub(crate) mod sink;
 }
 
 use pipeline_stage::StageType;

@@ -1,7 +1,7 @@
 //! tmp
 mod support;
-use std::time::Instant;
 use pipeline_services::{Kafka, Record};
+use std::time::Instant;
 use support::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn speed() {
@@ -17,7 +17,10 @@ async fn speed() {
             }
         }
         for round in 0..3 {
-            let mut source = Setup::of(kafka, &topic).once().with("group", serde_json::json!(format!("{topic}-{round}-{}", std::process::id()))).build();
+            let mut source = Setup::of(kafka, &topic)
+                .once()
+                .with("group", serde_json::json!(format!("{topic}-{round}-{}", std::process::id())))
+                .build();
             let start = Instant::now();
             let partitions = gained(&mut source).await;
             let joined = start.elapsed();
@@ -25,14 +28,29 @@ async fn speed() {
             let mut tasks = Vec::new();
             for p in &partitions {
                 let mut reader = source.open(p, None).await.unwrap();
-                tasks.push(tokio::spawn(async move { let (mut n, mut b) = (0, 0); while let Some(batch) = reader.next(None).await.unwrap() { n += batch.len(); b += 1; } (n, b, Instant::now()) }));
+                tasks.push(tokio::spawn(async move {
+                    let (mut n, mut b) = (0, 0);
+                    while let Some(batch) = reader.next(None).await.unwrap() {
+                        n += batch.len();
+                        b += 1;
+                    }
+                    (n, b, Instant::now())
+                }));
             }
             let opened = start.elapsed();
             let (mut n, mut b) = (0, 0);
             let mut last = start;
-            for t in tasks { let (x, y, at) = t.await.unwrap(); n += x; b += y; last = last.max(at); }
+            for t in tasks {
+                let (x, y, at) = t.await.unwrap();
+                n += x;
+                b += y;
+                last = last.max(at);
+            }
             let took = last - start;
-            println!("{name}: joined {joined:?} opened {opened:?} {n} rows {b} batches in {took:?}: {:.0} rows/s", n as f64 / (took-opened).as_secs_f64());
+            println!(
+                "{name}: joined {joined:?} opened {opened:?} {n} rows {b} batches in {took:?}: {:.0} rows/s",
+                n as f64 / (took - opened).as_secs_f64()
+            );
         }
     }
 }

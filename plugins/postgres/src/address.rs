@@ -8,8 +8,24 @@ use sqlx::postgres::PgConnectOptions;
 
 /// The parameters a URL may have. An unknown one would be ignored and printed by the driver, with its value.
 const PARAMETERS: [&str; 18] = [
-    "sslmode", "ssl-mode", "sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key",
-    "statement-cache-capacity", "host", "hostaddr", "port", "dbname", "user", "password", "application_name", "options",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
 ];
 
 /// Where the database is and how to get in.
@@ -32,7 +48,10 @@ impl Address {
         let parameters = text.split_once('?').map_or("", |(_, parameters)| parameters);
         for (name, _) in parameters.split('&').filter_map(|parameter| parameter.split_once('=')) {
             if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
-                return Err(wrong(format!("`url` has an unknown parameter `{name}`; there is {}", PARAMETERS.join(", "))));
+                return Err(wrong(format!(
+                    "`url` has an unknown parameter `{name}`; there is {}",
+                    PARAMETERS.join(", ")
+                )));
             }
         }
         let options = PgConnectOptions::from_str(text).map_err(|error| {
@@ -84,7 +103,10 @@ mod tests {
             ("host=db password=hush", "`url` is not that of a PostgreSQL database"),
             ("postgres://iot:hush@db:port/iot", "`url` cannot be read: invalid port number"),
             ("postgres://iot@db/iot?pasword=hush", "`url` has an unknown parameter `pasword`; there is sslmode"),
-            ("postgres://iot:hush@db/iot?sslmode=maybe", "`url` cannot be read: unknown value \"maybe\" for `ssl_mode`"),
+            (
+                "postgres://iot:hush@db/iot?sslmode=maybe",
+                "`url` cannot be read: unknown value \"maybe\" for `ssl_mode`",
+            ),
         ] {
             let error = Address::parse(&Secret::new(url)).err().unwrap();
             assert!(error.to_string().starts_with(message), "{error}");

@@ -40,7 +40,8 @@ pub async fn problems(
     }
     match marks::is_there(database).await? {
         true if !is_true(database, MAY_WRITE_MARKS).await? => {
-            let message = format!("this user may not write the marks; GRANT SELECT, INSERT, UPDATE ON {MARKS_TABLE} TO the user");
+            let message =
+                format!("this user may not write the marks; GRANT SELECT, INSERT, UPDATE ON {MARKS_TABLE} TO the user");
             problems.push(StageError::config(message).at_option("url"));
         }
         true => {}
@@ -51,7 +52,8 @@ pub async fn problems(
 
 /// The error about a table that is not to be made.
 pub fn missing(name: &TableName) -> StageError {
-    StageError::config(format!("table `{name}` does not exist; make it, or leave `create` at `if_missing`")).at_option("table")
+    StageError::config(format!("table `{name}` does not exist; make it, or leave `create` at `if_missing`"))
+        .at_option("table")
 }
 
 async fn may_create(database: &mut Database, table: &str, schema: Option<&str>) -> Result<Option<StageError>, Failure> {
@@ -61,7 +63,9 @@ async fn may_create(database: &mut Database, table: &str, schema: Option<&str>) 
         (Some(true), _) => return Ok(None),
         (None, Some(schema)) => format!("schema `{schema}` does not exist; CREATE SCHEMA makes it"),
         (None, None) => format!("table `{table}` cannot be made: no schema of the search path exists"),
-        (Some(false), _) => format!("table `{table}` does not exist, and this user may not make it; GRANT CREATE ON its schema"),
+        (Some(false), _) => {
+            format!("table `{table}` does not exist, and this user may not make it; GRANT CREATE ON its schema")
+        }
     };
     Ok(Some(StageError::config(problem).at_option("table")))
 }

@@ -66,6 +66,9 @@ mod tests {
     #[test]
     fn an_id_that_is_written_is_a_column_like_others() {
         let written = [column("id", ColumnType::Integer, false)];
-        assert_eq!(statements(&TableName::parse("t").unwrap(), &written, &[]), r#"CREATE TABLE "t" ("id" bigint NOT NULL)"#);
+        assert_eq!(
+            statements(&TableName::parse("t").unwrap(), &written, &[]),
+            r#"CREATE TABLE "t" ("id" bigint NOT NULL)"#
+        );
     }
 }

@@ -89,7 +89,26 @@ pub fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pipeline_services::Postgres;
+    use pipeline_stage::Secret;
+    use sqlx::Row;
+
     use super::*;
+
+    #[tokio::test]
+    async fn commits_are_synced_to_the_disk_whatever_the_default_is() {
+        for (default, expected) in [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")] {
+            let database = Postgres::shared().await.create_database().await;
+            let alter = format!(
+                "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {default}', current_database()); END$$"
+            );
+            database.execute(&alter).await;
+            let address = Address::parse(&Secret::new(database.url())).ok().unwrap();
+            let mut connection = Database::connect(&address, "test").await.unwrap();
+            let rows = connection.rows(sqlx::query("SHOW synchronous_commit")).await.unwrap();
+            assert_eq!(rows[0].get::<String, _>(0), expected, "default {default}");
+        }
+    }
 
     #[test]
     fn names_are_quoted_so_that_they_stay_names() {

@@ -88,9 +88,7 @@ fn explain(error: &Error, place: &str) -> StageError {
         return explain_answer(answer, place);
     }
     match error {
-        Error::Io(cause) => {
-            StageError::transient(format!("PostgreSQL does not answer ({}, {place})", io_words(cause)))
-        }
+        Error::Io(cause) => StageError::transient(format!("PostgreSQL does not answer ({}, {place})", io_words(cause))),
         Error::Tls(cause) => StageError::fatal(format!("no encrypted connection to PostgreSQL at {place}: {cause}")),
         Error::Configuration(cause) => StageError::fatal(format!("`url` cannot be used: {cause}")),
         // The driver and the server are out of step, as after a connection that broke in the middle of an answer.
@@ -139,7 +137,8 @@ mod tests {
 
     #[test]
     fn errors_about_rows_are_told_from_all_others() {
-        for code in ["22003", "22001", "22021", "22P02", "22P05", "23505", "23502", "23514", "44000", "54000", "P0001"] {
+        for code in ["22003", "22001", "22021", "22P02", "22P05", "23505", "23502", "23514", "44000", "54000", "P0001"]
+        {
             assert!(is_about_rows(code), "{code}");
         }
         for code in ["22P03", "22P04", "42P01", "53100", "57P01", "40001", "25006", "28P01", "XX000", "42501", ""] {

@@ -79,7 +79,8 @@ pub async fn is_there(database: &mut Database) -> Result<bool, Failure> {
     let Some(table) = describe(database, &TableName::parse(MARKS_TABLE)?).await? else { return Ok(false) };
     for name in COLUMNS {
         if !table.columns.iter().any(|column| column.name == name) {
-            let message = format!("table `{MARKS_TABLE}` has no column `{name}`: it is not the pipeline's own; rename it");
+            let message =
+                format!("table `{MARKS_TABLE}` has no column `{name}`: it is not the pipeline's own; rename it");
             return Err(StageError::fatal(message).into());
         }
     }
@@ -156,7 +157,8 @@ async fn end_owner(database: &mut Database, owner: &Owner) -> Result<(), Failure
 pub async fn advance(database: &mut Database, epochs: &[EpochRows]) -> Result<(), Failure> {
     let advances = advances(epochs);
     let texts = |text: fn(&Mark) -> &String| advances.iter().map(|a| text(a.mark).clone()).collect::<Vec<String>>();
-    let numbers = |number: fn(&Mark) -> u64| advances.iter().map(|a| signed(number(a.mark))).collect::<Result<Vec<_>, _>>();
+    let numbers =
+        |number: fn(&Mark) -> u64| advances.iter().map(|a| signed(number(a.mark))).collect::<Result<Vec<_>, _>>();
     let first_epochs = advances.iter().map(|a| signed(a.first_epoch)).collect::<Result<Vec<_>, _>>()?;
     let query = sqlx::query(ADVANCE)
         .bind(texts(|mark| &mark.pipeline))

@@ -59,7 +59,9 @@ impl std::fmt::Display for TableName {
 pub fn check_name(name: &str) -> Result<(), String> {
     match name.len() {
         0 => Err("it is empty".into()),
-        length if MAX_NAME_BYTES < length => Err(format!("`{name}` has {length} bytes, a name may have {MAX_NAME_BYTES}")),
+        length if MAX_NAME_BYTES < length => {
+            Err(format!("`{name}` has {length} bytes, a name may have {MAX_NAME_BYTES}"))
+        }
         _ if name.contains('\0') => Err("it holds a NUL character".into()),
         _ => Ok(()),
     }
@@ -125,7 +127,8 @@ pub async fn describe(database: &mut Database, name: &TableName) -> Result<Optio
     let kind: String = found.try_get(3)?;
     // `r` is a table, `p` a partitioned one; rows in anything else are not under this database's transactions.
     if kind != "r" && kind != "p" {
-        let message = format!("`{name}` is not a table (it is of PostgreSQL's relkind `{kind}`); rows go into tables only");
+        let message =
+            format!("`{name}` is not a table (it is of PostgreSQL's relkind `{kind}`); rows go into tables only");
         return Err(StageError::fatal(message).at_option("table").into());
     }
     let mut columns = Vec::new();
@@ -170,6 +173,8 @@ mod tests {
             assert_eq!(TableName::parse(text).unwrap_err().to_string(), why);
         }
         assert!(TableName::parse(&"x".repeat(63)).is_ok());
-        assert!(TableName::parse(&"x".repeat(64)).unwrap_err().to_string().ends_with("has 64 bytes, a name may have 63"));
+        assert!(
+            TableName::parse(&"x".repeat(64)).unwrap_err().to_string().ends_with("has 64 bytes, a name may have 63")
+        );
     }
 }

@@ -89,19 +89,29 @@ fn target(table: &Table, written: &WrittenColumn) -> Result<Target, String> {
     let expected = sql_type(written.column_type);
     let alter = format!("ALTER TABLE {}", table.name);
     let Some(column) = table.columns.iter().find(|column| column.name == *name) else {
-        return Err(format!("there is no column `{name}`; ALTER TABLE {} ADD COLUMN {} {expected}", table.name, quoted(name)));
+        return Err(format!(
+            "there is no column `{name}`; ALTER TABLE {} ADD COLUMN {} {expected}",
+            table.name,
+            quoted(name)
+        ));
     };
     if column.is_generated {
-        return Err(format!("column `{name}` is computed by PostgreSQL and cannot be written; leave it out of `columns`"));
+        return Err(format!(
+            "column `{name}` is computed by PostgreSQL and cannot be written; leave it out of `columns`"
+        ));
     }
     let Some(form) = form(written.column_type, column) else {
         return Err(format!(
             "column `{name}` is {}, expected {expected}; {alter} ALTER COLUMN {column} TYPE {expected} USING {column}::{expected}",
-            column.type_name, column = quoted(name)
+            column.type_name,
+            column = quoted(name)
         ));
     };
     if !column.may_write {
-        return Err(format!("column `{name}` may not be written by this user; GRANT INSERT ON {} TO the user", table.name));
+        return Err(format!(
+            "column `{name}` may not be written by this user; GRANT INSERT ON {} TO the user",
+            table.name
+        ));
     }
     Ok(Target {
         position: written.position,

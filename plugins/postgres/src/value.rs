@@ -1,6 +1,8 @@
 //! Values of Arrow arrays in PostgreSQL's binary form, each with its length before it, as COPY and arrays take them.
 
-use arrow::array::{Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use pipeline_stage::{ColumnType, EpochRows, Result, StageError, Timestamp};
 use pipeline_tables::Place;
@@ -34,7 +36,8 @@ impl<'a> Values<'a> {
     pub fn new(epochs: &'a [EpochRows], targets: &'a [Target]) -> Result<Self> {
         let mut fields = Vec::with_capacity(epochs.len());
         for epoch in epochs {
-            let batches = epoch.batches().map(|(batch, _)| targets.iter().map(|target| Field::new(batch, target)).collect());
+            let batches =
+                epoch.batches().map(|(batch, _)| targets.iter().map(|target| Field::new(batch, target)).collect());
             fields.push(batches.collect::<Result<Vec<Vec<_>>>>()?);
         }
         Ok(Values { fields })

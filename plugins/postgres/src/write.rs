@@ -18,8 +18,8 @@ use crate::table::Table;
 use crate::target::Target;
 use crate::value::Values;
 
-/// Where COPY becomes the faster one.
-const INSERT_MAX_ROWS: usize = 10_000;
+/// About where COPY becomes the faster one, its delay included.
+const INSERT_MAX_ROWS: usize = 8_000;
 
 /// What is larger than this goes by COPY, however few rows it is: an INSERT is built in memory as a whole.
 const INSERT_MAX_BYTES: usize = 16 << 20;

@@ -80,17 +80,25 @@ fn explain(error: &Error, path: &Path) -> StageError {
     let said = words(error);
     let path = path.display();
     match primary_code(error) {
-        Some(code::BUSY | code::LOCKED) => StageError::transient(format!("`{path}` is locked by another program: {said}")),
+        Some(code::BUSY | code::LOCKED) => {
+            StageError::transient(format!("`{path}` is locked by another program: {said}"))
+        }
         Some(code::FULL) => StageError::transient(format!("there is no room left on the disk of `{path}`: {said}")),
-        Some(code::INPUT_OUTPUT | code::OUT_OF_MEMORY) => StageError::transient(format!("`{path}` cannot be read or written: {said}")),
+        Some(code::INPUT_OUTPUT | code::OUT_OF_MEMORY) => {
+            StageError::transient(format!("`{path}` cannot be read or written: {said}"))
+        }
         Some(code::CANNOT_OPEN) => StageError::fatal(format!("`{path}` cannot be opened: {said}")),
         Some(code::READ_ONLY | code::PERMISSION) => StageError::fatal(format!("`{path}` may not be written: {said}")),
         Some(code::CORRUPT) => StageError::fatal(format!("`{path}` is damaged: {said}; restore it from a copy")),
-        Some(code::NOT_A_DATABASE) => StageError::fatal(format!("`{path}` is not a SQLite database; name another file")),
+        Some(code::NOT_A_DATABASE) => {
+            StageError::fatal(format!("`{path}` is not a SQLite database; name another file"))
+        }
         Some(code::ERROR) if is_changed_table(&said) => {
             StageError::transient(format!("`{path}` has changed under us: {said}; it is looked at again"))
         }
-        None if matches!(error, Error::WorkerCrashed) => StageError::transient(format!("the connection to `{path}` broke: {said}")),
+        None if matches!(error, Error::WorkerCrashed) => {
+            StageError::transient(format!("the connection to `{path}` broke: {said}"))
+        }
         _ => StageError::fatal(format!("SQLite says of `{path}`: {said}")),
     }
 }

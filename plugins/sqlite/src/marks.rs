@@ -52,7 +52,8 @@ pub async fn is_there(database: &mut Database) -> Result<bool, Failure> {
     let Some(table) = describe(database, MARKS_TABLE).await? else { return Ok(false) };
     match COLUMNS.into_iter().find(|column| !table.has_column(column)) {
         Some(column) => {
-            let message = format!("table `{MARKS_TABLE}` has no column `{column}`: it is not the pipeline's own; rename it");
+            let message =
+                format!("table `{MARKS_TABLE}` has no column `{column}`: it is not the pipeline's own; rename it");
             Err(StageError::fatal(message).into())
         }
         None => Ok(true),
@@ -67,7 +68,9 @@ pub async fn claim(database: &mut Database, owner: &Owner) -> Result<Claim, Fail
     let insert = sqlx::query(INSERT).bind(pipeline).bind(sink).bind(task).bind(state_id).bind(generation);
     database.change(insert).await?;
     let rows = database.rows(sqlx::query(FIND).bind(pipeline).bind(sink).bind(task)).await?;
-    let found = rows.first().ok_or_else(|| StageError::fatal(format!("the mark of task `{task}` was just written and is not there")))?;
+    let found = rows
+        .first()
+        .ok_or_else(|| StageError::fatal(format!("the mark of task `{task}` was just written and is not there")))?;
     let found = Mark {
         pipeline: pipeline.clone(),
         sink: sink.clone(),

@@ -29,7 +29,8 @@ struct TableColumn {
     is_generated: bool,
 }
 
-const FIND_TABLE: &str = "SELECT type, wr, strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)";
+const FIND_TABLE: &str =
+    "SELECT type, wr, strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)";
 
 const FIND_COLUMNS: &str = "
     SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden,
@@ -133,7 +134,9 @@ impl Table {
             return Some(format!("there is no column `{name}`; {add}"));
         };
         if column.is_generated {
-            return Some(format!("column `{name}` is computed by SQLite and cannot be written; leave it out of `columns`"));
+            return Some(format!(
+                "column `{name}` is computed by SQLite and cannot be written; leave it out of `columns`"
+            ));
         }
         let takes = match self.is_strict {
             true => strict_takes(&column.type_name, written.column_type),

@@ -59,7 +59,9 @@ pub fn written_columns(
         Some(Columns::List(names)) => names
             .iter()
             .enumerate()
-            .map(|(i, name)| written_column(schema, name, name).map_err(|error| error.at_option(format!("columns.{i}"))))
+            .map(|(i, name)| {
+                written_column(schema, name, name).map_err(|error| error.at_option(format!("columns.{i}")))
+            })
             .collect::<Result<Vec<_>>>(),
         Some(Columns::Map(names)) => by_map(schema, names),
     }?;
@@ -150,8 +152,16 @@ mod tests {
     #[test]
     fn refuses_columns_that_cannot_be_written() {
         for (json, option, message) in [
-            (r#"["sensor_id", "valeu"]"#, "columns.1", "there is no column `valeu`; there is sensor_id (string), value (float), timestamp (timestamp)"),
-            (r#"{"valeu": "x"}"#, "columns.valeu", "there is no column `valeu`; there is sensor_id (string), value (float), timestamp (timestamp)"),
+            (
+                r#"["sensor_id", "valeu"]"#,
+                "columns.1",
+                "there is no column `valeu`; there is sensor_id (string), value (float), timestamp (timestamp)",
+            ),
+            (
+                r#"{"valeu": "x"}"#,
+                "columns.valeu",
+                "there is no column `valeu`; there is sensor_id (string), value (float), timestamp (timestamp)",
+            ),
             (r#"["value", "value"]"#, "columns", "column `value` of the table would be written twice"),
             (r#"{"value": "x", "sensor_id": "x"}"#, "columns", "column `x` of the table would be written twice"),
             ("[]", "columns", "`columns` is empty, it must name at least one column"),

@@ -72,7 +72,8 @@ pub fn signed(number: u64) -> Result<i64> {
 
 /// The other way round; a negative number cannot have been written by a sink.
 pub fn unsigned(number: i64) -> Result<u64> {
-    u64::try_from(number).map_err(|_| StageError::fatal(format!("a mark holds {number}, which no pipeline has written")))
+    u64::try_from(number)
+        .map_err(|_| StageError::fatal(format!("a mark holds {number}, which no pipeline has written")))
 }
 
 #[cfg(test)]

@@ -1,15 +1,47 @@
 //! Names that were probably meant.
 
-/// The name most like `word`, if one is so near that it is probably meant; capitals and dashes count little.
+/// What other systems call things, and what they are called here.
+const SYNONYMS: [(&str, &str); 16] = [
+    ("double", "float"),
+    ("number", "float"),
+    ("real", "float"),
+    ("decimal", "float"),
+    ("int", "integer"),
+    ("int64", "integer"),
+    ("long", "integer"),
+    ("bigint", "integer"),
+    ("bool", "boolean"),
+    ("text", "string"),
+    ("str", "string"),
+    ("varchar", "string"),
+    ("date", "timestamp"),
+    ("datetime", "timestamp"),
+    ("postgresql", "postgres"),
+    ("stdout", "console"),
+];
+
+/// The name most like `word`, if one is so near that it is probably meant; capitals and dashes count little. Also the
+/// only name that begins with the word, and what other systems call by it.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
     let wanted = plain(word);
     // A third of the letters may be wrong, but one always: more would suggest unrelated short names.
     let most_edits = (wanted.chars().count() / 3).max(1);
-    let with_distance = names.into_iter().map(|name| (strsim::damerau_levenshtein(&wanted, &plain(name)), name));
+    let names: Vec<&'a str> = names.into_iter().collect();
+    let with_distance = names.iter().copied().map(|name| (strsim::damerau_levenshtein(&wanted, &plain(name)), name));
     let (distance, name) = with_distance.min_by_key(|(distance, _)| *distance)?;
     // A name of one letter is one edit away from every other.
-    (distance <= most_edits && distance < wanted.chars().count().max(name.chars().count())).then_some(name)
+    if distance <= most_edits && distance < wanted.chars().count().max(name.chars().count()) {
+        return Some(name);
+    }
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == wanted).map(|(_, name)| *name);
+    let mut named = names.iter().copied().filter(|name| Some(*name) == synonym);
+    // Three letters tell enough: `sensor` for `sensor_id`.
+    let mut begun = names.iter().copied().filter(|name| 3 <= wanted.len() && plain(name).starts_with(&wanted));
+    match (named.next(), begun.next(), begun.next()) {
+        (Some(name), ..) | (None, Some(name), None) => Some(name),
+        _ => None,
+    }
 }
 
 /// `` `a`, `b` or `c` `` with the word given before the last.
@@ -28,12 +60,15 @@ mod tests {
 
     #[test]
     fn finds_what_was_meant() {
-        let names = ["window", "value", "threshold", "min_samples"];
+        let names = ["window", "value", "threshold", "min_samples", "float", "min_deviation"];
         for (word, meant) in [
             ("windw", Some("window")),
             ("Window", Some("window")),
             ("valeu", Some("value")),
             ("min-samples", Some("min_samples")),
+            ("thresh", Some("threshold")),
+            ("min", None),
+            ("double", Some("float")),
             ("color", None),
             ("x", None),
         ] {

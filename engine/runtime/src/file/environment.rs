@@ -66,9 +66,17 @@ impl Environment {
     }
 }
 
+/// The parser's error, which may hold a line of the file, without that line.
+fn why(error: &dotenvy::Error) -> String {
+    match error {
+        dotenvy::Error::Io(error) => super::why_unreadable(error),
+        _ => "it is not made of lines `NAME=value`".into(),
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<(String, String)>, Diagnostic> {
     let lines = dotenvy::from_path_iter(path)
-        .map_err(|error| Diagnostic::error(format!("`{}` cannot be read", path.display())).note(error.to_string()))?;
+        .map_err(|error| Diagnostic::error(format!("`{}` cannot be read", path.display())).note(why(&error)))?;
     let mut variables = Vec::new();
     for (i, line) in lines.enumerate() {
         // The parser's error repeats the line, which may hold a password.

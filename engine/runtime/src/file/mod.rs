@@ -25,7 +25,7 @@ pub use overrides::PREFIX;
 pub use pointer::Pointer;
 pub use tree::{Content, Entry, Node, Scalar};
 
-use crate::diagnostics::{Diagnostic, Place, Report, SourceText};
+use crate::diagnostics::{Diagnostic, Label, Place, Report, Severity, SourceText};
 use layers::Merged;
 use variables::{Lookup, Resolved};
 
@@ -75,7 +75,7 @@ impl PipelineFile {
         let cannot_read = |why: String| {
             Report::of(Diagnostic::error(format!("the file `{}` cannot be read", path.display())).note(why))
         };
-        let bytes = std::fs::read(path).map_err(|error| cannot_read(error.to_string()))?;
+        let bytes = std::fs::read(path).map_err(|error| cannot_read(why_unreadable(&error)))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
             cannot_read(format!("line {line} is not UTF-8"))
@@ -147,7 +147,7 @@ impl PipelineFile {
             .map(|(pointer, range, problem)| {
                 let place = self.place_inside(pointer, range.clone());
                 let mut problem = problem.clone();
-                problem.labels.insert(0, crate::diagnostics::Label { place, message: String::new() });
+                problem.labels.insert(0, Label { place, message: String::new() });
                 problem
             })
             .collect()
@@ -156,6 +156,16 @@ impl PipelineFile {
     /// Whether a value is missing because one of its variables is: that has been said.
     pub fn is_unknown(&self, pointer: &Pointer) -> bool {
         self.resolved.problems.iter().any(|(problem, ..)| problem.starts_with(pointer))
+    }
+}
+
+/// Why a file cannot be read, without the numbers of the operating system.
+fn why_unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "this user may not read it".into(),
+        std::io::ErrorKind::IsADirectory => "it is a folder".into(),
+        _ => error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
     }
 }
 
@@ -168,9 +178,10 @@ fn map_only(root: Node, text: &str) -> Result<Node, Vec<Diagnostic>> {
         true => "the file is empty",
         false => "the file is not a map of `name:`, `sources:`, `sinks:` and so on",
     };
-    let end = root.range.start + text[root.range.clone()].lines().next().map_or(0, str::len);
-    let place = Place { source: 0, range: root.range.start..end };
-    Err(vec![Diagnostic::error(message).at(place, "").note("`pipeline schema` tells editors what belongs into it")])
+    let start = if root.is_null() { 0 } else { root.range.start };
+    let end = start + text[start..root.range.end].lines().next().map_or(0, str::len);
+    let place = Place { source: 0, range: start..end };
+    Err(vec![Diagnostic::error(message).at(place, "").note("a pipeline needs `name:`, `sources:` and `sinks:` at least")])
 }
 
 /// Adds the layers of the environment and of `--set`. They change stages of the file and add none.
@@ -184,27 +195,42 @@ fn add_overrides(
     let stages = profiles::stages(layers);
     for (name, value) in environment.beginning_with(PREFIX).filter(|_| !options.is_complete) {
         let (mut source, layer) = overrides::variable(name, value, sources.len());
-        // What a variable holds is shown to nobody: it may be a secret, whatever it is called.
-        source.hide([name.len() + 1..source.text().len()]);
-        sources.push(source);
         match layer {
             Ok(layer) => match profiles::unknown_stage(&layer, &stages) {
                 // The variable may be meant for another pipeline on this machine.
-                Some(problem) => warnings.push(Diagnostic { severity: crate::diagnostics::Severity::Warning, ..problem }),
+                Some(problem) => {
+                    hide_value(&mut source);
+                    warnings.push(Diagnostic { severity: Severity::Warning, ..problem });
+                }
                 None => layers.push(layer),
             },
-            Err(found) => problems.extend(found),
+            Err(found) => {
+                hide_value(&mut source);
+                problems.extend(found);
+            }
         }
+        sources.push(source);
     }
     for argument in &options.set {
-        let (source, layer) = overrides::argument(argument, sources.len());
-        sources.push(source);
+        let (mut source, layer) = overrides::argument(argument, sources.len());
         match layer {
             Ok(layer) => match profiles::unknown_stage(&layer, &stages) {
-                Some(problem) => problems.push(problem),
+                Some(problem) => {
+                    hide_value(&mut source);
+                    problems.push(problem);
+                }
                 None => layers.push(layer),
             },
             Err(found) => problems.extend(found),
         }
+        sources.push(source);
+    }
+}
+
+/// Of a stage that is not known it is not known either which values are secrets.
+fn hide_value(source: &mut SourceText) {
+    if let Some(equals) = source.text().find('=') {
+        let value = equals + 1..source.text().len();
+        source.hide([value]);
     }
 }

@@ -94,7 +94,11 @@ fn value(text: &str, at: usize, source: usize) -> Result<Node, Vec<Diagnostic>> 
     let value = text[at..].trim();
     if value.starts_with(['[', '{', '"', '\'']) {
         // Blanks before it keep the places right.
-        return tree::parse(&format!("{}{}", blanks(&text[..at]), &text[at..]), source);
+        let help = "a list is `[a, b]`, a map `{a: 1}`; to keep the shell out, put the whole argument into quotes";
+        return tree::parse(&format!("{}{}", blanks(&text[..at]), &text[at..]), source).map_err(|mut problems| {
+            problems.iter_mut().for_each(|problem| problem.notes = vec![help.to_owned()]);
+            problems
+        });
     }
     let value_of = |value: &str| if value.is_empty() { Value::String(String::new()) } else { tree::read_scalar(value) };
     let scalar = Scalar { text: value.to_owned(), style: ScalarStyle::Plain, value: value_of(value) };

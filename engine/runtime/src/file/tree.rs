@@ -87,6 +87,17 @@ impl Node {
         }
     }
 
+    /// The value as JSON, variables not replaced.
+    pub fn to_json(&self) -> Value {
+        match &self.content {
+            Content::Scalar(scalar) => scalar.value.clone(),
+            Content::List(items) => items.iter().map(Node::to_json).collect(),
+            Content::Map(entries) => {
+                Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect())
+            }
+        }
+    }
+
     /// Whether it is null, or nothing was written.
     pub fn is_null(&self) -> bool {
         self.scalar().is_some_and(|scalar| scalar.value.is_null())
@@ -211,8 +222,8 @@ impl<'a> Builder<'a> {
         let at = self.byte(error.marker().index()).min(self.text.trim_end().len());
         let at = (0..=at).rev().find(|&at| self.text.is_char_boundary(at)).unwrap_or(0);
         let width = self.text[at..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
-        let diagnostic = problems::syntax(error.info(), self.text, at);
-        self.problem(at..at + width, diagnostic);
+        let (diagnostic, elsewhere) = problems::syntax(error.info(), self.text, at);
+        self.problem(elsewhere.unwrap_or(at..at + width), diagnostic);
         false
     }
 

@@ -172,7 +172,7 @@ impl<'a> Reference<'a> {
             },
             Reference::File(path) => {
                 let text = std::fs::read_to_string(lookup.directory.join(path)).map_err(|error| {
-                    Diagnostic::error(format!("the file `{path}` cannot be read")).note(error.to_string())
+                    Diagnostic::error(format!("the file `{path}` cannot be read")).note(super::why_unreadable(&error))
                 })?;
                 // Editors and `echo` end a file with a line feed that is no part of the secret.
                 Ok(text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).into())
@@ -187,7 +187,7 @@ impl<'a> Reference<'a> {
 fn unset(name: &str, environment: &Environment) -> Diagnostic {
     let problem = Diagnostic::error(format!("the variable `{name}` is not set"));
     let problem = match nearest(name, environment.names()) {
-        Some(meant) => problem.note(format!("there is `{meant}`")),
+        Some(meant) => problem.note(format!("there is one called `{meant}`")),
         None => problem,
     };
     problem.note(format!("set it in the environment or in `.env`, or give it a default: `${{{name}:-…}}`"))

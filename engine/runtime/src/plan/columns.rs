@@ -108,8 +108,8 @@ fn column_type(findings: &mut Findings<'_>, options: &ColumnOptions, pointer: &P
     });
     match (options.r#type, of_meta) {
         (Some(given), Some(right)) if given != right => {
-            let message = format!("`type` is `{}`, but this `meta` is a {}", given.name(), right.name());
-            findings.error(&pointer.join("type"), message, "", &["leave `type` out".to_owned()]);
+            let message = format!("`type` is `{}`, it must be `{}` for this `meta`", given.name(), right.name());
+            findings.error(&pointer.join("type"), message, "", &["it may be left out".to_owned()]);
             None
         }
         (Some(given), _) => Some(given),

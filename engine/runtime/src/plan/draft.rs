@@ -61,7 +61,9 @@ pub(super) fn drafts<'a>(findings: &mut Findings<'a>, value: &Map<String, Value>
         let base = Pointer::new([map.as_str()]);
         let Value::Object(stages) = stages else {
             if !stages.is_null() {
-                findings.error(&base, format!("`{map}` must be a map from ids to {}s", kind.name()), "", &[]);
+                let help = format!("each has an id, such as `my_{0}: {{ type: … }}`", kind.name());
+                findings.error(&base, format!("`{map}` must be a map from ids to {}s", kind.name()), "", &[help]);
+                findings.is_doubtful = true;
             }
             continue;
         };
@@ -110,6 +112,7 @@ fn draft<'a>(findings: &mut Findings<'a>, kind: Kind, pointer: Pointer, stage: &
             false => format!("the {} `{}` must be a map with its `type` and options", kind.name(), pointer.last()),
         };
         findings.error(&pointer, message, "", &[format!("it needs a `type:` at least: {}", types(findings, kind))]);
+        findings.is_doubtful = true;
         return None;
     };
     let id = pointer.last().to_owned();
@@ -138,8 +141,9 @@ fn find_type<'a>(findings: &mut Findings<'a>, kind: Kind, pointer: &Pointer, val
     let name = match value {
         _ if findings.file.is_unknown(&type_pointer) => return None,
         Some(Value::String(name)) => name,
-        Some(_) => {
-            findings.error(&type_pointer, "`type` must be text", "", &[types(findings, kind)]);
+        Some(other) => {
+            let message = format!("`type` is {}, it must be text", super::options::described(other));
+            findings.error(&type_pointer, message, "", &[types(findings, kind)]);
             return None;
         }
         None => {
@@ -198,6 +202,7 @@ fn missing_inputs(findings: &mut Findings<'_>, draft: &Draft<'_>) {
     if findings.file.is_unknown(&draft.pointer.join("inputs")) {
         return;
     }
+    findings.is_doubtful = true;
     let message = format!("`inputs` is missing: whose rows the {} `{}` takes", draft.kind.name(), draft.id);
     let place = findings.file.key_place(&draft.pointer);
     findings.push(crate::diagnostics::Diagnostic::error(message).at(place, "").note("such as `inputs: [readings]`"));

@@ -27,7 +27,10 @@ pub(super) fn connect(findings: &mut Findings<'_>, drafts: &[Draft<'_>]) -> Edge
     }
     let order = order(&inputs);
     cycles(findings, drafts, &inputs, &order);
-    unread(findings, drafts, &inputs);
+    // An input that is misspelled or missing elsewhere is the likely reason.
+    if !findings.is_doubtful {
+        unread(findings, drafts, &inputs);
+    }
     Edges { inputs, order, is_whole }
 }
 
@@ -38,6 +41,7 @@ fn inputs_of(findings: &mut Findings<'_>, drafts: &[Draft<'_>], draft: &Draft<'_
         if names.is_some_and(|names| names.as_array().is_some_and(Vec::is_empty)) {
             let pointer = draft.pointer.join("inputs");
             findings.error(&pointer, format!("`{}` reads no stage", draft.id), "name at least one", &[]);
+            findings.is_doubtful = true;
         }
     }
     for (name, pointer) in &draft.inputs {
@@ -49,7 +53,10 @@ fn inputs_of(findings: &mut Findings<'_>, drafts: &[Draft<'_>], draft: &Draft<'_
                 findings.error(pointer, format!("`{name}` is named twice, its rows would come twice"), "", &[]);
             }
             Some(input) => found.push(input),
-            None => unknown_input(findings, drafts, draft, name, pointer),
+            None => {
+                unknown_input(findings, drafts, draft, name, pointer);
+                findings.is_doubtful = true;
+            }
         }
     }
     found
@@ -61,6 +68,10 @@ fn unknown_input(findings: &mut Findings<'_>, drafts: &[Draft<'_>], draft: &Draf
     if places.iter().any(|place| findings.file.rank(place).is_some() && findings.file.removed(place).is_none()) {
         return;
     }
+    let maps = STAGE_MAPS.iter().filter_map(|map| findings.file.value().get(*map));
+    if maps.into_iter().any(|map| !map.is_object() && !map.is_null()) {
+        return;
+    }
     let giving = || drafts.iter().filter(|other| other.kind != Kind::Sink && other.id != draft.id).map(|other| other.id.as_str());
     let meant = nearest(name, giving()).map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
     let mut diagnostic = Diagnostic::error(format!("no stage is called `{name}`")).at(findings.file.place(pointer), meant);
@@ -68,7 +79,7 @@ fn unknown_input(findings: &mut Findings<'_>, drafts: &[Draft<'_>], draft: &Draf
         diagnostic = diagnostic.at(removed, "it is removed here");
     }
     findings.push(match list(giving(), "and") {
-        there if there.is_empty() => diagnostic,
+        there if there.is_empty() => diagnostic.note("no stage gives rows: add one under `sources:`"),
         there => diagnostic.note(format!("stages that give rows are {there}")),
     });
 }
@@ -102,6 +113,7 @@ fn cycles(findings: &mut Findings<'_>, drafts: &[Draft<'_>], inputs: &[Vec<usize
         let first = &drafts[cycle[0]];
         let read = &drafts[cycle.get(1).copied().unwrap_or(cycle[0])].id;
         let pointer = first.inputs.iter().find(|(name, _)| name == read).map(|(_, pointer)| pointer.clone());
+        findings.is_doubtful = true;
         findings.error(&pointer.unwrap_or_else(|| first.pointer.clone()), message, "", &["rows flow one way, from sources to sinks".to_owned()]);
         seen.extend(cycle);
     }

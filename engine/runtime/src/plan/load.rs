@@ -21,7 +21,7 @@ use crate::file::{PipelineFile, Pointer, STAGE_MAPS};
 /// # Errors
 /// With everything that is wrong with the file, at once.
 pub fn load(path: &Path, options: &LoadOptions, registry: &Arc<Registry>) -> Result<(Plan, Report), Report> {
-    plan(PipelineFile::read(path, options)?, registry)
+    plan(PipelineFile::read(path, options).map_err(|report| masked(report, registry))?, registry)
 }
 
 /// Plans the text of a pipeline file, which messages call `name`. Relative paths in it start at `directory`.
@@ -35,7 +35,8 @@ pub fn load_text(
     options: &LoadOptions,
     registry: &Arc<Registry>,
 ) -> Result<(Plan, Report), Report> {
-    plan(PipelineFile::parse(name, text, directory, options)?, registry)
+    let file = PipelineFile::parse(name, text, directory, options).map_err(|report| masked(report, registry))?;
+    plan(file, registry)
 }
 
 /// Plans a pipeline as it was stored with its state, see [`Plan::definition`]. `current` is the plan of the file as it
@@ -50,9 +51,17 @@ pub fn load_definition(text: &str, current: &Plan, environment: super::Environme
     load_text(name, text, &current.settings.directory, &options, &current.registry).map(|(plan, _)| plan)
 }
 
+/// Hides the secrets of a file that was not read to its end.
+fn masked(mut report: Report, registry: &Registry) -> Report {
+    if let Some(source) = report.sources.first_mut() {
+        secrets::hide_in_text(source, registry);
+    }
+    report
+}
+
 fn plan(mut file: PipelineFile, registry: &Arc<Registry>) -> Result<(Plan, Report), Report> {
     secrets::hide(&mut file, registry);
-    let mut findings = Findings { file: &file, registry, diagnostics: file.problems() };
+    let mut findings = Findings { file: &file, registry, diagnostics: file.problems(), is_doubtful: false };
     findings.diagnostics.extend(file.warnings.iter().cloned());
     removed_for_nothing(&mut findings);
     let values = file.value().as_object().cloned().unwrap_or_default();
@@ -89,7 +98,8 @@ fn settings(findings: &mut Findings<'_>, values: &Map<String, Value>) -> Setting
     let schema = schema_of::<PipelineOptions>();
     for problem in findings.check(&mut options, &schema, &Pointer::default(), None, &beside) {
         options.shift_remove(&problem.path[0]);
-        debug_assert!(!matches!(problem.kind, ProblemKind::Unknown { .. }) || problem.path.len() == 1);
+        // `sink:` may be what the stages below it are missed in.
+        findings.is_doubtful |= matches!(problem.kind, ProblemKind::Unknown { .. });
     }
     check_name(findings, &options);
     // A name is needed to go on; its absence has been reported.
@@ -131,7 +141,7 @@ fn read_settings(findings: &mut Findings<'_>, mut options: Map<String, Value>) -
         let pointer = Pointer::default().join_all(option_path(&path));
         findings.error(&pointer, of_serde(&error.into_inner().to_string(), Some(&path)), "", &[]);
         // Without the wrong value its default is read, which is right; without any there is only the name.
-        if option_path(&path).next().and_then(|name| options.shift_remove(name)).is_none() {
+        if option_path(&path).next().is_none_or(|name| options.shift_remove(name).is_none() || name == "name") {
             options = Map::from_iter([("name".to_owned(), "pipeline".into())]);
         }
     }
@@ -145,8 +155,17 @@ fn check_pauses(findings: &mut Findings<'_>, options: &PipelineOptions) {
     }
     if options.checkpoint_every < options.commit_every {
         let (commits, checkpoints) = (options.commit_every, options.checkpoint_every);
-        let message = format!("`checkpoint_every` is {checkpoints}, it must be at least `commit_every`, which is {commits}");
-        findings.error(&Pointer::new(["checkpoint_every"]), message, "", &[]);
+        let pointer = Pointer::new(["checkpoint_every"]);
+        match findings.file.rank(&pointer) {
+            Some(_) => {
+                let message = format!("`checkpoint_every` is {checkpoints}, it must be at least `commit_every`, which is {commits}");
+                findings.error(&pointer, message, "", &[]);
+            }
+            None => {
+                let message = format!("`commit_every` is {commits}, it must be at most `checkpoint_every`, which is {checkpoints}");
+                findings.error(&Pointer::new(["commit_every"]), message, "", &["set `checkpoint_every` too".to_owned()]);
+            }
+        }
     }
 }
 

@@ -174,7 +174,7 @@ impl Plan {
         let stage = &self.stages[stage];
         let of_kind = STAGE_MAPS.iter().find(|map| draft::kind_of(map) == Some(stage.kind));
         let pointer = Pointer::new([of_kind.copied().unwrap_or_default(), &stage.id]);
-        let mut findings = report::Findings { file: &self.file, registry: &self.registry, diagnostics: Vec::new() };
+        let mut findings = report::Findings { file: &self.file, registry: &self.registry, diagnostics: Vec::new(), is_doubtful: false };
         findings.stage_error(error, &pointer, &pointer);
         findings.diagnostics.pop().unwrap_or_else(|| Diagnostic::error(error.chain()))
     }

@@ -24,6 +24,11 @@ pub(super) fn warn(findings: &mut Findings<'_>, settings: &Settings, drafts: &[D
                 ([], 2..) => &settings.key,
                 (by, _) => by,
             };
+            // A column that is not there has been spoken of.
+            let is_there = |column: &String| built[source].schema.as_ref().is_some_and(|schema| schema.index_of(column).is_ok());
+            if !by.iter().all(is_there) {
+                continue;
+            }
             let missing: Vec<&str> = by.iter().filter(|column| !key.contains(column)).map(String::as_str).collect();
             if !missing.is_empty() {
                 warn_of_split(findings, &drafts[source].id, draft, (by, &missing), &pointer);

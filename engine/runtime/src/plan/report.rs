@@ -14,6 +14,8 @@ pub(super) struct Findings<'a> {
     pub file: &'a PipelineFile,
     pub registry: &'a Registry,
     pub diagnostics: Vec<Diagnostic>,
+    /// Something is wrong with stages or their edges: what seems to be missing may only be misspelled.
+    pub is_doubtful: bool,
 }
 
 /// Whose options are checked: words for messages.
@@ -87,7 +89,7 @@ impl Findings<'_> {
                 diagnostic.notes.extend(explained);
                 self.push(diagnostic);
             }
-            ProblemKind::Missing { wanted } => {
+            ProblemKind::Missing { wanted, about } => {
                 let (at, label) = match (owner, problem.path.len()) {
                     (Some(owner), 1) => (self.file.place(&owner.named_at), format!("{} `{}` needs it", owner.kind.name(), owner.name)),
                     (None, 1) => (self.file.key_place(&Pointer::default()), String::new()),
@@ -98,6 +100,9 @@ impl Findings<'_> {
                     false => format!("`{name}` is missing, it must be {}", wanted.split("; ").next().unwrap_or_default()),
                 };
                 let mut diagnostic = Diagnostic::error(message).at(at, label);
+                if !about.is_empty() {
+                    diagnostic = diagnostic.note(format!("`{}`: {about}", pointer.last()));
+                }
                 diagnostic.notes.extend(explained.filter(|_| problem.path.len() == 1).map(|note| note.replace("them", "it")));
                 self.push(diagnostic);
             }

@@ -5,8 +5,9 @@ use std::ops::Range;
 use pipeline_stage::{Kind, Registry};
 use serde_json::Value;
 
-use super::draft::kind_of;
+use super::draft::{engine_schema, kind_of};
 use super::options::definition;
+use crate::diagnostics::SourceText;
 use crate::file::{Content, Node, PipelineFile, Rank};
 
 /// Parts of names that tell a secret when no schema does (`client: { sasl.password: … }`).
@@ -28,6 +29,44 @@ pub(super) fn hide(file: &mut PipelineFile, registry: &Registry) {
     }
 }
 
+/// Hides the secrets of a text that could not be read as YAML, by the names of options alone.
+pub(super) fn hide_in_text(source: &mut SourceText, registry: &Registry) {
+    let mut names: Vec<String> = TELLING.iter().map(|name| (*name).to_owned()).collect();
+    for stage_type in registry.all() {
+        let schema = stage_type.schema.as_value();
+        let options = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(|all| all.keys());
+        names.extend(options.filter(|option| is_secret(schema, option)).cloned());
+    }
+    let mut found = Vec::new();
+    let mut line_start = 0;
+    for line in source.text().split_inclusive('\n') {
+        for name in &names {
+            found.extend(values_in_line(line, name).map(|value| line_start + value.start..line_start + value.end));
+        }
+        if let Some(url) = line.find("://").filter(|_| has_password(line)) {
+            found.push(line_start + url..line_start + line.trim_end().len());
+        }
+        line_start += line.len();
+    }
+    source.hide(found);
+}
+
+/// What follows a key whose name ends so, up to the end of the value.
+fn values_in_line<'a>(line: &'a str, name: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+    line.to_lowercase().match_indices(name).map(|(at, _)| at + name.len()).collect::<Vec<_>>().into_iter().filter_map(move |end| {
+        let rest = line.get(end..)?;
+        let colon = rest.find(':').filter(|&colon| rest[..colon].chars().all(|c| c.is_alphanumeric() || "_\"' ".contains(c)))?;
+        let start = end + colon + 1 + (rest[colon + 1..].len() - rest[colon + 1..].trim_start().len());
+        let value = &line[start..];
+        let length = match value.chars().next()? {
+            quote @ ('"' | '\'') => value[1..].find(quote).map_or(value.trim_end().len(), |end| end + 2),
+            _ if value.starts_with("${") => value.find('}').map_or(value.len(), |end| end + 1),
+            _ => value.find([',', '}', '\n']).unwrap_or(value.len()),
+        };
+        (!is_reference(&value[..length])).then_some(start..start + length)
+    })
+}
+
 fn type_in(layer: &Node, map: &str, id: &str) -> Option<String> {
     layer.at([map, id, "type"])?.scalar().map(|scalar| scalar.text.clone())
 }
@@ -46,7 +85,7 @@ fn in_layer(node: &Node, type_of: &dyn Fn(&str, &str) -> Option<String>, registr
             let stage_type = type_of(&entry.key, &stage.key).and_then(|name| registry.find(kind, &name));
             for option in stage.node.entries() {
                 let is_secret = match stage_type {
-                    Some(stage_type) => is_secret(stage_type.schema.as_value(), &option.key),
+                    Some(stage_type) => may_be_secret(stage_type.schema.as_value(), kind, &option.key),
                     // The type is misspelled: what is a secret anywhere is treated as one.
                     None => is_secret_of_any(registry, kind, &option.key),
                 };
@@ -57,6 +96,13 @@ fn in_layer(node: &Node, type_of: &dyn Fn(&str, &str) -> Option<String>, registr
             }
         }
     }
+}
+
+/// Whether an option is a secret, or may be one that is misspelled.
+fn may_be_secret(schema: &Value, kind: Kind, option: &str) -> bool {
+    let Some(options) = schema.get("properties").and_then(Value::as_object) else { return false };
+    let is_known = options.contains_key(option) || option == "type" || engine_schema(kind)["properties"].get(option).is_some();
+    is_secret(schema, option) || (!is_known && options.keys().any(|known| is_secret(schema, known)))
 }
 
 /// Whether an option of a stage with this schema is a secret.
@@ -115,6 +161,21 @@ pub(super) fn has_password(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_found_in_text_that_is_no_yaml() {
+        for (line, value) in [
+            ("  url: postgres://h/d\n", "postgres://h/d"),
+            ("x: { url: hush, table: x }", "hush"),
+            ("x: { url: \"hush, table: x }", "\"hush, table: x }"),
+            ("  \"url\": 'hush' # x", "'hush'"),
+            ("  table: url", ""),
+            ("  url: ${URL}", ""),
+        ] {
+            let found = values_in_line(line, "url").next().map(|range| line[range].to_owned()).unwrap_or_default();
+            assert_eq!(found, value, "{line}");
+        }
+    }
 
     #[test]
     fn urls_with_a_password_are_known() {

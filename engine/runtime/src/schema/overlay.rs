@@ -22,17 +22,13 @@ pub(super) fn define(kind: Kind, registry: &Registry, definitions: &mut Map<Stri
         with_type.push(choice(stage_type, &name));
         without_type.push(json!({ "$ref": format!("#/$defs/{name}") }));
     }
-    let mut of_any = json!({ "type": "object" });
-    if !without_type.is_empty() {
-        of_any["anyOf"] = Value::Array(without_type);
+    let mut schema = json!({ "type": ["object", "null"], "properties": { "type": types(kind, registry) } });
+    if !with_type.is_empty() {
+        schema["if"] = json!({ "type": "object", "required": ["type"] });
+        schema["then"] = json!({ "allOf": with_type });
+        // Without a type it is that of the file: the options must be those of one type at least.
+        schema["else"] = json!({ "anyOf": [{ "type": "null" }, { "type": "object", "anyOf": without_type }] });
     }
-    let schema = json!({
-        "type": ["object", "null"],
-        "properties": { "type": types(kind, registry) },
-        "if": { "type": "object", "required": ["type"] },
-        "then": { "allOf": with_type },
-        "else": { "anyOf": [{ "type": "null" }, of_any] },
-    });
     definitions.insert(format!("{}.overlay", kind.name()), schema);
 }
 

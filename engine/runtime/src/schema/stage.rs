@@ -32,12 +32,14 @@ pub(super) fn define(kind: Kind, registry: &Registry, definitions: &mut Map<Stri
         definitions.insert(full_name(stage_type), schema);
         choices.push(choice(stage_type, &full_name(stage_type)));
     }
-    let schema = json!({
+    let mut schema = json!({
         "type": "object",
         "required": ["type"],
         "properties": { "type": types(kind, registry) },
-        "allOf": choices,
     });
+    if !choices.is_empty() {
+        schema["allOf"] = Value::Array(choices);
+    }
     definitions.insert(kind.name().into(), schema);
 }
 
@@ -56,8 +58,8 @@ pub(super) fn types(kind: Kind, registry: &Registry) -> Value {
         .map(|stage_type| json!({ "const": stage_type.name, "description": stage_type.summary() }))
         .collect();
     match names.is_empty() {
-        // There is nothing that could be right: no transform is built in yet.
-        true => json!({ "type": "string", "enum": [] , "description": format!("There are no {}s.", kind.name()) }),
+        // Nothing is right.
+        true => json!({ "not": {}, "description": format!("There are no {}s.", kind.name()) }),
         false => json!({ "description": format!("What kind of {} it is.", kind.name()), "oneOf": names }),
     }
 }
@@ -125,9 +127,13 @@ fn formats(registry: &Registry, definitions: &mut Map<String, Value>) {
         choices.push(choice(format, &full_name(format)));
     }
     let names = types(Kind::Format, registry);
+    let mut options = json!({ "required": ["type"], "properties": { "type": names } });
+    if !choices.is_empty() {
+        options["allOf"] = Value::Array(choices);
+    }
     let schema = json!({
         "if": { "type": "object" },
-        "then": { "required": ["type"], "properties": { "type": names }, "allOf": choices },
+        "then": options,
         "else": { "anyOf": [names, { "type": "string", "pattern": variables::ONLY }] },
     });
     definitions.insert("format".into(), schema);

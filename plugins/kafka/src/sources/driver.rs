@@ -6,23 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use pipeline_stage::{Assignment, MAX_BATCH_ROWS, Partition, Result, StageError};
+use pipeline_stage::{Assignment, MAX_BATCH_ROWS, Partition, Result, Role, StageError};
 use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::consumer::{KafkaConsumer, Place, Rebalance, list_of, serve_callbacks};
 use crate::sources::batch_call::Room;
+use crate::sources::driver_handle::{Changes, DriverHandle, Order, connect};
 use crate::sources::held::{Held, Opening};
 use crate::sources::reader::Waker;
-
-/// How many orders and changes may wait. Both are rare, and those who send them wait for room.
-const QUEUE_SIZE: usize = 64;
 
 /// The longest sleep: far below `max.poll.interval.ms`, in case a wake-up was missed.
 const IDLE: Duration = Duration::from_millis(100);
@@ -37,75 +35,29 @@ const REVOKE_DEADLINE: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long closing may take when the source is dropped: leaving the group is one request.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// What the source asks of the driver.
-pub(crate) enum Order {
-    /// Read a partition.
-    Open(Opening),
-    /// The task of a partition has stopped.
-    Release(Place),
+/// What the driver works with.
+pub(crate) struct Clients {
+    pub(crate) consumer: Arc<KafkaConsumer>,
+    /// The source's other client; the driver serves its callbacks too, so that its reports do not pile up.
+    pub(crate) asker: Arc<KafkaConsumer>,
+    /// Already woken by the consumer's callbacks.
+    pub(crate) waker: Arc<Waker>,
 }
 
-/// The source's end of the driver. Dropping it closes the consumer, which leaves the group.
-pub(crate) struct DriverHandle {
-    orders: mpsc::Sender<Order>,
-    waker: Arc<Waker>,
-    stop: Arc<AtomicBool>,
-    done: std_mpsc::Receiver<()>,
-}
-
-impl DriverHandle {
-    /// Passes an order on.
-    pub(crate) async fn order(&mut self, order: Order) -> Result<()> {
-        let sent = self.orders.send(order).await;
-        self.waker.wake();
-        sent.map_err(|_| StageError::lost("the consumer was closed"))
-    }
-
-    /// Wakes the driver.
-    pub(crate) fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
-    }
-}
-
-impl Drop for DriverHandle {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.waker.wake();
-        if self.done.recv_timeout(CLOSE_DEADLINE) == Err(std_mpsc::RecvTimeoutError::Timeout) {
-            warn!(
-                "the consumer could not be closed in {} s; the group will miss it after its session",
-                CLOSE_DEADLINE.as_secs()
-            );
-        }
-    }
-}
-
-/// Changes of what the process holds, in order.
-pub(crate) type Changes = mpsc::Receiver<Result<Assignment>>;
-
-/// Starts the thread. `assigns_itself`: the source follows another one, so what it opens is assigned to it by hand.
-pub(crate) fn start(
-    consumer: Arc<KafkaConsumer>,
-    waker: Arc<Waker>,
-    topic: Arc<str>,
-    assigns_itself: bool,
-) -> io::Result<(DriverHandle, Changes)> {
-    let (order_sender, orders) = mpsc::channel(QUEUE_SIZE);
-    let (changes, change_receiver) = mpsc::channel(QUEUE_SIZE);
-    let (done_sender, done) = std_mpsc::sync_channel(1);
-    let stop = Arc::new(AtomicBool::new(false));
-    let handle = DriverHandle { orders: order_sender, waker: Arc::clone(&waker), stop: Arc::clone(&stop), done };
+/// Starts the thread. `topic` is any of those that are read; what a follower opens is assigned to it by hand.
+pub(crate) fn start(clients: Clients, topic: &Arc<str>, role: Role) -> io::Result<(DriverHandle, Changes)> {
+    let (handle, changes, ends) = connect(&clients.waker);
+    let topic = Arc::clone(topic);
     let run = move || {
-        waker.wakes_me();
+        clients.waker.wakes_me();
+        let Clients { consumer, asker, waker } = clients;
         let mut driver = Driver {
             consumer,
+            asker,
             waker,
-            orders,
-            changes,
-            assigns_itself,
+            orders: ends.orders,
+            changes: ends.changes,
+            assigns_itself: role == Role::Follower,
             topic,
             held: BTreeMap::new(),
             revoking: None,
@@ -113,18 +65,19 @@ pub(crate) fn start(
             next_probe: Instant::now(),
             has_failed: false,
         };
-        driver.run(&stop);
+        driver.run(&ends.stop);
         driver.close();
         drop(driver);
         // Nobody waits any more after the deadline.
-        let _ = done_sender.try_send(());
+        let _ = ends.done.try_send(());
     };
     thread::Builder::new().name("kafka".into()).spawn(run)?;
-    Ok((handle, change_receiver))
+    Ok((handle, changes))
 }
 
 struct Driver {
     consumer: Arc<KafkaConsumer>,
+    asker: Arc<KafkaConsumer>,
     waker: Arc<Waker>,
     orders: mpsc::Receiver<Order>,
     changes: mpsc::Sender<Result<Assignment>>,
@@ -149,6 +102,7 @@ impl Driver {
     fn run(&mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
             serve_callbacks(&self.consumer);
+            serve_callbacks(&self.asker);
             self.serve_orders();
             self.serve_rebalances();
             self.report_failure();
@@ -164,7 +118,6 @@ impl Driver {
     }
 
     fn close(&mut self) {
-        self.held.clear();
         // librdkafka cannot leave a group while it waits for an answer.
         if let Some(revoking) = self.revoking.take() {
             self.lose(&revoking.places);
@@ -190,10 +143,10 @@ impl Driver {
 
     fn open(&mut self, opening: Opening) {
         if self.assigns_itself && !self.held.contains_key(&opening.place) {
-            self.gain(std::slice::from_ref(&opening.place));
+            self.hold(std::slice::from_ref(&opening.place));
         }
         match self.held.get_mut(&opening.place) {
-            Some(held) => held.open(opening),
+            Some(held) => held.open(&self.consumer, opening),
             None => {
                 let words = format!("{} is not assigned to this process", opening.place);
                 // The caller may have given up meanwhile.
@@ -262,35 +215,33 @@ impl Driver {
         true
     }
 
-    /// Takes partitions. They are not read before they are opened; until then librdkafka waits at their end.
-    fn gain(&mut self, places: &[Place]) {
+    fn hold(&mut self, places: &[Place]) {
         for place in places {
             if let Some(held) = Held::new(&self.consumer, place, &self.waker) {
                 self.held.insert(place.clone(), held);
             }
         }
-        let list = list_of(places);
-        self.answer("take", list, |consumer, list| {
-            list.set_all_offsets(Offset::End)?;
-            consumer.incremental_assign(list)
-        });
+    }
+
+    /// Accepts partitions. librdkafka is told of each when it is opened, and where it begins: the answer names none.
+    fn gain(&mut self, places: &[Place]) {
+        self.hold(places);
+        self.answered(self.consumer.incremental_assign(&TopicPartitionList::new()));
     }
 
     /// Gives partitions back, or accepts that they are gone.
     fn lose(&mut self, places: &[Place]) {
+        let read: Vec<&Place> =
+            places.iter().filter(|place| self.held.get(place).is_some_and(Held::is_assigned)).collect();
+        let list = list_of(read);
         self.held.retain(|place, _| !places.contains(place));
-        self.answer("give back", list_of(places), |consumer, list| consumer.incremental_unassign(list));
+        self.answered(self.consumer.incremental_unassign(&list));
     }
 
-    /// Calls librdkafka; after a rebalance it resumes all partitions, not always at the right row.
-    fn answer(
-        &mut self,
-        what: &str,
-        mut list: TopicPartitionList,
-        call: impl FnOnce(&KafkaConsumer, &mut TopicPartitionList) -> rdkafka::error::KafkaResult<()>,
-    ) {
-        if let Err(error) = call(&self.consumer, &mut list) {
-            warn!(%error, "librdkafka did not {what} {} partitions", list.count());
+    /// After a rebalance librdkafka resumes all partitions, not always at the right row.
+    fn answered(&mut self, answer: KafkaResult<()>) {
+        if let Err(error) = answer {
+            warn!(%error, "librdkafka does not take the answer to a rebalance");
         }
         if self.assigns_itself {
             return;
@@ -319,7 +270,7 @@ impl Driver {
         if !health.is_down() || Instant::now() < self.next_probe {
             return;
         }
-        if self.consumer.client().fetch_metadata(Some(&self.topic), PROBE_TIMEOUT).is_ok() {
+        if self.asker.fetch_metadata(Some(&self.topic), PROBE_TIMEOUT).is_ok() {
             health.answered();
         }
         self.next_probe = Instant::now() + PROBE_EVERY;

@@ -11,10 +11,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::Offset;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::consumer::{ConsumerNotes, KafkaConsumer, Place};
+use crate::consumer::{ConsumerNotes, KafkaConsumer, Place, list_at};
 use crate::health::grouped;
 use crate::sources::batch_call::{PartitionMessages, Room};
-use crate::sources::reader::{Feed, UNKNOWN, Waker};
+use crate::sources::reader::{Feed, Waker};
 use crate::sources::rows::{Failure, take};
 
 /// How long a seek may fail: librdkafka refuses it while it starts or stops a partition, which takes milliseconds.
@@ -42,6 +42,8 @@ pub(crate) struct Held {
     messages: PartitionMessages,
     /// Keeps the callback alive that wakes the driver.
     _wakes_driver: PartitionQueue<ConsumerNotes>,
+    /// librdkafka knows of it: it was opened before.
+    is_assigned: bool,
     reading: Option<Reading>,
 }
 
@@ -66,14 +68,36 @@ impl Held {
         let waker = Arc::clone(waker);
         queue.set_nonempty_callback(move || waker.wake());
         let messages = PartitionMessages::new(consumer, place)?;
-        Some(Held { place: place.clone(), messages, _wakes_driver: queue, reading: None })
+        Some(Held { place: place.clone(), messages, _wakes_driver: queue, is_assigned: false, reading: None })
+    }
+
+    /// True when librdkafka knows of it.
+    pub(crate) fn is_assigned(&self) -> bool {
+        self.is_assigned
     }
 
     /// Begins to read, instead of whoever read before.
-    pub(crate) fn open(&mut self, opening: Opening) {
-        let seek = Seek { deadline: Instant::now() + SEEK_DEADLINE, opened: Some(opening.opened) };
-        let Opening { feeds, offset, high_watermark, .. } = opening;
-        self.reading = Some(Reading { feeds, next: offset, seek: Some(seek), high_watermark });
+    ///
+    /// librdkafka gets the partition with the offset to begin at. With a logical one (`end`), to be corrected by a
+    /// seek, it would ask a broker for the offset, and apply the answer even after the seek: rows would be skipped.
+    pub(crate) fn open(&mut self, consumer: &KafkaConsumer, opening: Opening) {
+        let Opening { place, offset, feeds, high_watermark, opened } = opening;
+        if self.is_assigned {
+            let seek = Seek { deadline: Instant::now() + SEEK_DEADLINE, opened: Some(opened) };
+            self.reading = Some(Reading { feeds, next: offset, seek: Some(seek), high_watermark });
+            return;
+        }
+        let assigned = list_at(&place, offset).and_then(|list| consumer.incremental_assign(&list));
+        let answer = match assigned {
+            Ok(()) => {
+                self.is_assigned = true;
+                self.reading = Some(Reading { feeds, next: offset, seek: None, high_watermark });
+                Ok(())
+            }
+            Err(error) => Err(StageError::transient(format!("{place} cannot be read: {error}"))),
+        };
+        // The caller may have given up meanwhile; its feeds are closed then.
+        let _ = opened.send(answer);
     }
 
     /// Stops reading; the reader is told that the partition is gone.
@@ -137,6 +161,9 @@ impl Held {
     /// A reader without room makes librdkafka's queue of this partition fill up, and that stops its fetching.
     pub(crate) fn feed(&mut self, consumer: &KafkaConsumer, room: &mut Room) -> bool {
         let Some(reading) = self.reading.as_mut().filter(|reading| reading.seek.is_none()) else { return false };
+        if let Some(high) = self.messages.high_watermark() {
+            reading.high_watermark.store(high, Ordering::Relaxed);
+        }
         if reading.feeds.is_closed() {
             self.reading = None;
             return false;
@@ -148,8 +175,6 @@ impl Held {
         }
         let taken = take(&messages, reading.next, &self.place);
         drop(messages);
-        let high = self.messages.high_watermark().unwrap_or(UNKNOWN);
-        reading.high_watermark.store(high, Ordering::Relaxed);
         reading.next = taken.next;
         let has_failed = taken.failure.is_some();
         let failure = taken.failure.map(|failure| explain(consumer, &self.place, taken.next, &failure));

@@ -1,30 +1,14 @@
-//! The source `kafka`: its options, and the source itself, which leaves the reading to its driver.
+//! The options of the source `kafka`: what users write, what librdkafka is told.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use pipeline_stage::{
-    Assignment, OneOrMany, Partition, Position, Reader, Result, Role, Source, SourceContext, SourceOptions,
-    SourceOutput, StageError, StageOptions,
-};
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{CommitMode, Consumer};
+use pipeline_stage::{OneOrMany, Result, Role, Source, SourceContext, SourceOptions, StageError, StageOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::connection::{ClientSettings, Connection, Owned, setting_error};
-use crate::consumer::{ConsumerNotes, KafkaConsumer, Place, list_at};
-use crate::health::{CALL_TIMEOUT, CHECK_TIMEOUT};
-use crate::sources::driver::{self, Changes, DriverHandle, Order};
-use crate::sources::held::Opening;
-use crate::sources::reader::{FEED_SIZE, KafkaReader, UNKNOWN, Waker};
-use crate::sources::start::{Start, StartRules, look, resolve};
-use crate::topics::{partition_count, problems, thread_died};
+use crate::connection::{ClientSettings, Connection, Owned};
+use crate::sources::source::{KafkaSource, SourceSettings};
+use crate::sources::start::{Start, StartRules};
 
 /// Reads topics of Apache Kafka, one task for each partition.
 ///
@@ -125,13 +109,6 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("socket.keepalive.enable", "true"),
 ];
 
-/// With `--once`: how long the group must have been quiet before a process that owns a part of the partitions takes
-/// that for its share.
-const SETTLED_AFTER: Duration = Duration::from_secs(3);
-
-/// How long a release waits for its commit; the checkpoint has the offset anyway.
-const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
-
 impl StageOptions for KafkaSourceOptions {
     const NAME: &'static str = "kafka";
     const EXAMPLE: &'static str = "
@@ -173,15 +150,9 @@ impl SourceOptions for KafkaSourceOptions {
         let config = connection.config(&defaults, &fixed);
         connection.check(&config)?;
         let rules = StartRules { start: self.start, cold_start: context.stage.cold_start, group };
-        Ok(Box::new(KafkaSource {
-            config,
-            topics,
-            rules,
-            brokers: connection.brokers().to_owned(),
-            role: context.role,
-            once: context.stage.once,
-            consuming: None,
-        }))
+        let brokers = connection.brokers().to_owned();
+        let (role, once) = (context.role, context.stage.once);
+        Ok(Box::new(KafkaSource::new(SourceSettings { config, topics, rules, brokers, role, once })))
     }
 }
 
@@ -205,204 +176,4 @@ impl KafkaSourceOptions {
         }
         Ok(topics.iter().map(|topic| topic.as_str().into()).collect())
     }
-}
-
-struct KafkaSource {
-    config: ClientConfig,
-    topics: Vec<Arc<str>>,
-    rules: StartRules,
-    brokers: String,
-    role: Role,
-    once: bool,
-    consuming: Option<Consuming>,
-}
-
-/// The consumer and what the source knows of it. Dropped in this order: the driver has the last hold of the consumer.
-struct Consuming {
-    consumer: Arc<KafkaConsumer>,
-    changes: Changes,
-    driver: DriverHandle,
-    /// Of all topics, once they were found.
-    n_partitions: Option<usize>,
-    /// Those gained and not revoked or lost again.
-    n_owned: usize,
-    /// When the group last changed; none before its first answer.
-    changed_at: Option<Instant>,
-    /// What `forget` has committed, for the last commit in `release`.
-    committed: HashMap<Place, u64>,
-}
-
-#[async_trait]
-impl Source for KafkaSource {
-    fn output(&self) -> SourceOutput {
-        SourceOutput::Raw
-    }
-
-    async fn check(&mut self) -> Vec<StageError> {
-        let topics = self.topics.clone();
-        let consumer = match self.consuming() {
-            Ok(consuming) => Arc::clone(&consuming.consumer),
-            Err(error) => return vec![error],
-        };
-        let look = move || problems(&consumer, &topics, CHECK_TIMEOUT);
-        tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| vec![thread_died(error)])
-    }
-
-    async fn assignment(&mut self) -> Result<Assignment> {
-        let once = self.once;
-        let consuming = self.ready().await?;
-        loop {
-            if once && consuming.n_partitions.is_some_and(|n| n <= consuming.n_owned) {
-                return Ok(Assignment::Final);
-            }
-            let change = match consuming.changed_at.filter(|_| once) {
-                Some(changed_at) => match timeout_at(changed_at + SETTLED_AFTER, consuming.changes.recv()).await {
-                    Ok(change) => change,
-                    Err(_) => return Ok(Assignment::Final),
-                },
-                None => consuming.changes.recv().await,
-            };
-            let change = change.unwrap_or_else(|| Err(StageError::lost("the consumer was closed")))?;
-            if consuming.takes_note_of(&change) {
-                return Ok(change);
-            }
-        }
-    }
-
-    async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
-        let place = self.place_of(partition)?;
-        let rules = self.rules.clone();
-        let once = self.once;
-        let consuming = self.ready().await?;
-        let (consumer, asked, from) = (Arc::clone(&consuming.consumer), place.clone(), from.map(|from| from.offset));
-        let looking = move || {
-            let found = look(&consumer, &asked, &rules)?;
-            resolve(&asked, from, &rules, &found).map(|offset| (offset, found))
-        };
-        let (offset, found) = tokio::task::spawn_blocking(looking).await.map_err(thread_died)??;
-
-        let (feeds, receiver) = mpsc::channel(FEED_SIZE);
-        let (opened, is_open) = oneshot::channel();
-        let high_watermark = Arc::new(AtomicU64::new(if found.high == 0 { UNKNOWN } else { found.high }));
-        let reader = KafkaReader::new(
-            receiver,
-            consuming.driver.waker(),
-            Arc::clone(&high_watermark),
-            (offset, once.then_some(found.high)),
-        );
-        consuming.driver.order(Order::Open(Opening { place, offset, feeds, high_watermark, opened })).await?;
-        is_open.await.map_err(|_| StageError::lost("the consumer was closed"))??;
-        Ok(Box::new(reader))
-    }
-
-    async fn forget(&mut self, partition: &Partition, through: &Position) -> Result<()> {
-        let place = self.place_of(partition)?;
-        let Some(consuming) = &mut self.consuming else { return Ok(()) };
-        let list = list_at(&place, through.offset);
-        consuming.committed.insert(place, through.offset);
-        // The group's offsets are for people: a commit that fails is reported once, by the callback, and not retried.
-        if let Err(error) = list.and_then(|list| consuming.consumer.commit(&list, CommitMode::Async)) {
-            tracing::debug!(%partition, %error, "offsets were not committed");
-        }
-        Ok(())
-    }
-
-    async fn release(&mut self, partition: &Partition) -> Result<()> {
-        let place = self.place_of(partition)?;
-        let Some(consuming) = &mut self.consuming else { return Ok(()) };
-        if let Some(offset) = consuming.committed.remove(&place) {
-            let consumer = Arc::clone(&consuming.consumer);
-            let at = place.clone();
-            let commit = move || list_at(&at, offset).and_then(|list| consumer.commit(&list, CommitMode::Sync));
-            if !matches!(timeout(LAST_COMMIT_TIMEOUT, tokio::task::spawn_blocking(commit)).await, Ok(Ok(Ok(())))) {
-                tracing::debug!(%partition, "the last offset was not committed; the checkpoint has it");
-            }
-        }
-        consuming.driver.order(Order::Release(place)).await
-    }
-}
-
-impl Consuming {
-    /// Counts what is owned. False: the engine need not hear of it.
-    fn takes_note_of(&mut self, change: &Assignment) -> bool {
-        self.changed_at = Some(Instant::now());
-        match change {
-            Assignment::Gained(gained) => {
-                self.n_owned += gained.len();
-                !gained.is_empty()
-            }
-            Assignment::Revoked(gone) | Assignment::Lost(gone) => {
-                self.n_owned = self.n_owned.saturating_sub(gone.len());
-                !gone.is_empty()
-            }
-            Assignment::Final => true,
-        }
-    }
-}
-
-impl KafkaSource {
-    /// The place that the engine means: by name for a leader, by number for a follower.
-    fn place_of(&self, partition: &Partition) -> Result<Place> {
-        let number = i32::try_from(partition.number).unwrap_or(i32::MAX);
-        if self.role == Role::Follower {
-            return Ok(Place { topic: Arc::clone(&self.topics[0]), partition: number });
-        }
-        let topic = partition.name.rsplit_once('/').map(|(topic, _)| topic);
-        match self.topics.iter().find(|known| Some(&***known) == topic) {
-            Some(topic) => Ok(Place { topic: Arc::clone(topic), partition: number }),
-            None => {
-                Err(StageError::fatal(format!("`{}` is no partition of {}", partition.name, self.topics.join(", "))))
-            }
-        }
-    }
-
-    /// The consumer, made at the first call. Nothing is asked of a broker yet.
-    fn consuming(&mut self) -> Result<&mut Consuming> {
-        if self.consuming.is_none() {
-            let notes = ConsumerNotes::new(&self.brokers, &self.rules.group);
-            let mut consumer: KafkaConsumer =
-                self.config.create_with_context(notes).map_err(|error| setting_error(&error))?;
-            let waker = Arc::new(Waker::default());
-            let wakes = Arc::clone(&waker);
-            consumer.set_nonempty_callback(move || wakes.wake());
-            let consumer = Arc::new(consumer);
-            let topic = Arc::clone(&self.topics[0]);
-            let (driver, changes) = driver::start(Arc::clone(&consumer), waker, topic, self.role == Role::Follower)
-                .map_err(|error| StageError::fatal("no thread can be started").because(error))?;
-            self.consuming = Some(Consuming {
-                consumer,
-                changes,
-                driver,
-                n_partitions: None,
-                n_owned: 0,
-                changed_at: None,
-                committed: HashMap::new(),
-            });
-        }
-        Ok(self.consuming.as_mut().expect("made above"))
-    }
-
-    /// The consumer, once all topics were found; a leader joins its group then.
-    async fn ready(&mut self) -> Result<&mut Consuming> {
-        let (topics, role) = (self.topics.clone(), self.role);
-        let consuming = self.consuming()?;
-        if consuming.n_partitions.is_none() {
-            let n_partitions = count_partitions(&consuming.consumer, &topics).await?;
-            consuming.consumer.context().health.start();
-            if role == Role::Leader {
-                let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-                let subscribed = consuming.consumer.subscribe(&names);
-                subscribed.map_err(|error| StageError::fatal(format!("the topics cannot be read: {error}")))?;
-            }
-            consuming.n_partitions = Some(n_partitions);
-        }
-        Ok(consuming)
-    }
-}
-
-/// The partitions of all topics. An error when one of the topics is not there.
-async fn count_partitions(consumer: &Arc<KafkaConsumer>, topics: &[Arc<str>]) -> Result<usize> {
-    let (consumer, topics) = (Arc::clone(consumer), topics.to_vec());
-    let count = move || topics.iter().map(|topic| partition_count(&consumer, topic, CALL_TIMEOUT)).sum();
-    tokio::task::spawn_blocking(count).await.map_err(thread_died)?
 }

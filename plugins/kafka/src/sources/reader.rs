@@ -12,9 +12,6 @@ use tokio::sync::mpsc;
 /// How many batches wait for a reader. Two keep it busy while the driver looks after others; more would only be memory.
 pub(crate) const FEED_SIZE: usize = 2;
 
-/// [`AtomicU64`] has no `Option`: the high watermark is not known yet.
-pub(crate) const UNKNOWN: u64 = u64::MAX;
-
 /// Wakes the driver's thread: there is something to do.
 #[derive(Debug, Default)]
 pub(crate) struct Waker(OnceLock<Thread>);
@@ -117,10 +114,7 @@ impl Reader for KafkaReader {
     }
 
     fn lag(&self) -> Option<u64> {
-        match self.high_watermark.load(Ordering::Relaxed) {
-            UNKNOWN => None,
-            high => Some(high.saturating_sub(self.position)),
-        }
+        Some(self.high_watermark.load(Ordering::Relaxed).saturating_sub(self.position))
     }
 }
 

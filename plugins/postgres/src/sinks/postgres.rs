@@ -85,7 +85,8 @@ impl SinkOptions for PostgresOptions {
         check_indexes(&self.indexes, &written)?;
         let place = address.place();
         let connection_name = connection_name(&context.stage);
-        let settings = Settings { address, place, connection_name, name, written, create: self.create, indexes: self.indexes };
+        let settings =
+            Settings { address, place, connection_name, name, written, create: self.create, indexes: self.indexes };
         Ok(BuiltSink::Epochs(Box::new(PostgresSink { settings, connected: None })))
     }
 }
@@ -176,7 +177,8 @@ impl Settings {
             create(&mut database, &self.name, &statements).await?;
             table = describe(&mut database, &self.name).await?;
         }
-        let table = table.ok_or_else(|| StageError::fatal(check::missing(&self.name).to_string()).at_option("table"))?;
+        let table =
+            table.ok_or_else(|| StageError::fatal(check::missing(&self.name).to_string()).at_option("table"))?;
         let targets = fit(&table, &self.written).map_err(|problems| {
             StageError::fatal(format!("table `{}` does not fit: {}", self.name, problems.join("; "))).at_option("table")
         })?;

@@ -1,9 +1,10 @@
 //! The sink `postgres` against a real server.
 
+#![allow(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
+
 mod fixture;
 mod marks;
 mod outages;
 mod refusals;
-mod speed_tmp;
 mod tables;
 mod values;

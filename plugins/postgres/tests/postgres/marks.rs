@@ -37,7 +37,9 @@ async fn a_commit_whose_answer_was_lost_is_found_by_the_next_claim() {
     let me = owner("0", "life-1", 1);
     assert_eq!(sink.claim(&me).await.unwrap(), Claim::At(mark(&me, 7)));
     // Should it send 7 nevertheless, or 7 and 8, nothing is stored twice.
-    for epochs in [vec![epoch(&me, 7, vec![numbers(&[1])])], vec![epoch(&me, 7, vec![numbers(&[1])]), epoch(&me, 8, vec![])]] {
+    for epochs in
+        [vec![epoch(&me, 7, vec![numbers(&[1])])], vec![epoch(&me, 7, vec![numbers(&[1])]), epoch(&me, 8, vec![])]]
+    {
         assert_eq!(failed(sink.commit(&epochs).await).kind(), ErrorKind::Lost);
     }
     commit(sink.as_mut(), 8, vec![numbers(&[2])]).await;

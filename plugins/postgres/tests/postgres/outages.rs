@@ -46,7 +46,12 @@ async fn a_connection_that_is_ended_is_made_again() {
 
 #[tokio::test]
 async fn a_server_without_room_for_connections_is_tried_again() {
-    let postgres = Postgres::start_with(&[("max_connections", "5"), ("superuser_reserved_connections", "0"), ("max_wal_senders", "0")]).await;
+    let postgres = Postgres::start_with(&[
+        ("max_connections", "5"),
+        ("superuser_reserved_connections", "0"),
+        ("max_wal_senders", "0"),
+    ])
+    .await;
     let database = postgres.create_database().await;
     let mut others = Vec::new();
     let mut sink = try_sink(database.url(), json!({ "table": "t" }), numbers(&[]).schema()).unwrap();
@@ -67,8 +72,16 @@ async fn wrong_doors_are_told_without_the_password() {
     for (url, kind, words) in [
         (elsewhere.as_str(), ErrorKind::Fatal, "database \"nowhere_at_all\" does not exist"),
         (stranger.as_str(), ErrorKind::Fatal, "role \"nobody_at_all\" does not exist"),
-        ("postgres://iot:hush@127.0.0.1:1/iot", ErrorKind::Transient, "PostgreSQL does not answer (connection refused, 127.0.0.1:1)"),
-        ("postgres://iot:hush@no-such-host.invalid/iot", ErrorKind::Transient, "PostgreSQL does not answer (failed to lookup address information"),
+        (
+            "postgres://iot:hush@127.0.0.1:1/iot",
+            ErrorKind::Transient,
+            "PostgreSQL does not answer (connection refused, 127.0.0.1:1)",
+        ),
+        (
+            "postgres://iot:hush@no-such-host.invalid/iot",
+            ErrorKind::Transient,
+            "PostgreSQL does not answer (failed to lookup address information",
+        ),
     ] {
         let mut sink = try_sink(url, json!({ "table": "t" }), numbers(&[]).schema()).unwrap();
         let error = failed(sink.claim(&owner("0", "life-1", 1)).await);

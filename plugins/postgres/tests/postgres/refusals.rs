@@ -33,7 +33,16 @@ async fn values_without_a_form_in_the_table_are_refused() {
             Arc::new(Float64Array::from(vec![f64::NAN, 0.0, 0.0, 0.0, 0.0, 0.0, f64::INFINITY, 0.0, 0.0, 0.0])),
             Arc::new(
                 TimestampMicrosecondArray::from(vec![
-                    Some(0), Some(0), Some(0), Some(0), Some(0), Some(0), Some(0), None, Some(-210_866_803_200_000_001), Some(i64::MIN),
+                    Some(0),
+                    Some(0),
+                    Some(0),
+                    Some(0),
+                    Some(0),
+                    Some(0),
+                    Some(0),
+                    None,
+                    Some(-210_866_803_200_000_001),
+                    Some(i64::MIN),
                 ])
                 .with_timezone("UTC"),
             ),
@@ -76,7 +85,11 @@ async fn rows_that_break_a_constraint_are_found_among_many() {
         ];
         let found = refused(sink.commit(&epochs).await);
         let check = "PostgreSQL refuses it: new row for relation \"t\" violates check constraint \"t_n_check\": Failing row contains (77)";
-        let unique = |n: i64| format!("PostgreSQL refuses it: duplicate key value violates unique constraint \"t_n_key\": Key (n)=({n}) already exists");
+        let unique = |n: i64| {
+            format!(
+                "PostgreSQL refuses it: duplicate key value violates unique constraint \"t_n_key\": Key (n)=({n}) already exists"
+            )
+        };
         assert_eq!(reasons(&found), [(0, 1, 1, check), (0, 1, 3, unique(500).as_str()), (1, 0, 1, unique(1).as_str())]);
         assert_eq!(database.count("SELECT count(*) FROM t").await, 1, "rows were left by the search");
     }
@@ -123,7 +136,9 @@ async fn constraints_that_wait_for_the_commit_triggers_and_partitions_are_about_
 #[tokio::test]
 async fn values_that_only_the_server_can_judge_are_refused_by_it() {
     let database = database().await;
-    database.execute("CREATE TYPE mood AS ENUM ('calm'); CREATE TABLE t (s jsonb, m mood, k text); CREATE INDEX ON t (k)").await;
+    database
+        .execute("CREATE TYPE mood AS ENUM ('calm'); CREATE TABLE t (s jsonb, m mood, k text); CREATE INDEX ON t (k)")
+        .await;
     let fields = ["s", "m", "k"].map(|name| Field::new(name, DataType::Utf8, true)).to_vec();
     let long: String = (0..200_000u64).map(|i| char::from(b'a' + (i * i * 31 % 1_000_003 % 26) as u8)).collect();
     let rows = batch(
@@ -136,7 +151,12 @@ async fn values_that_only_the_server_can_judge_are_refused_by_it() {
     );
     let mut sink = claimed(&database, rows.schema()).await;
     let found = refused(sink.commit(&[epoch(&owner("0", "life-1", 1), 1, vec![rows])]).await);
-    let expected = ["invalid input syntax for type json", "invalid input value for enum", "index row", "unsupported Unicode escape"];
+    let expected = [
+        "invalid input syntax for type json",
+        "invalid input value for enum",
+        "index row",
+        "unsupported Unicode escape",
+    ];
     assert_eq!(found.iter().map(|refused| refused.row).collect::<Vec<_>>(), [0, 1, 2, 4]);
     for (refused, why) in found.iter().zip(expected) {
         assert!(refused.why.contains(why), "{}", refused.why);

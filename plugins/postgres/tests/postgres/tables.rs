@@ -16,7 +16,11 @@ async fn makes_a_missing_table_with_id_and_indexes() {
     let options = json!({ "table": "sensor_data", "indexes": ["timestamp", "sensor_id"] });
     let mut sink = sink(&database, options, schema());
     assert!(sink.check().await.is_empty());
-    assert_eq!(database.count("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await, 0, "a check made a table");
+    assert_eq!(
+        database.count("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await,
+        0,
+        "a check made a table"
+    );
     assert_eq!(sink.claim(&owner("0", "life-1", 1)).await.unwrap(), Claim::New);
     commit(sink.as_mut(), 1, vec![readings(&["a", "b"])]).await;
     let columns = database
@@ -68,12 +72,20 @@ async fn says_all_that_is_wrong_with_a_table_at_once() {
         r#"column `site` must have a value and nothing is written into it; write it, or ALTER TABLE "public"."t" ALTER COLUMN "site" DROP NOT NULL"#,
     ];
     let found = sink.check().await;
-    assert_eq!(found.iter().map(|error| error.to_string()).collect::<Vec<_>>(), problems.map(|problem| format!("table `t`: {problem}")));
+    assert_eq!(
+        found.iter().map(|error| error.to_string()).collect::<Vec<_>>(),
+        problems.map(|problem| format!("table `t`: {problem}"))
+    );
     assert!(found.iter().all(|error| error.kind() == ErrorKind::Config && error.option() == Some("table")));
     let error = failed(sink.claim(&owner("0", "life-1", 1)).await);
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Fatal, format!("table `t` does not fit: {}", problems.join("; "))));
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Fatal, format!("table `t` does not fit: {}", problems.join("; ")))
+    );
     // The statements it names do help.
-    database.execute("DROP TABLE t; CREATE TABLE t (sensor_id int, metric_type text, site text NOT NULL, timestamp text)").await;
+    database
+        .execute("DROP TABLE t; CREATE TABLE t (sensor_id int, metric_type text, site text NOT NULL, timestamp text)")
+        .await;
     for problem in problems {
         database.execute(&problem[problem.find("ALTER").unwrap()..]).await;
     }
@@ -93,8 +105,16 @@ async fn other_problems_of_a_database_are_told_in_words() {
     for (table, create, message) in [
         ("missing", "never", "table `missing` does not exist; make it, or leave `create` at `if_missing`"),
         ("plant.t", "if_missing", "schema `plant` does not exist; CREATE SCHEMA makes it"),
-        ("a_view", "if_missing", "`a_view` is not a table (it is of PostgreSQL's relkind `v`); rows go into tables only"),
-        ("computed", "never", "table `computed`: column `n` is computed by PostgreSQL and cannot be written; leave it out of `columns`"),
+        (
+            "a_view",
+            "if_missing",
+            "`a_view` is not a table (it is of PostgreSQL's relkind `v`); rows go into tables only",
+        ),
+        (
+            "computed",
+            "never",
+            "table `computed`: column `n` is computed by PostgreSQL and cannot be written; leave it out of `columns`",
+        ),
     ] {
         let mut sink = sink(&database, json!({ "table": table, "create": create }), numbers(&[]).schema());
         let found: Vec<String> = sink.check().await.iter().map(|error| error.to_string()).collect();
@@ -104,14 +124,21 @@ async fn other_problems_of_a_database_are_told_in_words() {
     database.execute("DROP TABLE IF EXISTS pipeline_marks; CREATE TABLE pipeline_marks (pipeline text)").await;
     let mut sink = sink(&database, json!({ "table": "other" }), numbers(&[]).schema());
     let error = failed(sink.claim(&owner("0", "life-1", 1)).await);
-    assert_eq!(error.to_string(), "table `pipeline_marks` has no column `sink`: it is not the pipeline's own; rename it");
+    assert_eq!(
+        error.to_string(),
+        "table `pipeline_marks` has no column `sink`: it is not the pipeline's own; rename it"
+    );
 }
 
 #[tokio::test]
 async fn a_user_who_may_not_is_told_before_the_start() {
     let database = database().await;
     let user = pipeline_services::unique_name("reader");
-    database.execute(&format!("CREATE TABLE t (n bigint); CREATE ROLE {user} LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")).await;
+    database
+        .execute(&format!(
+            "CREATE TABLE t (n bigint); CREATE ROLE {user} LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+        ))
+        .await;
     let url = database.url().replacen("postgres@", &format!("{user}@"), 1);
     assert_ne!(url, database.url());
     let mut sink = try_sink(&url, json!({ "table": "t" }), numbers(&[]).schema()).unwrap();
@@ -138,7 +165,10 @@ async fn a_table_that_is_altered_is_looked_at_again() {
     let me = owner("0", "life-1", 1);
     let too_large = [crate::fixture::epoch(&me, 2, vec![numbers(&[2, 40_000])])];
     let error = failed(sink.commit(&too_large).await);
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Transient, "table `t` was altered meanwhile; it is looked at again"));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Transient, "table `t` was altered meanwhile; it is looked at again")
+    );
     sink.claim(&me).await.unwrap();
     let refused = crate::fixture::refused(sink.commit(&too_large).await);
     assert_eq!(refused.iter().map(|refused| refused.row).collect::<Vec<_>>(), [1]);
@@ -151,7 +181,10 @@ async fn a_table_that_is_altered_is_looked_at_again() {
     sink.claim(&me).await.unwrap();
     crate::fixture::assert_done(sink.commit(&rows).await, 1);
     database.execute("ALTER TABLE t RENAME COLUMN n TO m").await;
-    assert_eq!(failed(sink.commit(&[crate::fixture::epoch(&me, 4, vec![numbers(&[1])])]).await).kind(), ErrorKind::Transient);
+    assert_eq!(
+        failed(sink.commit(&[crate::fixture::epoch(&me, 4, vec![numbers(&[1])])]).await).kind(),
+        ErrorKind::Transient
+    );
     let error = failed(sink.claim(&me).await);
     assert_eq!((error.kind(), error.option()), (ErrorKind::Fatal, Some("table")));
 }
@@ -164,7 +197,11 @@ fn refuses_bad_options() {
         (json!({ "table": "t", "columns": { "value": "" } }), "columns", "`` is no name of a column: it is empty"),
         (json!({ "table": "t", "columns": 7 }), "columns", "expected a list of columns, or a map"),
         (json!({ "table": "t", "indexes": ["id"] }), "indexes.0", "column `id` is not written into the table"),
-        (json!({ "table": "t", "create": "always" }), "create", "unknown variant `always`, expected `if_missing` or `never`"),
+        (
+            json!({ "table": "t", "create": "always" }),
+            "create",
+            "unknown variant `always`, expected `if_missing` or `never`",
+        ),
         (json!({ "table": "t", "url": "hush" }), "url", "`url` is not that of a PostgreSQL database"),
     ] {
         let error = failed(try_sink("postgres://iot:hush@localhost/iot", options, schema()));

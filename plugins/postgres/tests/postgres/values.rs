@@ -160,7 +160,8 @@ async fn other_types_of_columns_take_the_same_values() {
             let found = database.query("SET timezone = 'UTC'; SELECT v::text || '' FROM x ORDER BY id").await;
             let found: Vec<String> = found.into_iter().map(|row| row[0].clone().unwrap()).collect();
             // A cast to text drops the spaces that a char(n) is filled with.
-            let expected: Vec<&str> = expected.iter().map(|text| if sql_type == "char(3)" { text.trim_end() } else { text }).collect();
+            let expected: Vec<&str> =
+                expected.iter().map(|text| if sql_type == "char(3)" { text.trim_end() } else { text }).collect();
             assert_eq!(found, expected.repeat(n), "{column} in {sql_type}");
         }
     }
@@ -174,9 +175,14 @@ fn column_of(kind: &str, values: &[&str]) -> RecordBatch {
     let texts: Vec<serde_json::Value> = values.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
     let integers = || texts.iter().map(|value| value.as_i64().unwrap());
     let (data_type, array): (DataType, arrow::array::ArrayRef) = match kind {
-        "s" => (DataType::Utf8, Arc::new(StringArray::from_iter_values(texts.iter().map(|value| value.as_str().unwrap())))),
+        "s" => {
+            (DataType::Utf8, Arc::new(StringArray::from_iter_values(texts.iter().map(|value| value.as_str().unwrap()))))
+        }
         "i" => (DataType::Int64, Arc::new(Int64Array::from_iter_values(integers()))),
-        "f" => (DataType::Float64, Arc::new(Float64Array::from_iter_values(texts.iter().map(|value| value.as_f64().unwrap())))),
+        "f" => (
+            DataType::Float64,
+            Arc::new(Float64Array::from_iter_values(texts.iter().map(|value| value.as_f64().unwrap()))),
+        ),
         _ => (timestamp_type(), Arc::new(TimestampMicrosecondArray::from_iter_values(integers()).with_timezone("UTC"))),
     };
     batch(Arc::new(Schema::new(vec![Field::new("v", data_type, false)])), vec![array])

@@ -170,7 +170,9 @@ impl Settings {
         }
         if let Some(folder) = self.path.parent() {
             tokio::fs::create_dir_all(folder).await.map_err(|error| {
-                StageError::fatal(format!("the folder `{}` cannot be made", folder.display())).because(error).at_option("path")
+                StageError::fatal(format!("the folder `{}` cannot be made", folder.display()))
+                    .because(error)
+                    .at_option("path")
             })?;
         }
         let mut database = Database::open(&self.path).await?;

@@ -26,7 +26,12 @@ impl Folder {
     }
 
     pub async fn connect(&self) -> SqliteConnection {
-        SqliteConnectOptions::new().filename(self.path().join("iot.db")).create_if_missing(true).connect().await.unwrap()
+        SqliteConnectOptions::new()
+            .filename(self.path().join("iot.db"))
+            .create_if_missing(true)
+            .connect()
+            .await
+            .unwrap()
     }
 
     pub async fn execute(&self, sql: &str) {

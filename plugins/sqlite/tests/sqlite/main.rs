@@ -1,7 +1,8 @@
 //! The sink `sqlite` against real files.
 
+#![allow(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
+
 mod fixture;
 mod marks;
 mod rows;
-mod speed_tmp;
 mod tables;

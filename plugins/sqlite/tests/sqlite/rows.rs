@@ -56,7 +56,9 @@ async fn extremes_of_every_type_are_stored_exactly_in_chunks_of_every_size() {
         let expected = (TEXTS[i].map(String::from), INTEGERS[i], FLOATS[i], BOOLEANS[i], TIMES[i].1.map(String::from));
         assert_eq!(found, expected, "row {row}");
     }
-    let types = folder.query("SELECT DISTINCT typeof(s), typeof(i), typeof(f), typeof(b), typeof(at) FROM t WHERE s IS NOT NULL").await;
+    let types = folder
+        .query("SELECT DISTINCT typeof(s), typeof(i), typeof(f), typeof(b), typeof(at) FROM t WHERE s IS NOT NULL")
+        .await;
     assert_eq!(types, [["text", "integer", "real", "integer", "text"].map(|text| Some(text.to_owned()))]);
 }
 

@@ -84,7 +84,10 @@ async fn says_all_that_is_wrong_with_a_table_at_once() {
     let found: Vec<String> = sink.check().await.iter().map(|error| error.to_string()).collect();
     assert_eq!(found, problems.map(|problem| format!("table `t`: {problem}")));
     let error = failed(sink.claim(&owner("0", "life-1", 1)).await);
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Fatal, format!("table `t` does not fit: {}", problems.join("; "))));
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Fatal, format!("table `t` does not fit: {}", problems.join("; ")))
+    );
 }
 
 #[tokio::test]
@@ -94,8 +97,14 @@ async fn files_that_cannot_be_used_are_told_in_words() {
     folder.execute("CREATE VIEW a_view AS SELECT 1 AS n").await;
     let path = |name: &str| folder.path().join(name).display().to_string();
     for (options, message) in [
-        (json!({ "path": "notes.txt" }), format!("`{}` is not a SQLite database; name another file", path("notes.txt"))),
-        (json!({ "path": "notes.txt/iot.db" }), format!("`{}` cannot be made: `{}` is not a folder", path("notes.txt/iot.db"), path("notes.txt"))),
+        (
+            json!({ "path": "notes.txt" }),
+            format!("`{}` is not a SQLite database; name another file", path("notes.txt")),
+        ),
+        (
+            json!({ "path": "notes.txt/iot.db" }),
+            format!("`{}` cannot be made: `{}` is not a folder", path("notes.txt/iot.db"), path("notes.txt")),
+        ),
         (json!({ "path": "." }), format!("`{}` is a folder; name a file in it", path("."))),
         (json!({ "table": "a_view" }), "`a_view` is not a table but a view; rows go into tables only".into()),
         (json!({ "create": "never" }), "table `t` does not exist; make it, or leave `create` at `if_missing`".into()),
@@ -107,7 +116,10 @@ async fn files_that_cannot_be_used_are_told_in_words() {
     }
     folder.execute("DROP TABLE IF EXISTS pipeline_marks; CREATE TABLE pipeline_marks (pipeline TEXT)").await;
     let error = failed(folder.sink(json!({}), numbers(&[]).schema()).claim(&owner("0", "life-1", 1)).await);
-    assert_eq!(error.to_string(), "table `pipeline_marks` has no column `sink`: it is not the pipeline's own; rename it");
+    assert_eq!(
+        error.to_string(),
+        "table `pipeline_marks` has no column `sink`: it is not the pipeline's own; rename it"
+    );
 }
 
 #[tokio::test]
@@ -115,7 +127,10 @@ async fn names_are_only_names() {
     let folder = Folder::new();
     let table = r#"t"; DROP TABLE x; --"#;
     folder.execute("CREATE TABLE x (n)").await;
-    let mut sink = folder.sink(json!({ "table": table, "columns": { "n": "a \" ? b" }, "indexes": ["a \" ? b"] }), numbers(&[]).schema());
+    let mut sink = folder.sink(
+        json!({ "table": table, "columns": { "n": "a \" ? b" }, "indexes": ["a \" ? b"] }),
+        numbers(&[]).schema(),
+    );
     let me = owner("0", "life-1", 1);
     sink.claim(&me).await.unwrap();
     crate::fixture::assert_done(sink.commit(&[epoch(&me, 1, vec![numbers(&[1])])]).await, 1);
@@ -130,9 +145,17 @@ fn refuses_bad_options() {
         (json!({ "path": ":memory:" }), "path", "`:memory:` is no file, it would be like `iot.db` or `data/iot.db`"),
         (json!({ "path": "" }), "path", "`` is no file"),
         (json!({ "table": "" }), "table", "`` is no name of a table: it is empty"),
-        (json!({ "table": "SQLite_x" }), "table", "`SQLite_x` is no name of a table: names with `sqlite_` are SQLite's own"),
+        (
+            json!({ "table": "SQLite_x" }),
+            "table",
+            "`SQLite_x` is no name of a table: names with `sqlite_` are SQLite's own",
+        ),
         (json!({ "columns": ["valeu"] }), "columns.0", "there is no column `valeu`"),
-        (json!({ "columns": { "value": "x", "count": "X" } }), "columns", "column `x` of the table would be written twice"),
+        (
+            json!({ "columns": { "value": "x", "count": "X" } }),
+            "columns",
+            "column `x` of the table would be written twice",
+        ),
         (json!({ "indexes": ["id"] }), "indexes.0", "column `id` is not written into the table"),
     ] {
         let error = failed(folder.try_sink(options.clone(), readings().schema()));

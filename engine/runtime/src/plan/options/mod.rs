@@ -8,8 +8,7 @@ mod words;
 use serde_json::{Map, Value};
 
 use crate::diagnostics::nearest;
-pub(crate) use words::{grouped, of_serde, type_in_words};
-use words::described;
+pub(crate) use words::{described, grouped, of_serde, type_in_words};
 
 /// One option that is wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,13 +19,22 @@ pub(crate) struct Problem {
     pub kind: ProblemKind,
 }
 
+impl Problem {
+    /// Where the option would stand that was meant by an unknown one.
+    fn meant_path(&self) -> Option<Vec<String>> {
+        let ProblemKind::Unknown { meant: Some(meant), .. } = &self.kind else { return None };
+        let (_, parent) = self.path.split_last()?;
+        Some(parent.iter().chain([meant]).cloned().collect())
+    }
+}
+
 /// What is wrong with an option.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ProblemKind {
     /// No such option; there are these, and perhaps one of them was meant.
     Unknown { known: Vec<String>, meant: Option<String> },
     /// It must be given.
-    Missing { wanted: String },
+    Missing { wanted: String, about: String },
     /// It has a wrong value: a whole sentence, and the allowed value that was perhaps meant.
     Wrong { message: String, meant: Option<String> },
 }
@@ -58,6 +66,9 @@ impl<'a> Checker<'a> {
     /// Checks a map of options. Texts from outside become texts again where text is wanted.
     pub fn check(mut self, options: &mut Map<String, Value>) -> Vec<Problem> {
         self.object(options, self.root, &mut Vec::new());
+        // A misspelled option is told as such, not also as one that is missing.
+        let meant: Vec<Vec<String>> = self.problems.iter().filter_map(Problem::meant_path).collect();
+        self.problems.retain(|problem| !matches!(problem.kind, ProblemKind::Missing { .. }) || !meant.contains(&problem.path));
         self.problems
     }
 
@@ -82,18 +93,20 @@ impl<'a> Checker<'a> {
         for name in required.filter(|name| !map.contains_key(*name)) {
             path.push(name.to_owned());
             if !(self.is_unknown)(path) {
-                let wanted = properties.get(name).map(|schema| type_in_words(schema, self.root)).unwrap_or_default();
-                self.problems.push(Problem { path: path.clone(), kind: ProblemKind::Missing { wanted } });
+                let schema = properties.get(name).unwrap_or(&Value::Null);
+                let wanted = type_in_words(schema, self.root);
+                let about = words::first_sentence(schema.get("description").and_then(Value::as_str).unwrap_or_default());
+                self.problems.push(Problem { path: path.clone(), kind: ProblemKind::Missing { wanted, about } });
             }
             path.pop();
         }
     }
 
     fn unknown(&mut self, key: &str, properties: &Map<String, Value>, path: &[String]) {
-        let known: Vec<String> = properties.keys().cloned().collect();
         let beside: &[&str] = if path.len() == 1 { self.beside } else { &[] };
-        let names = known.iter().map(String::as_str).chain(beside.iter().copied());
-        let meant = nearest(key, names).map(str::to_owned);
+        let names = properties.keys().map(String::as_str).chain(beside.iter().copied());
+        let known: Vec<String> = names.map(str::to_owned).collect();
+        let meant = nearest(key, known.iter().map(String::as_str)).map(str::to_owned);
         self.problems.push(Problem { path: path.to_vec(), kind: ProblemKind::Unknown { known, meant } });
     }
 
@@ -119,7 +132,9 @@ impl<'a> Checker<'a> {
                 *value = Value::String(text);
             }
         }
-        let is_explained_by_its_type = schema.get("pattern").is_some() && !value.is_object() && !value.is_array();
+        // Durations, sizes and rates: texts with a pattern and examples.
+        let has_own_words = schema.get("pattern").is_some() && schema.get("examples").is_some();
+        let is_explained_by_its_type = has_own_words && !value.is_object() && !value.is_array();
         if is_explained_by_its_type {
             return;
         }

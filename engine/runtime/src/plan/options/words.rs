@@ -9,7 +9,7 @@ use crate::diagnostics::list;
 const MAX_SHOWN: usize = 60;
 
 /// A value as a sentence names it: ``the text `x` ``, `7`, `a list`.
-pub(super) fn described(value: &Value) -> String {
+pub(crate) fn described(value: &Value) -> String {
     match value {
         Value::Null => "empty".into(),
         Value::Bool(truth) => truth.to_string(),
@@ -46,6 +46,15 @@ pub(crate) fn type_in_words(schema: &Value, root: &Value) -> String {
         let all = alternatives.iter().map(|schema| definition(schema, root)).filter(|schema| !is_null(schema));
         return all.map(|schema| type_in_words(schema, root)).collect::<Vec<_>>().join(" or ");
     }
+    if let Some(Value::Array(types)) = schema.get("type") {
+        let names = types.iter().filter(|name| *name != "null");
+        let of_one = names.map(|name| {
+            let mut one = schema.clone();
+            one["type"] = name.clone();
+            type_in_words(&one, root)
+        });
+        return of_one.collect::<Vec<_>>().join(" or ");
+    }
     if takes(schema, "integer") {
         return format!("a whole number{}", range(schema));
     }
@@ -74,6 +83,13 @@ pub(crate) fn type_in_words(schema: &Value, root: &Value) -> String {
         return "a map".into();
     }
     String::new()
+}
+
+/// The first sentence of a description, without its full stop.
+pub(super) fn first_sentence(text: &str) -> String {
+    let text = text.replace('\n', " ");
+    let end = text.find(". ").unwrap_or(text.len());
+    text[..end].trim_end_matches('.').to_owned()
 }
 
 /// The least and the greatest number that a schema takes; those of Rust's integers count too.

@@ -152,7 +152,6 @@ sinks:
         "no stage is called `reading`",
         "did you mean `readings`?",
         "unknown option `tabel` of sink `table`",
-        "`table` is missing, it must be text",
     ] {
         assert!(said.contains(words), "{words}\n\n{said}");
     }

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use pipeline_stage::{
-    Assignment, ByteSize, Framing, Partition, Position, Reader, Result, Source, SourceContext, SourceOptions, SourceOutput,
-    StageError, StageOptions,
+    Assignment, ByteSize, Framing, Partition, Position, Reader, Result, Source, SourceContext, SourceOptions,
+    SourceOutput, StageError, StageOptions,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -84,7 +84,9 @@ impl SourceOptions for FileOptions {
             return wrong("path", "`path` is empty, it must name a file".into());
         }
         let is_gzip = match self.compression {
-            Compression::Auto => Path::new(&self.path).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz")),
+            Compression::Auto => {
+                Path::new(&self.path).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"))
+            }
             Compression::None => false,
             Compression::Gzip => true,
         };
@@ -149,4 +151,3 @@ impl Source for FileSource {
         Ok(Box::new(FileReader::open(&self.file, partition.number, from, self.follow, self.once).await?))
     }
 }
-

@@ -26,7 +26,7 @@ pub(super) struct Stream {
 
 enum Bytes {
     Plain(BufReader<File>),
-    Gzip(BufReader<MultiGzDecoder<BufReader<File>>>),
+    Gzip(Box<BufReader<MultiGzDecoder<BufReader<File>>>>),
 }
 
 impl Stream {
@@ -35,7 +35,10 @@ impl Stream {
         check(file)?;
         let opened = File::open(&file.path).map_err(|error| cannot_open(file, error))?;
         let bytes = match file.is_gzip {
-            true => Bytes::Gzip(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(BufReader::new(opened)))),
+            true => {
+                let unpacked = MultiGzDecoder::new(BufReader::new(opened));
+                Bytes::Gzip(Box::new(BufReader::with_capacity(BUFFER_BYTES, unpacked)))
+            }
             false => Bytes::Plain(BufReader::with_capacity(BUFFER_BYTES, opened)),
         };
         Ok(Stream { bytes, taken: 0, head: Vec::new() })
@@ -75,7 +78,8 @@ impl Stream {
             self.taken = end;
         }
         let missing = end.saturating_sub(self.taken);
-        let skipped = io::copy(&mut self.by_ref().take(missing), &mut io::sink()).map_err(|error| cannot_read(file, error))?;
+        let skipped =
+            io::copy(&mut self.by_ref().take(missing), &mut io::sink()).map_err(|error| cannot_read(file, error))?;
         if skipped < missing {
             return Err(StageError::fatal(format!(
                 "`{}` has {} bytes, of which {end} were read before: it was cut or replaced; \

@@ -45,7 +45,13 @@ impl Fixture {
         build(options, Some(framing), once).unwrap()
     }
 
-    async fn open(&self, more: Value, framing: Framing, once: bool, from: Option<&Position>) -> Result<Box<dyn Reader>> {
+    async fn open(
+        &self,
+        more: Value,
+        framing: Framing,
+        once: bool,
+        from: Option<&Position>,
+    ) -> Result<Box<dyn Reader>> {
         self.source(more, framing, once).open(&Partition::numbered(0), from).await
     }
 
@@ -129,7 +135,10 @@ async fn says_what_stands_in_the_place_of_the_file() {
     ] {
         let mut source = build(json!({"path": path}), Some(Framing::Lines), false).unwrap();
         let error = source.open(&Partition::numbered(0), None).await.err().unwrap();
-        assert_eq!((error.kind(), error.option(), error.to_string()), (ErrorKind::Config, Some("path"), message.clone()));
+        assert_eq!(
+            (error.kind(), error.option(), error.to_string()),
+            (ErrorKind::Config, Some("path"), message.clone())
+        );
         assert_eq!(source.check().await[0].to_string(), message);
     }
 }
@@ -145,8 +154,7 @@ async fn cuts_lines_and_skips_empty_ones() {
     ] {
         for (name, bytes) in [("a.jsonl", content.as_bytes().to_vec()), ("a.jsonl.gz", gzip(content.as_bytes()))] {
             let (records, position) = Fixture::new(name, &bytes).read_all(Framing::Lines).await;
-            let found: Vec<(u64, &str)> =
-                records.iter().map(|(offset, _)| *offset).zip(texts(&records)).collect();
+            let found: Vec<(u64, &str)> = records.iter().map(|(offset, _)| *offset).zip(texts(&records)).collect();
             assert_eq!((found, position.offset), (expected.clone(), end), "{content:?} in {name}");
         }
     }
@@ -289,10 +297,7 @@ async fn a_line_that_is_too_long_cannot_be_taken_for_a_row() {
     let mut reader = fixture.open(limited.clone(), Framing::Lines, false, None).await.unwrap();
     let lines = rows(&mut *reader, None).await;
     let lines: Vec<&[u8]> = lines.iter().map(|(_, line)| line.as_slice()).collect();
-    assert_eq!(
-        lines,
-        [&b"12345"[..], b"12345", b"12345\xff", b"\"34", b"67", b"yyyyy\xff", b"ok", b"zzzzz\xff"]
-    );
+    assert_eq!(lines, [&b"12345"[..], b"12345", b"12345\xff", b"\"34", b"67", b"yyyyy\xff", b"ok", b"zzzzz\xff"]);
     let no_header = Framing::Csv { delimiter: b',', quote: b'"', has_header: false };
     let mut reader = fixture.open(limited, no_header, false, None).await.unwrap();
     let records = rows(&mut *reader, None).await;
@@ -324,22 +329,27 @@ async fn a_broken_archive_is_an_error_after_its_good_rows() {
 async fn a_call_that_is_dropped_loses_no_row() {
     let fixture = Fixture::new("a.jsonl", &many_lines());
     let (all, _) = fixture.read_all(Framing::Lines).await;
-    let mut reader = fixture.open(json!({}), Framing::Lines, false, None).await.unwrap();
-    let (mut found, mut n_dropped) = (Vec::new(), 0);
-    loop {
-        tokio::select! { biased;
-            // Unless it has rows left from before, it is dropped, and has started to read as far as it likes.
-            batch = reader.next(None) => found.extend(batch.unwrap().map(records_of).unwrap_or_default()),
-            _ = std::future::ready(()) => n_dropped += 1,
+    let mut n_dropped = 0;
+    // A read may end before its call is dropped: of so many, some do not.
+    for round in 0..20 {
+        let mut reader = fixture.open(json!({}), Framing::Lines, false, None).await.unwrap();
+        let mut found = Vec::new();
+        loop {
+            tokio::select! { biased;
+                // Dropped while it waits, it has started to read as far as it likes.
+                batch = reader.next(None) => found.extend(batch.unwrap().map(records_of).unwrap_or_default()),
+                _ = std::future::ready(()) => n_dropped += 1,
+            }
+            let until = all.get(found.len() + 700).map(|(offset, _)| Position::at(*offset));
+            let until = until.as_ref();
+            match reader.next(until).await.unwrap() {
+                Some(batch) => found.extend(records_of(batch)),
+                None if until.is_none() => break,
+                None => {}
+            }
+            assert!(until.is_none_or(|until| reader.position().offset <= until.offset));
         }
-        let until = all.get(found.len() + 700).map(|(offset, _)| Position::at(*offset));
-        let until = until.as_ref();
-        match reader.next(until).await.unwrap() {
-            Some(batch) => found.extend(records_of(batch)),
-            None if until.is_none() => break,
-            None => {}
-        }
-        assert!(until.is_none_or(|until| reader.position().offset <= until.offset));
+        assert!(found == all, "{} of {} rows in round {round}", found.len(), all.len());
     }
-    assert!(found == all && 1 < n_dropped, "{} of {} rows, {n_dropped} calls dropped", found.len(), all.len());
+    assert!(5 < n_dropped, "{n_dropped} calls were dropped");
 }

@@ -1,0 +1,247 @@
+//! The source itself: it looks where to begin, and leaves the reading to its driver.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Role, Source, SourceOutput, StageError};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{CommitMode, Consumer};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::connection::setting_error;
+use crate::consumer::{ConsumerNotes, KafkaConsumer, Place, list_at};
+use crate::health::{CALL_TIMEOUT, CHECK_TIMEOUT};
+use crate::sources::driver::{self, Clients};
+use crate::sources::driver_handle::{Changes, DriverHandle, Order};
+use crate::sources::held::Opening;
+use crate::sources::reader::{FEED_SIZE, KafkaReader, Waker};
+use crate::sources::start::{StartRules, look, resolve};
+use crate::topics::{partition_count, problems, thread_died};
+
+/// With `--once`: how long the group must have been quiet before a process that owns a part of the partitions takes
+/// that for its share.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// How long a release waits for its commit; the checkpoint has the offset anyway.
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the options have come to. Holds secrets, so it cannot be printed.
+pub(crate) struct SourceSettings {
+    pub(crate) config: ClientConfig,
+    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) rules: StartRules,
+    pub(crate) brokers: String,
+    pub(crate) role: Role,
+    pub(crate) once: bool,
+}
+
+/// Reads topics.
+pub(crate) struct KafkaSource {
+    settings: SourceSettings,
+    /// Asks the brokers, over connections of its own: on the consumer's, each question would wait behind a fetch.
+    asker: Option<Arc<KafkaConsumer>>,
+    consuming: Option<Consuming>,
+}
+
+/// The consumer and what the source knows of it. Dropped in this order: the driver has the last hold of the consumer.
+struct Consuming {
+    consumer: Arc<KafkaConsumer>,
+    changes: Changes,
+    driver: DriverHandle,
+    /// Of all topics.
+    n_partitions: usize,
+    /// Those gained and not revoked or lost again.
+    n_owned: usize,
+    /// When the group last changed; none before its first answer.
+    changed_at: Option<Instant>,
+    /// What `forget` has committed, for the last commit in `release`.
+    committed: HashMap<Place, u64>,
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    fn output(&self) -> SourceOutput {
+        SourceOutput::Raw
+    }
+
+    async fn check(&mut self) -> Vec<StageError> {
+        let topics = self.settings.topics.clone();
+        let asker = match self.asker() {
+            Ok(asker) => asker,
+            Err(error) => return vec![error],
+        };
+        let look = move || problems(&asker, &topics, CHECK_TIMEOUT);
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| vec![thread_died(error)])
+    }
+
+    async fn assignment(&mut self) -> Result<Assignment> {
+        let once = self.settings.once;
+        let consuming = self.consuming().await?;
+        loop {
+            if once && consuming.n_partitions <= consuming.n_owned {
+                return Ok(Assignment::Final);
+            }
+            let change = match consuming.changed_at.filter(|_| once) {
+                Some(changed_at) => match timeout_at(changed_at + SETTLED_AFTER, consuming.changes.recv()).await {
+                    Ok(change) => change,
+                    Err(_) => return Ok(Assignment::Final),
+                },
+                None => consuming.changes.recv().await,
+            };
+            let change = change.unwrap_or_else(|| Err(StageError::lost("the consumer was closed")))?;
+            if consuming.takes_note_of(&change) {
+                return Ok(change);
+            }
+        }
+    }
+
+    async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
+        let place = self.place_of(partition)?;
+        let (rules, once) = (self.settings.rules.clone(), self.settings.once);
+        let (asker, asked, from) = (self.asker()?, place.clone(), from.map(|from| from.offset));
+        let consuming = self.consuming().await?;
+        let looking = move || {
+            let found = look(&asker, &asked, &rules)?;
+            resolve(&asked, from, &rules, &found).map(|offset| (offset, found))
+        };
+        let (offset, found) = tokio::task::spawn_blocking(looking).await.map_err(thread_died)??;
+
+        let (feeds, receiver) = mpsc::channel(FEED_SIZE);
+        let (opened, is_open) = oneshot::channel();
+        let high_watermark = Arc::new(AtomicU64::new(found.high));
+        let reader = KafkaReader::new(
+            receiver,
+            consuming.driver.waker(),
+            Arc::clone(&high_watermark),
+            (offset, once.then_some(found.high)),
+        );
+        consuming.driver.order(Order::Open(Opening { place, offset, feeds, high_watermark, opened })).await?;
+        is_open.await.map_err(|_| StageError::lost("the consumer was closed"))??;
+        Ok(Box::new(reader))
+    }
+
+    async fn forget(&mut self, partition: &Partition, through: &Position) -> Result<()> {
+        let place = self.place_of(partition)?;
+        let Some(consuming) = &mut self.consuming else { return Ok(()) };
+        let list = list_at(&place, through.offset);
+        consuming.committed.insert(place, through.offset);
+        // The group's offsets are for people: a commit that fails is reported once, by the callback, and not retried.
+        if let Err(error) = list.and_then(|list| consuming.consumer.commit(&list, CommitMode::Async)) {
+            tracing::debug!(%partition, %error, "offsets were not committed");
+        }
+        Ok(())
+    }
+
+    async fn release(&mut self, partition: &Partition) -> Result<()> {
+        let place = self.place_of(partition)?;
+        let Some(consuming) = &mut self.consuming else { return Ok(()) };
+        if let Some(offset) = consuming.committed.remove(&place) {
+            let consumer = Arc::clone(&consuming.consumer);
+            let at = place.clone();
+            let commit = move || list_at(&at, offset).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+            if !matches!(timeout(LAST_COMMIT_TIMEOUT, tokio::task::spawn_blocking(commit)).await, Ok(Ok(Ok(())))) {
+                tracing::debug!(%partition, "the last offset was not committed; the checkpoint has it");
+            }
+        }
+        consuming.driver.order(Order::Release(place)).await
+    }
+}
+
+impl Consuming {
+    /// Counts what is owned. False: the engine need not hear of it.
+    fn takes_note_of(&mut self, change: &Assignment) -> bool {
+        self.changed_at = Some(Instant::now());
+        match change {
+            Assignment::Gained(gained) => {
+                self.n_owned += gained.len();
+                !gained.is_empty()
+            }
+            Assignment::Revoked(gone) | Assignment::Lost(gone) => {
+                self.n_owned = self.n_owned.saturating_sub(gone.len());
+                !gone.is_empty()
+            }
+            Assignment::Final => true,
+        }
+    }
+}
+
+impl KafkaSource {
+    /// A source that has asked nothing yet.
+    pub(crate) fn new(settings: SourceSettings) -> Self {
+        KafkaSource { settings, asker: None, consuming: None }
+    }
+
+    /// The place that the engine means: by name for a leader, by number for a follower.
+    fn place_of(&self, partition: &Partition) -> Result<Place> {
+        let topics = &self.settings.topics;
+        let number = i32::try_from(partition.number).unwrap_or(i32::MAX);
+        if self.settings.role == Role::Follower {
+            return Ok(Place { topic: Arc::clone(&topics[0]), partition: number });
+        }
+        let topic = partition.name.rsplit_once('/').map(|(topic, _)| topic);
+        match topics.iter().find(|known| Some(&***known) == topic) {
+            Some(topic) => Ok(Place { topic: Arc::clone(topic), partition: number }),
+            None => Err(StageError::fatal(format!("`{}` is no partition of {}", partition.name, topics.join(", ")))),
+        }
+    }
+
+    /// The client that asks, made at the first call.
+    fn asker(&mut self) -> Result<Arc<KafkaConsumer>> {
+        if let Some(asker) = &self.asker {
+            return Ok(Arc::clone(asker));
+        }
+        let mut config = self.settings.config.clone();
+        // It is no member of the group.
+        config.remove("group.instance.id");
+        let asker = Arc::new(self.new_consumer(&config)?);
+        self.asker = Some(Arc::clone(&asker));
+        Ok(asker)
+    }
+
+    fn new_consumer(&self, config: &ClientConfig) -> Result<KafkaConsumer> {
+        let notes = ConsumerNotes::new(&self.settings.brokers, &self.settings.rules.group);
+        config.create_with_context(notes).map_err(|error| setting_error(&error))
+    }
+
+    /// The consumer, made once all topics were found; a leader joins its group then.
+    async fn consuming(&mut self) -> Result<&mut Consuming> {
+        if self.consuming.is_none() {
+            let (asker, topics) = (self.asker()?, self.settings.topics.clone());
+            let count =
+                move || topics.iter().map(|topic| partition_count(&asker, topic, CALL_TIMEOUT)).sum::<Result<usize>>();
+            let n_partitions = tokio::task::spawn_blocking(count).await.map_err(thread_died)??;
+            self.consuming = Some(self.start(n_partitions)?);
+        }
+        Ok(self.consuming.as_mut().expect("made above"))
+    }
+
+    fn start(&mut self, n_partitions: usize) -> Result<Consuming> {
+        let mut consumer = self.new_consumer(&self.settings.config)?;
+        let waker = Arc::new(Waker::default());
+        let wakes = Arc::clone(&waker);
+        consumer.set_nonempty_callback(move || wakes.wake());
+        consumer.context().health.start();
+        if self.settings.role == Role::Leader {
+            let names: Vec<&str> = self.settings.topics.iter().map(|topic| &**topic).collect();
+            let subscribed = consumer.subscribe(&names);
+            subscribed.map_err(|error| StageError::fatal(format!("the topics cannot be read: {error}")))?;
+        }
+        let consumer = Arc::new(consumer);
+        let clients = Clients { consumer: Arc::clone(&consumer), asker: self.asker()?, waker };
+        let (driver, changes) = driver::start(clients, &self.settings.topics[0], self.settings.role)
+            .map_err(|error| StageError::fatal("no thread can be started").because(error))?;
+        Ok(Consuming {
+            consumer,
+            changes,
+            driver,
+            n_partitions,
+            n_owned: 0,
+            changed_at: None,
+            committed: HashMap::new(),
+        })
+    }
+}
