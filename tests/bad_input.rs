@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pipeline_services::Record;
 use crate::production::Production;
+use pipeline_services::Record;
 use serde_json::Value;
 
 /// What is to become of a payload.
@@ -23,7 +23,8 @@ fn reading(sensor: &str) -> String {
 }
 
 fn with(name: &str, value: &str) -> Vec<u8> {
-    let parts = [("sensor_id", "\"s\""), ("metric_type", "\"t\""), ("value", "1.5"), ("timestamp", "\"2025-06-01T12:00:00Z\"")];
+    let parts =
+        [("sensor_id", "\"s\""), ("metric_type", "\"t\""), ("value", "1.5"), ("timestamp", "\"2025-06-01T12:00:00Z\"")];
     let members: Vec<String> =
         parts.iter().map(|(key, usual)| format!("\"{key}\": {}", if *key == name { value } else { usual })).collect();
     format!("{{{}}}", members.join(", ")).into_bytes()
@@ -55,7 +56,12 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("1e999", with("value", "1e999"), Dead("too large for a float")),
         ("invalid UTF-8", b"{\"sensor_id\": \"\xff\xfe\"}".to_vec(), Dead("UTF-8")),
         ("empty", Vec::new(), Dead("empty")),
-        ("duplicate key", b"{\"sensor_id\": \"a\", \"sensor_id\": \"b\", \"metric_type\": \"t\", \"value\": 1, \"timestamp\": 0}".to_vec(), Dead("`sensor_id`")),
+        (
+            "duplicate key",
+            b"{\"sensor_id\": \"a\", \"sensor_id\": \"b\", \"metric_type\": \"t\", \"value\": 1, \"timestamp\": 0}"
+                .to_vec(),
+            Dead("`sensor_id`"),
+        ),
         ("deep nesting", with("value", &deep()), Dead("`value`")),
         ("deep nesting beside", with("value", &format!("1.5, \"extra\": {}", deep())), Stored("s", STORED_TIME)),
         ("a sentence for a time", with("timestamp", "\"yesterday\""), Dead("`timestamp`")),
@@ -97,7 +103,8 @@ async fn dead_letters(production: &Production) -> Vec<Value> {
 async fn bad_input_is_kept_with_its_reason_and_the_run_goes_on() {
     let production = Production::start(1).await;
     let cases = cases();
-    let mut records: Vec<Record> = cases.iter().map(|(_, payload, _)| Record::new(payload.clone()).partition(0)).collect();
+    let mut records: Vec<Record> =
+        cases.iter().map(|(_, payload, _)| Record::new(payload.clone()).partition(0)).collect();
     records.push(Record::tombstone("key").partition(0));
     for column in ["sensor_id", "metric_type"] {
         records.push(Record::new(with(column, &large())).partition(0));
@@ -127,7 +134,10 @@ async fn bad_input_is_kept_with_its_reason_and_the_run_goes_on() {
     assert!(tombstone["reason"].as_str().unwrap().contains("tombstone"), "{tombstone}");
     assert_stored(&production, "the last one", "the last one", STORED_TIME).await;
     // A text column takes five million letters, an index does not.
-    assert_eq!(production.database.count("SELECT COUNT(*) FROM sensor_data WHERE length(metric_type) = 5000000").await, 1);
+    assert_eq!(
+        production.database.count("SELECT COUNT(*) FROM sensor_data WHERE length(metric_type) = 5000000").await,
+        1
+    );
     let large = letters.iter().find(|letter| letter["offset"] == cases.len() + 1).expect("the large one");
     assert!(large["reason"].as_str().unwrap().contains("index"), "{}", large["reason"]);
 }
@@ -162,8 +172,14 @@ async fn dead_letters_are_processed_again_after_a_fix() {
     run(&["--once"]).await.assert_code(0);
     assert_eq!(dead_letters(&production).await.len(), 1);
 
-    let replay = production.command("dead-letters", &["replay"]).start().wait_with_timeout(Duration::from_secs(30)).await;
-    assert_eq!(replay.stdout.lines().next().map(|line| line.starts_with("1 dead letters")), Some(true), "{}", replay.stdout);
+    let replay =
+        production.command("dead-letters", &["replay"]).start().wait_with_timeout(Duration::from_secs(30)).await;
+    assert_eq!(
+        replay.stdout.lines().next().map(|line| line.starts_with("1 dead letters")),
+        Some(true),
+        "{}",
+        replay.stdout
+    );
     let fix = "sources.readings.schema={ sensor_id: string, metric_type: string, value: { type: float, from: reading }, timestamp: timestamp }";
     run(&["--once", "--set", fix]).await.assert_code(0);
     assert_eq!(dead_letters(&production).await.len(), 0);

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pipeline_services::PipelineRun;
 use crate::production::{Anomaly, Motes, Production, number, pipeline, repository, sorted};
+use pipeline_services::PipelineRun;
 
 async fn exact_on_services(n_partitions: i32) {
     let motes = Motes::load();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pipeline_services::{Kafka, Postgres, Reply, RunningPipeline, StopMode, eventually};
 use crate::production::{Motes, Production};
+use pipeline_services::{Kafka, Postgres, Reply, RunningPipeline, StopMode, eventually};
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -75,13 +75,8 @@ async fn kafka_may_be_restarted() {
 async fn slack_may_refuse_fail_and_hang() {
     let motes = Motes::load();
     let production = Production::start(1).await;
-    let trouble = [
-        Reply::status(429).header("Retry-After", "1"),
-        Reply::status(500),
-        Reply::hang(),
-        Reply::close(),
-        Reply::ok(),
-    ];
+    let trouble =
+        [Reply::status(429).header("Retry-After", "1"), Reply::status(500), Reply::hang(), Reply::close(), Reply::ok()];
     production.slack.set_behaviour(trouble);
     production.replay(&motes.file).await.assert_code(0);
     let running = production.run(&["--set", "sinks.alerts.timeout=1s"]).start();
@@ -92,7 +87,8 @@ async fn slack_may_refuse_fail_and_hang() {
         requests.iter().for_each(|request| *texts.entry(request.json().to_string()).or_default() += 1);
         texts
     };
-    let requests = production.slack.wait_until(|requests| motes.anomalies.len() <= delivered(requests).len(), LONG).await;
+    let requests =
+        production.slack.wait_until(|requests| motes.anomalies.len() <= delivered(requests).len(), LONG).await;
     let texts = delivered(&requests);
     assert_eq!(texts.len(), motes.anomalies.len(), "each alert has an id, so each message is different");
     let repeated: Vec<&usize> = texts.values().filter(|count| 1 < **count).collect();

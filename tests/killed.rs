@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pipeline_services::eventually;
 use crate::production::{Motes, Production};
+use pipeline_services::eventually;
 
 /// The moments are spread over what is written, so that each kill comes while there is work in flight.
 const KILLS: usize = 20;
@@ -17,7 +17,8 @@ async fn twenty_kills_do_not_matter() {
     for kill in 0..KILLS {
         // Fewer rows than the whole are there at each kill; the pace makes the moments differ from run to run.
         let target = motes.rows * (kill + 1) / (KILLS + 2);
-        let mut running = production.run(&["--once", "--set", "commit_every=5ms", "--set", "checkpoint_every=300ms"]).start();
+        let mut running =
+            production.run(&["--once", "--set", "commit_every=5ms", "--set", "checkpoint_every=300ms"]).start();
         eventually(Duration::from_secs(60), "rows before the kill", async || {
             !running.is_running() || target as i64 <= count(&production).await
         })

@@ -121,12 +121,36 @@ fn variables_fit_wherever_a_value_may_come_from_one() {
 
 /// The bad files whose mistake is one of form: the schema finds these too.
 const OF_FORM: [&str; 30] = [
-    "unknown_key", "unknown_map", "name_missing", "name_is_a_number", "name_with_blanks", "wrong_duration",
-    "key_is_a_map", "key_item_is_a_number", "time_zone_with_summer_time", "sources_is_a_list", "stage_is_text",
-    "stage_is_empty", "id_in_capitals", "id_with_dash", "id_with_two_underscores", "type_missing", "unknown_detector",
-    "unknown_source", "sink_as_detector", "unknown_option", "wrong_type_number", "number_out_of_range", "yes_is_text",
-    "unknown_choice", "required_option_missing", "inputs_missing", "unknown_column_type", "unknown_format_option",
-    "profile_with_unknown_option", "secret_in_line_is_hidden",
+    "unknown_key",
+    "unknown_map",
+    "name_missing",
+    "name_is_a_number",
+    "name_with_blanks",
+    "wrong_duration",
+    "key_is_a_map",
+    "key_item_is_a_number",
+    "time_zone_with_summer_time",
+    "sources_is_a_list",
+    "stage_is_text",
+    "stage_is_empty",
+    "id_in_capitals",
+    "id_with_dash",
+    "id_with_two_underscores",
+    "type_missing",
+    "unknown_detector",
+    "unknown_source",
+    "sink_as_detector",
+    "unknown_option",
+    "wrong_type_number",
+    "number_out_of_range",
+    "yes_is_text",
+    "unknown_choice",
+    "required_option_missing",
+    "inputs_missing",
+    "unknown_column_type",
+    "unknown_format_option",
+    "profile_with_unknown_option",
+    "secret_in_line_is_hidden",
 ];
 
 #[test]
@@ -170,7 +194,8 @@ fn every_example_is_a_stage_that_can_be_planned() {
         } else {
             file["sinks"]["rest"] = json!({ "type": "discard", "inputs": id });
         }
-        file["sinks"]["all"] = json!({ "type": "discard", "inputs": if map == "sources" { id.as_str() } else { "readings" } });
+        file["sinks"]["all"] =
+            json!({ "type": "discard", "inputs": if map == "sources" { id.as_str() } else { "readings" } });
         let path = folder.path().join(format!("{}.yaml", stage.name));
         std::fs::write(&path, format!("{file:#}")).expect("the file can be written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));

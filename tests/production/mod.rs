@@ -55,8 +55,16 @@ impl Production {
         let group = format!("sources.readings.group={}", self.topic);
         // Slack's own limits would make a test wait for minutes.
         let overlay = [
-            "--profile", "production", "--set", &topic, "--set", &group,
-            "--set", "sinks.alerts.rate=100000 per second", "--set", "sinks.alerts.max_pending=100000",
+            "--profile",
+            "production",
+            "--set",
+            &topic,
+            "--set",
+            &group,
+            "--set",
+            "sinks.alerts.rate=100000 per second",
+            "--set",
+            "sinks.alerts.max_pending=100000",
         ];
         let file = repository().join("pipelines/iot.yaml");
         pipeline()

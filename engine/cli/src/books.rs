@@ -18,7 +18,11 @@ pub fn table(plan: &Plan, counts: &[Counts]) -> String {
             dash_if_zero(counts.held),
             dash_if_zero(counts.filtered),
             grouped(counts.dead),
-            if stage.kind == Kind::Detector || stage.kind == Kind::Transform { grouped(counts.late) } else { "–".into() },
+            if stage.kind == Kind::Detector || stage.kind == Kind::Transform {
+                grouped(counts.late)
+            } else {
+                "–".into()
+            },
         ]);
     }
     let widths: Vec<usize> =

@@ -83,9 +83,14 @@ async fn act(plan: &Plan, action: &Action) -> Result<()> {
         Action::Replay { numbers } => {
             let requested = store.request_replay(numbers).await?;
             if requested < numbers.len() as u64 {
-                return Err(StageError::fatal(format!("only {requested} of these {} dead letters exist", numbers.len())));
+                return Err(StageError::fatal(format!(
+                    "only {requested} of these {} dead letters exist",
+                    numbers.len()
+                )));
             }
-            print(&format!("{requested} dead letters are processed again: within seconds by a run under way, else by the next one"));
+            print(&format!(
+                "{requested} dead letters are processed again: within seconds by a run under way, else by the next one"
+            ));
             Ok(())
         }
     }

@@ -56,7 +56,8 @@ pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> Exit
         Ok(runtime) => runtime,
         Err(error) => return failed(&StageError::fatal("the async runtime cannot be started").because(error)),
     };
-    let settings = RunSettings { once: args.once, cold_start: args.cold_start, catches_up: false, console: screen.console() };
+    let settings =
+        RunSettings { once: args.once, cold_start: args.cold_start, catches_up: false, console: screen.console() };
     let code = match runtime.block_on(supervise(Arc::new(plan), settings, &screen, global.log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -188,7 +189,8 @@ async fn show_progress(plan: Arc<Plan>, progress: Arc<Progress>, screen: Screen)
 fn progress_line(plan: &Plan, now: &Snapshot, rate: f64) -> String {
     let dead: u64 = now.stages.iter().map(|stage| stage.dead).sum();
     let source = plan.leader().map_or("rows", |(source, _)| &plan.stages[source].id);
-    let mut line = format!("{source} {} · {}/s · anomalies {}", grouped(now.read), grouped(rate as u64), grouped(now.anomalies));
+    let mut line =
+        format!("{source} {} · {}/s · anomalies {}", grouped(now.read), grouped(rate as u64), grouped(now.anomalies));
     if let Some(lag) = now.lag {
         line.push_str(&format!(" · lag {}", grouped(lag.left)));
         if 0 < lag.at_start && lag.left <= lag.at_start {

@@ -23,7 +23,8 @@ pub fn run(args: &StagesArgs, registry: &Registry) -> ExitCode {
         print(&overview(registry));
         return ExitCode::SUCCESS;
     };
-    let found: Vec<&StageType> = registry.all().filter(|stage| name(stage) == *wanted || stage.name == *wanted).collect();
+    let found: Vec<&StageType> =
+        registry.all().filter(|stage| name(stage) == *wanted || stage.name == *wanted).collect();
     if found.is_empty() {
         complain(&format!("error: {}", unknown(wanted, registry)));
         return ExitCode::from(WRONG);

@@ -47,6 +47,7 @@ pub struct SourceBatch {
 
 /// Either form a source may give its rows; always the one its `output` promised.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each batch of thousands of rows")]
 pub enum SourceRows {
     /// To be decoded.
     Raw(RawRows),

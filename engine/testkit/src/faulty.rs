@@ -210,8 +210,9 @@ impl Sink for Memory {
             return Ok(Commit::Refused(refused));
         }
         table.commits += 1;
-        let fails = 0 < self.options.fail_one_in && Random::new(table.commits).bits() % self.options.fail_one_in == 0;
-        if fails && table.commits % 2 == 0 {
+        let one_in = self.options.fail_one_in;
+        let fails = 0 < one_in && Random::new(table.commits).bits().is_multiple_of(one_in);
+        if fails && table.commits.is_multiple_of(2) {
             table.failures.0 += 1;
             return Err(StageError::transient("the sink is down"));
         }

@@ -10,13 +10,5 @@ use pipeline_stage::StageType;
 
 /// All of them, in the order users see them.
 pub fn stages() -> Vec<StageType> {
-    let mut stages = vec![
-        StageType::source::<sources::simulator::SimulatorOptions>(),
-        StageType::source::<sources::file::FileOptions>(),
-        StageType::format::<formats::json::JsonOptions>(),
-        StageType::format::<formats::csv::CsvOptions>(),
-        StageType::detector::<detectors::zscore::ZscoreOptions>(),
-    ];
-    stages.extend(sinks::stages());
-    stages
+    [sources::stages(), formats::stages(), detectors::stages(), sinks::stages()].into_iter().flatten().collect()
 }

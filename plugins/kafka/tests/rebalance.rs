@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use pipeline_services::{Kafka, Record, unique_name};
-use pipeline_stage::{Assignment, ErrorKind, Partition, Position, Reader, Source};
+use pipeline_stage::{Assignment, ErrorKind, Partition, Reader, Source};
 use support::*;
 
 const N_PARTITIONS: i32 = 4;
@@ -27,8 +27,8 @@ impl Member {
         match &change {
             Assignment::Gained(partitions) => {
                 for partition in partitions {
-                    let from = positions.get(partition).copied().map(Position::at);
-                    let reader = self.source.open(partition, from.as_ref()).await.expect("opened");
+                    let from = positions.get(partition).copied();
+                    let reader = open(&mut self.source, partition, from).await.expect("opened");
                     self.readers.insert(partition.clone(), reader);
                 }
             }

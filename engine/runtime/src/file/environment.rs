@@ -15,7 +15,8 @@ pub struct Environment {
 impl Environment {
     /// The process's variables and working directory. Variables that are not UTF-8 are left out.
     pub fn of_process() -> Self {
-        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Environment { variables: variables.collect(), working_directory: std::env::current_dir().ok() }
     }
 

@@ -118,14 +118,12 @@ impl Reader<'_> {
         map
     }
 
-    /// Null takes an option or a stage away; a stage of the file itself that has nothing below it is a mistake.
+    /// Null takes a stage away; a stage of the file itself that has nothing below it is a mistake. An option that is
+    /// null counts as not given, if there is such an option: the plan knows.
     fn is_left_out(&self, pointer: &Pointer, layer: usize, merged: &mut Merged) -> bool {
         let depth = pointer.parts().count();
         let is_stage = depth == 2 && pointer.parts().next().is_some_and(|map| STAGE_MAPS.contains(&map));
-        if !is_stage {
-            return 1 < depth;
-        }
-        if self.layers[layer].rank == Rank::File {
+        if !is_stage || self.layers[layer].rank == Rank::File {
             return false;
         }
         merged.removed.insert(pointer.clone(), layer);

@@ -6,6 +6,7 @@
 mod environment;
 mod layers;
 mod overrides;
+mod parse;
 mod places;
 mod pointer;
 mod problems;
@@ -91,7 +92,7 @@ impl PipelineFile {
     pub fn parse(name: &str, text: &str, directory: &Path, options: &LoadOptions) -> Result<Self, Report> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut sources = vec![SourceText::new(name, text)];
-        let root = tree::parse(text, 0).and_then(|root| map_only(root, text));
+        let root = parse::parse(text, 0).and_then(|root| map_only(root, text));
         let root = root.map_err(|problems| Report::new(sources.clone(), problems))?;
         let mut environment = options.environment.clone();
         let mut problems = environment.read_dotenv(directory);
@@ -181,7 +182,9 @@ fn map_only(root: Node, text: &str) -> Result<Node, Vec<Diagnostic>> {
     let start = if root.is_null() { 0 } else { root.range.start };
     let end = start + text[start..root.range.end].lines().next().map_or(0, str::len);
     let place = Place { source: 0, range: start..end };
-    Err(vec![Diagnostic::error(message).at(place, "").note("a pipeline needs `name:`, `sources:` and `sinks:` at least")])
+    Err(vec![
+        Diagnostic::error(message).at(place, "").note("a pipeline needs `name:`, `sources:` and `sinks:` at least"),
+    ])
 }
 
 /// Adds the layers of the environment and of `--set`. They change stages of the file and add none.

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::layers::{Layer, Rank};
 use super::pointer::Pointer;
-use super::tree::{self, Content, Entry, Node, Scalar};
+use super::parse::{self, read_scalar};
+use super::tree::{Content, Entry, Node, Scalar};
 use crate::diagnostics::{Diagnostic, Place, SourceText};
 
 /// What the names of variables that change the file begin with.
@@ -36,7 +37,9 @@ pub fn variable(name: &str, value: &str, source: usize) -> (SourceText, Result<L
         Some((_, range)) => Err(vec![
             Diagnostic::error(format!("`{name}` names no value of the file"))
                 .at(Place { source, range: range.clone() }, "")
-                .note(format!("such a variable is like `{PREFIX}SOURCES__READINGS__TOPIC`, with two underscores between the names")),
+                .note(format!(
+                    "such a variable is like `{PREFIX}SOURCES__READINGS__TOPIC`, with two underscores between the names"
+                )),
         ]),
         None => layer(&parts, &text, name.len() + 1, source, Rank::Environment),
     };
@@ -45,13 +48,12 @@ pub fn variable(name: &str, value: &str, source: usize) -> (SourceText, Result<L
 
 /// The path before the first `=` and where the value begins. A part that holds dots is put into quotes.
 fn path_of_argument(text: &str, source: usize) -> Result<(Vec<Part>, usize), Vec<Diagnostic>> {
-    let wrong = |range: Range<usize>, message: String| {
-        vec![
-            Diagnostic::error(message)
-                .at(Place { source, range }, "")
-                .note("an argument is like `--set sources.readings.topic=x`; a name with dots is put into double quotes"),
-        ]
-    };
+    let wrong =
+        |range: Range<usize>, message: String| {
+            vec![Diagnostic::error(message).at(Place { source, range }, "").note(
+                "an argument is like `--set sources.readings.topic=x`; a name with dots is put into double quotes",
+            )]
+        };
     let mut parts = Vec::new();
     let mut at = 0;
     loop {
@@ -95,12 +97,12 @@ fn value(text: &str, at: usize, source: usize) -> Result<Node, Vec<Diagnostic>> 
     if value.starts_with(['[', '{', '"', '\'']) {
         // Blanks before it keep the places right.
         let help = "a list is `[a, b]`, a map `{a: 1}`; to keep the shell out, put the whole argument into quotes";
-        return tree::parse(&format!("{}{}", blanks(&text[..at]), &text[at..]), source).map_err(|mut problems| {
+        return parse::parse(&format!("{}{}", blanks(&text[..at]), &text[at..]), source).map_err(|mut problems| {
             problems.iter_mut().for_each(|problem| problem.notes = vec![help.to_owned()]);
             problems
         });
     }
-    let value_of = |value: &str| if value.is_empty() { Value::String(String::new()) } else { tree::read_scalar(value) };
+    let value_of = |value: &str| if value.is_empty() { Value::String(String::new()) } else { read_scalar(value) };
     let scalar = Scalar { text: value.to_owned(), style: ScalarStyle::Plain, value: value_of(value) };
     let start = at + (text[at..].len() - text[at..].trim_start().len());
     Ok(Node { range: start..start + value.len(), content: Content::Scalar(scalar) })

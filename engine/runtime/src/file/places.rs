@@ -59,7 +59,8 @@ impl PipelineFile {
 
     fn entry(&self, pointer: &Pointer) -> Option<(&Layer, &Entry)> {
         let parent = pointer.parent()?;
-        let find = |layer: &'_ Layer| layer.node.at(parent.parts()).and_then(|node| node.entry(pointer.last())).is_some();
+        let find =
+            |layer: &'_ Layer| layer.node.at(parent.parts()).and_then(|node| node.entry(pointer.last())).is_some();
         let decided = self.merged.layers.get(pointer).map(|&index| &self.layers[index]);
         let is_leaf = self.written(pointer).is_none_or(|(_, node)| node.entries().is_empty());
         let layer = match decided.filter(|layer| is_leaf && find(layer)) {

@@ -109,7 +109,8 @@ fn line_without_key(text: &str, at: usize) -> Option<(Range<usize>, bool)> {
     let line = line_at(text, at);
     let before = line_at(text, text[..line.start].trim_end().len());
     let shown = text[before.clone()].trim_start();
-    let has_key = shown.contains(": ") || shown.trim_end().ends_with(':') || shown.starts_with(['-', '#', '[', '{', '"']);
+    let has_key =
+        shown.contains(": ") || shown.trim_end().ends_with(':') || shown.starts_with(['-', '#', '[', '{', '"']);
     let indentation = |line: &Range<usize>| text[line.clone()].len() - text[line.clone()].trim_start().len();
     if line.start == 0 || shown.is_empty() || has_key || indentation(&line) != indentation(&before) {
         return None;

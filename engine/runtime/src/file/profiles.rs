@@ -26,7 +26,9 @@ pub(super) fn find(root: &Node, name: Option<&str>) -> Result<Option<Layer>, Box
     let all = root.entry("profiles");
     if let Some(entry) = all.filter(|entry| !matches!(entry.node.content, Content::Map(_)) && !entry.node.is_null()) {
         let place = Place { source: 0, range: entry.key_range.clone() };
-        return Err(Box::new(Diagnostic::error("`profiles` must be a map from names to what they change").at(place, "")));
+        return Err(Box::new(
+            Diagnostic::error("`profiles` must be a map from names to what they change").at(place, ""),
+        ));
     }
     let Some(name) = name else { return Ok(None) };
     let Some(entry) = all.and_then(|all| all.node.entry(name)) else { return Err(Box::new(unknown(root, name))) };

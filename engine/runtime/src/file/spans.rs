@@ -17,7 +17,9 @@ pub fn inside(file: &str, node: &Node, part: Range<usize>) -> Range<usize> {
         ScalarStyle::DoubleQuoted if quoted(written, '"') == Some(&scalar.text) => {
             start + 1 + part.start..start + 1 + part.end
         }
-        ScalarStyle::SingleQuoted if quoted(written, '\'').is_some_and(|text| text.replace("''", "'") == scalar.text) => {
+        ScalarStyle::SingleQuoted
+            if quoted(written, '\'').is_some_and(|text| text.replace("''", "'") == scalar.text) =>
+        {
             let doubled = |end: usize| scalar.text.get(..end).map_or(0, |text| text.matches('\'').count());
             let byte = |at: usize| start + 1 + at + doubled(at);
             byte(part.start)..byte(part.end)
@@ -32,7 +34,7 @@ fn quoted(written: &str, quote: char) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::parse;
+    use super::super::parse::parse;
     use super::*;
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::environment::Environment;
 use super::pointer::Pointer;
-use super::tree::read_scalar;
+use super::parse::read_scalar;
 use crate::diagnostics::{Diagnostic, nearest};
 
 /// Where the values of variables come from.
@@ -50,7 +50,9 @@ fn walk(value: &Value, at: &Pointer, lookup: &Lookup<'_>, resolved: &mut Resolve
             let entries = map.iter().map(|(key, value)| (key.clone(), walk(value, &at.join(key), lookup, resolved)));
             Value::Object(entries.collect::<Map<_, _>>())
         }
-        Value::Array(items) => items.iter().enumerate().map(|(i, item)| walk(item, &at.join(i), lookup, resolved)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(i, item)| walk(item, &at.join(i), lookup, resolved)).collect()
+        }
         Value::String(text) if text.contains("${") => leaf(text, at, lookup, resolved),
         other => other.clone(),
     }

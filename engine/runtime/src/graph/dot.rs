@@ -7,7 +7,8 @@ use crate::plan::Plan;
 
 /// The plan as a Graphviz digraph.
 pub fn dot(plan: &Plan) -> String {
-    let mut text = format!("digraph \"{}\" {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n", escaped(&plan.settings.name));
+    let mut text =
+        format!("digraph \"{}\" {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n", escaped(&plan.settings.name));
     for stage in &plan.stages {
         let shape = match stage.kind {
             Kind::Source => "oval",

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use pipeline_stage::keyed::find_column;
 use pipeline_stage::{
-    BuiltSink, ColumnType, FormatContext, Framing, Kind, Make, NoConsole, OneOrMany, Result, Role, SavedState, SinkContext, Source,
-    SourceContext, SourceOutput, StageContext, StageError, schema_of,
+    BuiltSink, ColumnType, FormatContext, Framing, Kind, Make, NoConsole, OneOrMany, Result, Role, SavedState,
+    SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError, schema_of,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -31,11 +31,17 @@ pub(super) struct Built {
 }
 
 /// Builds the stages in their order.
-pub(super) fn build(findings: &mut Findings<'_>, settings: &Settings, drafts: &mut [Draft<'_>], edges: &Edges) -> Vec<Built> {
+pub(super) fn build(
+    findings: &mut Findings<'_>,
+    settings: &Settings,
+    drafts: &mut [Draft<'_>],
+    edges: &Edges,
+) -> Vec<Built> {
     let mut built: Vec<Built> = drafts.iter().map(|_| Built::default()).collect();
     let leader = drafts.iter().position(|draft| draft.kind == Kind::Source);
     for &stage in &edges.order {
-        let inputs: Option<Vec<SchemaRef>> = edges.inputs[stage].iter().map(|&input| built[input].schema.clone()).collect();
+        let inputs: Option<Vec<SchemaRef>> =
+            edges.inputs[stage].iter().map(|&input| built[input].schema.clone()).collect();
         let inputs = inputs.filter(|_| edges.is_whole[stage]);
         let ids: Vec<&str> = drafts[stage].inputs.iter().map(|(id, _)| id.as_str()).collect();
         let from = From { ids: ids.join("`, `"), schemas: inputs.unwrap_or_default() };
@@ -115,9 +121,15 @@ impl Builder<'_, '_> {
     }
 
     /// How the source's format cuts files; an error has been reported.
-    fn framing(&mut self, declared: &super::columns::Declared, settings: &Settings, draft: &Draft<'_>) -> Result<Framing, ()> {
+    fn framing(
+        &mut self,
+        declared: &super::columns::Declared,
+        settings: &Settings,
+        draft: &Draft<'_>,
+    ) -> Result<Framing, ()> {
         let (Some((name, options)), true) = (&declared.format, declared.is_complete()) else { return Err(()) };
-        let Some(Make::Format(make)) = self.findings.registry.find(Kind::Format, name).map(|format| &format.make) else {
+        let Some(Make::Format(make)) = self.findings.registry.find(Kind::Format, name).map(|format| &format.make)
+        else {
             return Err(());
         };
         let context = FormatContext { columns: declared.columns.clone().unwrap_or_default(), zone: settings.zone };
@@ -129,7 +141,8 @@ impl Builder<'_, '_> {
 
     fn refuse_declared(&mut self, draft: &Draft<'_>, declared: &super::columns::Declared) {
         for name in declared.given.iter().filter(|name| !declared.inherited.contains(name)) {
-            let message = format!("source `{}` gives columns of its own, `{name}` has no meaning for it", draft.type_name);
+            let message =
+                format!("source `{}` gives columns of its own, `{name}` has no meaning for it", draft.type_name);
             let place = self.findings.file.key_place(&draft.pointer.join(name));
             self.findings.push(Diagnostic::error(message).at(place, "").note(format!("delete `{name}`")));
         }
@@ -158,7 +171,12 @@ impl Builder<'_, '_> {
         }
         if 1 < tasks && self.context.key.is_empty() {
             let help = "without a key all rows are one series, which one task has to read";
-            self.findings.error(&draft.pointer.join("tasks"), "several tasks need the pipeline's `key`", "", &[help.to_owned()]);
+            self.findings.error(
+                &draft.pointer.join("tasks"),
+                "several tasks need the pipeline's `key`",
+                "",
+                &[help.to_owned()],
+            );
         }
     }
 
@@ -296,9 +314,13 @@ impl Builder<'_, '_> {
     /// Reports what a stage says; a column that is not there is said in the engine's own words.
     fn made_error(&mut self, draft: &Draft<'_>, error: &StageError) {
         let pointer = error.option().map(|option| draft.pointer.join_all(option_path(option)));
-        let named = pointer.as_ref().and_then(|pointer| self.findings.file.value().pointer(&pointer.to_string())?.as_str());
-        if let (Some(pointer), Some(name), Some(schema)) = (&pointer, named.map(str::to_owned), self.from.schemas.first().cloned()) {
-            let is_about_column = find_column(&schema, &name).err().is_some_and(|missing| missing.to_string() == error.to_string());
+        let named =
+            pointer.as_ref().and_then(|pointer| self.findings.file.value().pointer(&pointer.to_string())?.as_str());
+        if let (Some(pointer), Some(name), Some(schema)) =
+            (&pointer, named.map(str::to_owned), self.from.schemas.first().cloned())
+        {
+            let is_about_column =
+                find_column(&schema, &name).err().is_some_and(|missing| missing.to_string() == error.to_string());
             if is_about_column {
                 self.no_column(pointer, &name, draft, &schema);
                 return;

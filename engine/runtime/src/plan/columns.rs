@@ -46,7 +46,11 @@ pub(super) fn declared(findings: &mut Findings<'_>, draft: &Draft<'_>, options: 
 }
 
 /// The name of a format and its checked options; none when it is not known or cannot be built.
-fn format(findings: &mut Findings<'_>, choice: FormatChoice, pointer: &Pointer) -> Option<(String, Map<String, Value>)> {
+fn format(
+    findings: &mut Findings<'_>,
+    choice: FormatChoice,
+    pointer: &Pointer,
+) -> Option<(String, Map<String, Value>)> {
     let (name, mut options, named_at) = match choice {
         FormatChoice::Name(name) => (name, Map::new(), pointer.clone()),
         FormatChoice::Options(mut options) => match options.shift_remove("type") {
@@ -61,7 +65,12 @@ fn format(findings: &mut Findings<'_>, choice: FormatChoice, pointer: &Pointer) 
     let Some(format) = registry.find(Kind::Format, &name) else {
         let names = || registry.of_kind(Kind::Format).map(|format| format.name.as_str());
         let meant = nearest(&name, names()).map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
-        findings.error(&named_at, format!("no format is called `{name}`"), meant, &[format!("there is {}", list(names(), "and"))]);
+        findings.error(
+            &named_at,
+            format!("no format is called `{name}`"),
+            meant,
+            &[format!("there is {}", list(names(), "and"))],
+        );
         return None;
     };
     let owner = Owner { kind: Kind::Format, name: &name, named_at };
@@ -71,9 +80,15 @@ fn format(findings: &mut Findings<'_>, choice: FormatChoice, pointer: &Pointer) 
 
 fn columns(findings: &mut Findings<'_>, map: &Map<String, Value>, pointer: &Pointer) -> Option<Vec<Column>> {
     if map.is_empty() {
-        findings.error(pointer, "`schema` names no column", "", &["such as `schema: { sensor_id: string, value: float }`".to_owned()]);
+        findings.error(
+            pointer,
+            "`schema` names no column",
+            "",
+            &["such as `schema: { sensor_id: string, value: float }`".to_owned()],
+        );
     }
-    let columns: Vec<Option<Column>> = map.iter().map(|(name, value)| column(findings, name, value, &pointer.join(name))).collect();
+    let columns: Vec<Option<Column>> =
+        map.iter().map(|(name, value)| column(findings, name, value, &pointer.join(name))).collect();
     columns.into_iter().collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())
 }
 
@@ -87,7 +102,12 @@ fn column(findings: &mut Findings<'_>, name: &str, value: &Value, pointer: &Poin
     };
     let column_type = column_type(findings, &options, pointer)?;
     if options.meta.is_some() && options.from.is_some() {
-        findings.error(&pointer.join("from"), "`from` and `meta` exclude each other", "", &["`meta` stands beside the payload, `from` in it".to_owned()]);
+        findings.error(
+            &pointer.join("from"),
+            "`from` and `meta` exclude each other",
+            "",
+            &["`meta` stands beside the payload, `from` in it".to_owned()],
+        );
         return None;
     }
     // The source may not know these of every row.

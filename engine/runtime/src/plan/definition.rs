@@ -12,7 +12,12 @@ use crate::file::{PipelineFile, Pointer};
 /// The definition as JSON (which is YAML), and the secrets that the file holds itself, by their places.
 pub(super) fn write(file: &PipelineFile, registry: &Registry) -> (String, BTreeMap<String, String>) {
     let mut secrets = BTreeMap::new();
-    let value = referring(file.unresolved(), &Pointer::default(), &|pointer| is_secret_at(file, registry, pointer), &mut secrets);
+    let value = referring(
+        file.unresolved(),
+        &Pointer::default(),
+        &|pointer| is_secret_at(file, registry, pointer),
+        &mut secrets,
+    );
     // Texts that hold variables beside the secret are kept as they came out.
     for (pointer, secret) in &mut secrets {
         if let Some(text) = file.value().pointer(pointer).and_then(Value::as_str) {
@@ -30,10 +35,16 @@ fn is_secret_at(file: &PipelineFile, registry: &Registry, pointer: &Pointer) -> 
     stage_type.is_some_and(|stage_type| is_secret(stage_type.schema.as_value(), option))
 }
 
-fn referring(value: &Value, at: &Pointer, is_secret: &dyn Fn(&Pointer) -> bool, secrets: &mut BTreeMap<String, String>) -> Value {
+fn referring(
+    value: &Value,
+    at: &Pointer,
+    is_secret: &dyn Fn(&Pointer) -> bool,
+    secrets: &mut BTreeMap<String, String>,
+) -> Value {
     match value {
         Value::Object(map) => {
-            let entries = map.iter().map(|(key, value)| (key.clone(), referring(value, &at.join(key), is_secret, secrets)));
+            let entries =
+                map.iter().map(|(key, value)| (key.clone(), referring(value, &at.join(key), is_secret, secrets)));
             Value::Object(entries.collect())
         }
         Value::Array(items) => {

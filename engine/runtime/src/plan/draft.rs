@@ -35,7 +35,6 @@ impl Draft<'_> {
     pub fn type_pointer(&self) -> Pointer {
         self.pointer.join("type")
     }
-
 }
 
 /// The kind of stage that a map of the file holds.
@@ -90,12 +89,15 @@ fn check_id(findings: &mut Findings<'_>, id: &str, pointer: &Pointer) {
         _ => return,
     };
     let place = findings.file.key_place(pointer);
-    let suggestion: String = id.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let suggestion: String =
+        id.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let label = match !is_snake_case && suggestion.starts_with(|c: char| c.is_ascii_lowercase()) {
         true => format!("`{suggestion}` would be right"),
         false => String::new(),
     };
-    findings.push(crate::diagnostics::Diagnostic::error(format!("`{id}` cannot be the id of a stage, {why}")).at(place, label));
+    findings.push(
+        crate::diagnostics::Diagnostic::error(format!("`{id}` cannot be the id of a stage, {why}")).at(place, label),
+    );
 }
 
 fn two_of_one_id(findings: &mut Findings<'_>, id: &str, second: &Pointer, first: &Pointer) {
@@ -122,8 +124,16 @@ fn draft<'a>(findings: &mut Findings<'a>, kind: Kind, pointer: Pointer, stage: &
     let stage_type = find_type(findings, kind, &pointer, type_value.as_ref());
     let type_name = type_value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut draft = Draft {
-        id, kind, pointer, type_name, stage_type, options,
-        reported: Vec::new(), inputs: Vec::new(), when: None, declared: None,
+        id,
+        kind,
+        pointer,
+        type_name,
+        stage_type,
+        options,
+        reported: Vec::new(),
+        inputs: Vec::new(),
+        when: None,
+        declared: None,
     };
     check_engine_options(findings, &mut draft, &mut common);
     check_own_options(findings, &mut draft);
@@ -136,7 +146,12 @@ fn take_engine_options(options: &mut Map<String, Value>, kind: Kind) -> Map<Stri
     names.filter_map(|name| Some((name.clone(), options.shift_remove(name)?))).collect()
 }
 
-fn find_type<'a>(findings: &mut Findings<'a>, kind: Kind, pointer: &Pointer, value: Option<&Value>) -> Option<&'a StageType> {
+fn find_type<'a>(
+    findings: &mut Findings<'a>,
+    kind: Kind,
+    pointer: &Pointer,
+    value: Option<&Value>,
+) -> Option<&'a StageType> {
     let type_pointer = pointer.join("type");
     let name = match value {
         _ if findings.file.is_unknown(&type_pointer) => return None,
@@ -161,7 +176,9 @@ fn find_type<'a>(findings: &mut Findings<'a>, kind: Kind, pointer: &Pointer, val
     let meant = nearest(name, registry.of_kind(kind).map(|stage| stage.name.as_str()));
     let label = match (meant, elsewhere) {
         (Some(meant), _) => format!("did you mean `{meant}`?"),
-        (None, Some(other)) => format!("there is a {} of this name; it belongs under `{}s:`", other.name(), other.name()),
+        (None, Some(other)) => {
+            format!("there is a {} of this name; it belongs under `{}s:`", other.name(), other.name())
+        }
         (None, None) => String::new(),
     };
     let message = format!("no {} is called `{name}`", kind.name());
@@ -226,7 +243,8 @@ fn check_own_options(findings: &mut Findings<'_>, draft: &mut Draft<'_>) {
         findings.error(&draft.pointer.join("inputs"), "a source takes no rows from other stages", "", &notes);
     }
     let engine = engine_schema(draft.kind);
-    let beside: Vec<&str> = engine["properties"].as_object().into_iter().flat_map(|all| all.keys()).map(String::as_str).collect();
+    let beside: Vec<&str> =
+        engine["properties"].as_object().into_iter().flat_map(|all| all.keys()).map(String::as_str).collect();
     let owner = Owner { kind: draft.kind, name: &draft.type_name, named_at: draft.type_pointer() };
     let schema = strict(stage_type.schema.as_value());
     let problems = findings.check(&mut draft.options, &schema, &draft.pointer, Some(&owner), &beside);

@@ -72,9 +72,12 @@ fn unknown_input(findings: &mut Findings<'_>, drafts: &[Draft<'_>], draft: &Draf
     if maps.into_iter().any(|map| !map.is_object() && !map.is_null()) {
         return;
     }
-    let giving = || drafts.iter().filter(|other| other.kind != Kind::Sink && other.id != draft.id).map(|other| other.id.as_str());
+    let giving = || {
+        drafts.iter().filter(|other| other.kind != Kind::Sink && other.id != draft.id).map(|other| other.id.as_str())
+    };
     let meant = nearest(name, giving()).map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
-    let mut diagnostic = Diagnostic::error(format!("no stage is called `{name}`")).at(findings.file.place(pointer), meant);
+    let mut diagnostic =
+        Diagnostic::error(format!("no stage is called `{name}`")).at(findings.file.place(pointer), meant);
     if let Some(removed) = places.iter().find_map(|place| findings.file.removed(place)) {
         diagnostic = diagnostic.at(removed, "it is removed here");
     }
@@ -88,9 +91,8 @@ fn unknown_input(findings: &mut Findings<'_>, drafts: &[Draft<'_>], draft: &Draf
 fn order(inputs: &[Vec<usize>]) -> Vec<usize> {
     let mut order: Vec<usize> = Vec::new();
     loop {
-        let is_ready = |stage: &usize| {
-            !order.contains(stage) && inputs[*stage].iter().all(|input| order.contains(input))
-        };
+        let is_ready =
+            |stage: &usize| !order.contains(stage) && inputs[*stage].iter().all(|input| order.contains(input));
         match (0..inputs.len()).find(is_ready) {
             Some(stage) => order.push(stage),
             None => return order,
@@ -101,11 +103,13 @@ fn order(inputs: &[Vec<usize>]) -> Vec<usize> {
 fn cycles(findings: &mut Findings<'_>, drafts: &[Draft<'_>], inputs: &[Vec<usize>], order: &[usize]) {
     let mut seen: Vec<usize> = Vec::new();
     for start in (0..drafts.len()).filter(|stage| !order.contains(stage)) {
-        let Some(cycle) = cycle_from(start, inputs).filter(|cycle| cycle.iter().all(|stage| !seen.contains(stage))) else {
+        let Some(cycle) = cycle_from(start, inputs).filter(|cycle| cycle.iter().all(|stage| !seen.contains(stage)))
+        else {
             continue;
         };
         // Inputs were followed; rows flow the other way.
-        let flow: Vec<String> = cycle.iter().rev().chain(cycle.last()).map(|&stage| format!("`{}`", drafts[stage].id)).collect();
+        let flow: Vec<String> =
+            cycle.iter().rev().chain(cycle.last()).map(|&stage| format!("`{}`", drafts[stage].id)).collect();
         let message = match cycle.as_slice() {
             [only] => format!("`{}` reads itself", drafts[*only].id),
             _ => format!("these stages read each other in a circle: {}", flow.join(" → ")),
@@ -114,7 +118,12 @@ fn cycles(findings: &mut Findings<'_>, drafts: &[Draft<'_>], inputs: &[Vec<usize
         let read = &drafts[cycle.get(1).copied().unwrap_or(cycle[0])].id;
         let pointer = first.inputs.iter().find(|(name, _)| name == read).map(|(_, pointer)| pointer.clone());
         findings.is_doubtful = true;
-        findings.error(&pointer.unwrap_or_else(|| first.pointer.clone()), message, "", &["rows flow one way, from sources to sinks".to_owned()]);
+        findings.error(
+            &pointer.unwrap_or_else(|| first.pointer.clone()),
+            message,
+            "",
+            &["rows flow one way, from sources to sinks".to_owned()],
+        );
         seen.extend(cycle);
     }
 }
@@ -150,7 +159,8 @@ fn unread(findings: &mut Findings<'_>, drafts: &[Draft<'_>], inputs: &[Vec<usize
         if !is_read {
             let place = findings.file.key_place(&draft.pointer);
             let message = format!("no stage reads the {} `{}`", draft.kind.name(), draft.id);
-            let help = format!("name it in the `inputs` of another stage, such as `inputs: [{}]`, or delete it", draft.id);
+            let help =
+                format!("name it in the `inputs` of another stage, such as `inputs: [{}]`, or delete it", draft.id);
             findings.push(Diagnostic::error(message).at(place, "").note(help));
         }
     }

@@ -70,7 +70,9 @@ fn plan(mut file: PipelineFile, registry: &Arc<Registry>) -> Result<(Plan, Repor
     let edges = edges::connect(&mut findings, &drafts);
     if !STAGE_MAPS.iter().any(|map| values.contains_key(*map)) {
         let place = file.key_place(&Pointer::default());
-        findings.push(Diagnostic::error("the file has no stages").at(place, "").note("it needs `sources:` and `sinks:` at least"));
+        findings.push(
+            Diagnostic::error("the file has no stages").at(place, "").note("it needs `sources:` and `sinks:` at least"),
+        );
     }
     let built = build::build(&mut findings, &settings, &mut drafts, &edges);
     partitions::warn(&mut findings, &settings, &drafts, &built, &edges);
@@ -158,12 +160,21 @@ fn check_pauses(findings: &mut Findings<'_>, options: &PipelineOptions) {
         let pointer = Pointer::new(["checkpoint_every"]);
         match findings.file.rank(&pointer) {
             Some(_) => {
-                let message = format!("`checkpoint_every` is {checkpoints}, it must be at least `commit_every`, which is {commits}");
+                let message = format!(
+                    "`checkpoint_every` is {checkpoints}, it must be at least `commit_every`, which is {commits}"
+                );
                 findings.error(&pointer, message, "", &[]);
             }
             None => {
-                let message = format!("`commit_every` is {commits}, it must be at most `checkpoint_every`, which is {checkpoints}");
-                findings.error(&Pointer::new(["commit_every"]), message, "", &["set `checkpoint_every` too".to_owned()]);
+                let message = format!(
+                    "`commit_every` is {commits}, it must be at most `checkpoint_every`, which is {checkpoints}"
+                );
+                findings.error(
+                    &Pointer::new(["commit_every"]),
+                    message,
+                    "",
+                    &["set `checkpoint_every` too".to_owned()],
+                );
             }
         }
     }

@@ -32,8 +32,8 @@ use crate::expression::Expression;
 use crate::file::{PipelineFile, Pointer, STAGE_MAPS};
 
 pub use crate::file::{Environment, LoadOptions};
-pub use load::{load, load_definition, load_text};
 pub(crate) use draft::engine_schema;
+pub use load::{load, load_definition, load_text};
 pub(crate) use options::{definition, grouped, type_in_words};
 pub(crate) use spec::{PipelineOptions, schema_of};
 #[cfg(test)]
@@ -151,7 +151,8 @@ impl Plan {
 
     /// The source whose partitions make the tasks.
     pub fn leader(&self) -> Option<(usize, &SourceStage)> {
-        let sources = self.stages.iter().enumerate().filter_map(|(number, stage)| Some((number, stage.source.as_ref()?)));
+        let sources =
+            self.stages.iter().enumerate().filter_map(|(number, stage)| Some((number, stage.source.as_ref()?)));
         sources.into_iter().find(|(_, source)| source.role == Role::Leader)
     }
 
@@ -174,7 +175,12 @@ impl Plan {
         let stage = &self.stages[stage];
         let of_kind = STAGE_MAPS.iter().find(|map| draft::kind_of(map) == Some(stage.kind));
         let pointer = Pointer::new([of_kind.copied().unwrap_or_default(), &stage.id]);
-        let mut findings = report::Findings { file: &self.file, registry: &self.registry, diagnostics: Vec::new(), is_doubtful: false };
+        let mut findings = report::Findings {
+            file: &self.file,
+            registry: &self.registry,
+            diagnostics: Vec::new(),
+            is_doubtful: false,
+        };
         findings.stage_error(error, &pointer, &pointer);
         findings.diagnostics.pop().unwrap_or_else(|| Diagnostic::error(error.chain()))
     }

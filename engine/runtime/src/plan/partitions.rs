@@ -11,10 +11,19 @@ use super::report::Findings;
 use crate::diagnostics::{Diagnostic, list};
 use crate::file::Pointer;
 
-pub(super) fn warn(findings: &mut Findings<'_>, settings: &Settings, drafts: &[Draft<'_>], built: &[Built], edges: &Edges) {
+pub(super) fn warn(
+    findings: &mut Findings<'_>,
+    settings: &Settings,
+    drafts: &[Draft<'_>],
+    built: &[Built],
+    edges: &Edges,
+) {
     for (stage, draft) in drafts.iter().enumerate().filter(|(_, draft)| draft.kind == Kind::Detector) {
         let (key, pointer) = match draft.options.get("key") {
-            Some(own) => (OneOrMany::deserialize(own).map(|key| key.as_slice().to_vec()).unwrap_or_default(), draft.pointer.join("key")),
+            Some(own) => (
+                OneOrMany::deserialize(own).map(|key| key.as_slice().to_vec()).unwrap_or_default(),
+                draft.pointer.join("key"),
+            ),
             None => (settings.key.clone(), Pointer::new(["key"])),
         };
         for source in sources_of(stage, drafts, edges) {
@@ -25,7 +34,8 @@ pub(super) fn warn(findings: &mut Findings<'_>, settings: &Settings, drafts: &[D
                 (by, _) => by,
             };
             // A column that is not there has been spoken of.
-            let is_there = |column: &String| built[source].schema.as_ref().is_some_and(|schema| schema.index_of(column).is_ok());
+            let is_there =
+                |column: &String| built[source].schema.as_ref().is_some_and(|schema| schema.index_of(column).is_ok());
             if !by.iter().all(is_there) {
                 continue;
             }
@@ -52,7 +62,10 @@ fn warn_of_split(
     let columns = list(by.iter().map(String::as_str), "and");
     let label = match missing.len() == by.len() {
         true => format!("`{source}` is partitioned by {columns}, which {are} not part of this key"),
-        false => format!("`{source}` is partitioned by {columns}; {} {are} not part of this key", list(missing.iter().copied(), "and")),
+        false => format!(
+            "`{source}` is partitioned by {columns}; {} {are} not part of this key",
+            list(missing.iter().copied(), "and")
+        ),
     };
     let warning = Diagnostic::warning(format!("series of `{}` may be split over tasks", detector.id)).at(place, label);
     findings.push(warning.note("a series whose rows come from several partitions gets a separate window in each"));
@@ -74,4 +87,3 @@ fn sources_of(stage: usize, drafts: &[Draft<'_>], edges: &Edges) -> Vec<usize> {
     found.sort_unstable();
     found
 }
-

@@ -71,7 +71,8 @@ impl Findings<'_> {
     fn option(&mut self, problem: &Problem, base: &Pointer, owner: Option<&Owner<'_>>) {
         let pointer = base.join_all(problem.path.iter().map(String::as_str));
         let name = problem.path.join(".");
-        let explained = owner.map(|owner| format!("`pipeline stages {}.{}` explains them", owner.kind.name(), owner.name));
+        let explained =
+            owner.map(|owner| format!("`pipeline stages {}.{}` explains them", owner.kind.name(), owner.name));
         match &problem.kind {
             ProblemKind::Unknown { known, meant } => {
                 let message = match (owner, problem.path.len()) {
@@ -91,19 +92,25 @@ impl Findings<'_> {
             }
             ProblemKind::Missing { wanted, about } => {
                 let (at, label) = match (owner, problem.path.len()) {
-                    (Some(owner), 1) => (self.file.place(&owner.named_at), format!("{} `{}` needs it", owner.kind.name(), owner.name)),
+                    (Some(owner), 1) => {
+                        (self.file.place(&owner.named_at), format!("{} `{}` needs it", owner.kind.name(), owner.name))
+                    }
                     (None, 1) => (self.file.key_place(&Pointer::default()), String::new()),
                     _ => (self.file.key_place(&pointer.parent().unwrap_or_default()), String::new()),
                 };
                 let message = match wanted.is_empty() {
                     true => format!("`{name}` is missing"),
-                    false => format!("`{name}` is missing, it must be {}", wanted.split("; ").next().unwrap_or_default()),
+                    false => {
+                        format!("`{name}` is missing, it must be {}", wanted.split("; ").next().unwrap_or_default())
+                    }
                 };
                 let mut diagnostic = Diagnostic::error(message).at(at, label);
                 if !about.is_empty() {
                     diagnostic = diagnostic.note(format!("`{}`: {about}", pointer.last()));
                 }
-                diagnostic.notes.extend(explained.filter(|_| problem.path.len() == 1).map(|note| note.replace("them", "it")));
+                diagnostic
+                    .notes
+                    .extend(explained.filter(|_| problem.path.len() == 1).map(|note| note.replace("them", "it")));
                 self.push(diagnostic);
             }
             ProblemKind::Wrong { message, meant } => {

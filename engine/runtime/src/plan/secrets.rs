@@ -19,10 +19,14 @@ pub(super) fn hide(file: &mut PipelineFile, registry: &Registry) {
     let whole = file.root.clone();
     let profiles = whole.entry("profiles").map_or(&[][..], |entry| entry.node.entries());
     for node in profiles.iter().map(|profile| &profile.node).chain([&whole]) {
-        in_layer(node, &|map, id| type_in(node, map, id).or_else(|| type_of(file, map, id)), registry, &mut |range| found.push((0, range)));
+        in_layer(node, &|map, id| type_in(node, map, id).or_else(|| type_of(file, map, id)), registry, &mut |range| {
+            found.push((0, range))
+        });
     }
     for layer in file.layers.iter().filter(|layer| Rank::Profile < layer.rank) {
-        in_layer(&layer.node, &|map, id| type_of(file, map, id), registry, &mut |range| found.push((layer.source, range)));
+        in_layer(&layer.node, &|map, id| type_of(file, map, id), registry, &mut |range| {
+            found.push((layer.source, range))
+        });
     }
     for (source, range) in found {
         file.sources[source].hide([range]);
@@ -53,18 +57,22 @@ pub(super) fn hide_in_text(source: &mut SourceText, registry: &Registry) {
 
 /// What follows a key whose name ends so, up to the end of the value.
 fn values_in_line<'a>(line: &'a str, name: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-    line.to_lowercase().match_indices(name).map(|(at, _)| at + name.len()).collect::<Vec<_>>().into_iter().filter_map(move |end| {
-        let rest = line.get(end..)?;
-        let colon = rest.find(':').filter(|&colon| rest[..colon].chars().all(|c| c.is_alphanumeric() || "_\"' ".contains(c)))?;
-        let start = end + colon + 1 + (rest[colon + 1..].len() - rest[colon + 1..].trim_start().len());
-        let value = &line[start..];
-        let length = match value.chars().next()? {
-            quote @ ('"' | '\'') => value[1..].find(quote).map_or(value.trim_end().len(), |end| end + 2),
-            _ if value.starts_with("${") => value.find('}').map_or(value.len(), |end| end + 1),
-            _ => value.find([',', '}', '\n']).unwrap_or(value.len()),
-        };
-        (!is_reference(&value[..length])).then_some(start..start + length)
-    })
+    line.to_lowercase().match_indices(name).map(|(at, _)| at + name.len()).collect::<Vec<_>>().into_iter().filter_map(
+        move |end| {
+            let rest = line.get(end..)?;
+            let colon = rest
+                .find(':')
+                .filter(|&colon| rest[..colon].chars().all(|c| c.is_alphanumeric() || "_\"' ".contains(c)))?;
+            let start = end + colon + 1 + (rest[colon + 1..].len() - rest[colon + 1..].trim_start().len());
+            let value = &line[start..];
+            let length = match value.chars().next()? {
+                quote @ ('"' | '\'') => value[1..].find(quote).map_or(value.trim_end().len(), |end| end + 2),
+                _ if value.starts_with("${") => value.find('}').map_or(value.len(), |end| end + 1),
+                _ => value.find([',', '}', '\n']).unwrap_or(value.len()),
+            };
+            (!is_reference(&value[..length])).then_some(start..start + length)
+        },
+    )
 }
 
 fn type_in(layer: &Node, map: &str, id: &str) -> Option<String> {
@@ -75,7 +83,12 @@ fn type_of(file: &PipelineFile, map: &str, id: &str) -> Option<String> {
     file.value().get(map)?.get(id)?.get("type")?.as_str().map(str::to_owned)
 }
 
-fn in_layer(node: &Node, type_of: &dyn Fn(&str, &str) -> Option<String>, registry: &Registry, found: &mut dyn FnMut(Range<usize>)) {
+fn in_layer(
+    node: &Node,
+    type_of: &dyn Fn(&str, &str) -> Option<String>,
+    registry: &Registry,
+    found: &mut dyn FnMut(Range<usize>),
+) {
     for entry in node.entries().iter().filter(|entry| entry.key != "profiles") {
         let Some(kind) = kind_of(&entry.key) else {
             in_value(&entry.key, &entry.node, found);
@@ -101,7 +114,8 @@ fn in_layer(node: &Node, type_of: &dyn Fn(&str, &str) -> Option<String>, registr
 /// Whether an option is a secret, or may be one that is misspelled.
 fn may_be_secret(schema: &Value, kind: Kind, option: &str) -> bool {
     let Some(options) = schema.get("properties").and_then(Value::as_object) else { return false };
-    let is_known = options.contains_key(option) || option == "type" || engine_schema(kind)["properties"].get(option).is_some();
+    let is_known =
+        options.contains_key(option) || option == "type" || engine_schema(kind)["properties"].get(option).is_some();
     is_secret(schema, option) || (!is_known && options.keys().any(|known| is_secret(schema, known)))
 }
 
@@ -148,14 +162,18 @@ fn all(node: &Node, found: &mut dyn FnMut(Range<usize>)) {
 
 /// Whether a text is `${NAME}` and nothing else: the file shows no secret then.
 pub(super) fn is_reference(text: &str) -> bool {
-    text.strip_prefix("${").and_then(|text| text.strip_suffix('}')).is_some_and(|name| !name.contains(['}', '$']) && !name.contains(":-"))
+    text.strip_prefix("${")
+        .and_then(|text| text.strip_suffix('}'))
+        .is_some_and(|name| !name.contains(['}', '$']) && !name.contains(":-"))
 }
 
 /// Whether a text is a URL with a password in it.
 pub(super) fn has_password(text: &str) -> bool {
     let Some((_, rest)) = text.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit_once('@').is_some_and(|(user, _)| user.split_once(':').is_some_and(|(_, password)| !is_reference(password)))
+    authority
+        .rsplit_once('@')
+        .is_some_and(|(user, _)| user.split_once(':').is_some_and(|(_, password)| !is_reference(password)))
 }
 
 #[cfg(test)]

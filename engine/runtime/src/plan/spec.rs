@@ -7,8 +7,8 @@ use std::time::Duration;
 use pipeline_stage::{ColumnType, Meta, OneOrMany, Span, Zone};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer};
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 use serde_json::{Map, Value};
 
 /// What a pipeline file says beside its stages.

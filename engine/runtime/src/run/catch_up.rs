@@ -22,7 +22,8 @@ pub fn computes_the_same(one: &str, other: &str) -> bool {
 
 fn computing_part(mut definition: Value) -> Value {
     let Some(parts) = definition.as_object_mut() else { return definition };
-    parts.retain(|name, _| ["key", "time_zone", "sources", "transforms", "detectors", "sinks"].contains(&name.as_str()));
+    parts
+        .retain(|name, _| ["key", "time_zone", "sources", "transforms", "detectors", "sinks"].contains(&name.as_str()));
     for sink in parts.get_mut("sinks").and_then(Value::as_object_mut).into_iter().flat_map(|sinks| sinks.values_mut()) {
         if let Some(options) = sink.as_object_mut() {
             options.retain(|name, _| ["type", "inputs", "when"].contains(&name.as_str()));

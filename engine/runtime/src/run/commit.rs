@@ -109,7 +109,8 @@ impl Committer {
             let mark = self.mark(*stage, epoch, &positions);
             commits.push(async move { Ok((*stage, *delivery, worker.commit(EpochRows { mark, rows }).await?)) });
         }
-        let committed: Vec<(usize, Delivery, Committed)> = try_join_all(commits).await.map_err(|error: StageError| error)?;
+        let committed: Vec<(usize, Delivery, Committed)> =
+            try_join_all(commits).await.map_err(|error: StageError| error)?;
         for (stage, delivery, committed) in committed {
             self.marks.insert(stage, epoch);
             let refused = committed.refused.len() as u64;
@@ -210,7 +211,9 @@ impl Committer {
 
     async fn written(&mut self) -> Result<()> {
         match self.writing.take() {
-            Some(writing) => writing.await.map_err(|error| StageError::fatal("writing a checkpoint failed").because(error))?,
+            Some(writing) => {
+                writing.await.map_err(|error| StageError::fatal("writing a checkpoint failed").because(error))?
+            }
             None => Ok(()),
         }
     }

@@ -136,19 +136,22 @@ impl Compute {
     fn apply_when(&mut self, stage: usize, edge: usize, rows: Rows) -> Result<Rows> {
         let running = &mut self.stages[stage];
         let Some(when) = running.when.get(edge) else { return Ok(rows) };
-        let keep = when.select(&rows.batch).map_err(|error| StageError::fatal("`when` failed").because(error.to_string()))?;
+        let keep =
+            when.select(&rows.batch).map_err(|error| StageError::fatal("`when` failed").because(error.to_string()))?;
         let batch = filter_record_batch(&rows.batch, &keep)?;
         running.counts.filtered += (rows.batch.num_rows() - batch.num_rows()) as u64;
         if batch.num_rows() == rows.batch.num_rows() {
             return Ok(rows);
         }
-        let offsets = rows.origins.offsets.iter().zip(keep.values()).filter(|(_, keep)| *keep).map(|(offset, _)| *offset);
+        let offsets =
+            rows.origins.offsets.iter().zip(keep.values()).filter(|(_, keep)| *keep).map(|(offset, _)| *offset);
         Ok(Rows { batch, origins: Origins { place: rows.origins.place.clone(), offsets: offsets.collect() } })
     }
 
     fn process(&mut self, stage: usize, edge: usize, rows: Rows) -> Result<()> {
         let mut out = Output::default();
-        let transform = self.stages[stage].transform.as_mut().expect("a stage that is no source and no sink transforms");
+        let transform =
+            self.stages[stage].transform.as_mut().expect("a stage that is no source and no sink transforms");
         match transform.process(edge, &rows.batch, &mut out) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Data => {
@@ -184,7 +187,8 @@ impl Compute {
     }
 
     fn bury(&mut self, stage: usize, given: &Rows, row: usize, reason: String) -> Result<()> {
-        let json = serde_json::to_vec(&row_to_json(&given.batch, row)).map_err(|error| StageError::fatal(error.to_string()))?;
+        let json = serde_json::to_vec(&row_to_json(&given.batch, row))
+            .map_err(|error| StageError::fatal(error.to_string()))?;
         self.output.dead.push(Dead {
             stage: self.stages[stage].id.clone(),
             place: given.origins.place.clone(),

@@ -64,7 +64,8 @@ impl Decode {
             SourceRows::Columns(rows) => return Ok(self.all_good(rows, batch.offsets.into())),
             SourceRows::Raw(raw) => raw,
         };
-        let format = self.format.as_mut().ok_or_else(|| StageError::fatal("the source gives payloads, but has no format"))?;
+        let format =
+            self.format.as_mut().ok_or_else(|| StageError::fatal("the source gives payloads, but has no format"))?;
         let decoded = format.decode(&raw, &batch.offsets)?;
         let rejected = decoded.rejected.into_iter().map(|(row, reason)| Rejected {
             offset: batch.offsets[row as usize],

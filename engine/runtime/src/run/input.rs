@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
-use futures::future::{select_all, FutureExt};
+use futures::future::{FutureExt, select_all};
 use pipeline_stage::keyed::KeyColumns;
 use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatch, StageError, Timestamp};
 
@@ -38,7 +38,8 @@ impl Input {
                 Some(Share { task: partition.number, tasks, key })
             }
         };
-        let is_time = |field: &arrow::datatypes::FieldRef| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp);
+        let is_time =
+            |field: &arrow::datatypes::FieldRef| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp);
         let time = stage.schema.fields().iter().position(is_time);
         let place = format!("{}/{}", stage.id, partition.name).into();
         Ok(Input { source, reader, decode: Decode::new(format, place, share), time, is_over: false })
@@ -74,7 +75,11 @@ impl Input {
     }
 
     /// Reads a part of an epoch again, exactly as it was.
-    pub async fn read_again(&mut self, segment: &Segment, mut each: impl FnMut(&mut Self, SourceBatch) -> Result<()>) -> Result<()> {
+    pub async fn read_again(
+        &mut self,
+        segment: &Segment,
+        mut each: impl FnMut(&mut Self, SourceBatch) -> Result<()>,
+    ) -> Result<()> {
         let mut rows = 0;
         while let Some(batch) = self.reader.next(Some(&segment.until)).await? {
             rows += batch.len() as u64;

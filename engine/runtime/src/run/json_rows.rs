@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use pipeline_stage::{ColumnType, Result, StageError};
 use serde_json::{Map, Value};
@@ -20,7 +22,13 @@ pub fn rows_of_json(schema: &SchemaRef, bytes: &[u8]) -> Result<RecordBatch> {
 }
 
 fn column(field: &Field, value: &Value) -> Result<ArrayRef> {
-    let wrong = || StageError::fatal(format!("a dead letter has `{value}` in column `{}`, which is {}", field.name(), field.data_type()));
+    let wrong = || {
+        StageError::fatal(format!(
+            "a dead letter has `{value}` in column `{}`, which is {}",
+            field.name(),
+            field.data_type()
+        ))
+    };
     if !value.is_null() && !is_of(field, value) {
         return Err(wrong());
     }

@@ -38,8 +38,7 @@ impl Counts {
 
     /// Whether nothing is missing and nothing too much.
     pub fn is_balanced(&self) -> bool {
-        self.held_before + self.rows_in + self.created
-            == self.out + self.filtered + self.dead + self.late + self.held
+        self.held_before + self.rows_in + self.created == self.out + self.filtered + self.dead + self.late + self.held
     }
 
     /// # Errors

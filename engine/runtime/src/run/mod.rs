@@ -201,7 +201,11 @@ async fn first_failure(workers: &mut JoinSet<Result<()>>) -> StageError {
 }
 
 /// A run that is complete has delivered its alerts; somebody who does not want to wait says stop.
-async fn wait_for_outboxes(shared: &Shared, workers: &mut JoinSet<Result<()>>, mut stop: watch::Receiver<bool>) -> Result<()> {
+async fn wait_for_outboxes(
+    shared: &Shared,
+    workers: &mut JoinSet<Result<()>>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
     let emptied = async {
         for outbox in shared.outboxes() {
             outbox.emptied().await;

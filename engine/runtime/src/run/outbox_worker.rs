@@ -39,16 +39,22 @@ impl Outbox {
         if alerts.is_empty() {
             return;
         }
-        while self.pace.when_full == WhenFull::Wait {
+        if self.pace.when_full == WhenFull::Wait {
+            return self.has_room().await;
+        }
+        let room = self.pace.max_pending.saturating_sub(self.waiting()) as usize;
+        for alert in alerts.iter_mut().skip(room) {
+            alert.is_excess = true;
+        }
+    }
+
+    async fn has_room(&self) {
+        loop {
             let changed = self.changed.notified();
             if self.waiting() < self.pace.max_pending {
                 return;
             }
             changed.await;
-        }
-        let room = self.pace.max_pending.saturating_sub(self.waiting()) as usize;
-        for alert in alerts.iter_mut().skip(room) {
-            alert.is_excess = true;
         }
     }
 

@@ -27,7 +27,9 @@ pub async fn recover(shared: &Arc<Shared>, partition: &Partition) -> Result<(Tas
     let mut marks = claim_sinks(shared, &claimed, &task, false).await?;
     if let Err(problem) = fits(shared, &claimed, &marks) {
         if !shared.run.cold_start {
-            return Err(StageError::fatal(format!("task `{task}`: {problem}; `--cold-start` begins anew, with empty state")));
+            return Err(StageError::fatal(format!(
+                "task `{task}`: {problem}; `--cold-start` begins anew, with empty state"
+            )));
         }
         warn!("task `{task}` begins anew: {problem}");
         claimed = anew(shared, &task, claimed.generation).await?;

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use pipeline_stage::{
-    Claim, Commit, Delivery, EpochRows, ErrorKind, Mark, Owner, Refused, Result, Sink, StageError,
-};
+use pipeline_stage::{Claim, Commit, Delivery, EpochRows, ErrorKind, Mark, Owner, Refused, Result, Sink, StageError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::compute::without;
@@ -17,7 +15,7 @@ pub struct SinkWorker {
 }
 
 enum Request {
-    Claim(Owner, oneshot::Sender<Result<Claim>>),
+    Claim(Box<Owner>, oneshot::Sender<Result<Claim>>),
     Commit(Box<EpochRows>, oneshot::Sender<Result<Committed>>),
 }
 
@@ -57,8 +55,14 @@ impl SinkWorker {
     /// Starts it.
     pub fn start(id: &str, sink: Box<dyn Sink>, bury: Box<dyn Bury>) -> Self {
         let (requests, receiver) = mpsc::channel(MAX_WAITING);
-        let worker =
-            Worker { delivery: sink.delivery(), sink, bury, owners: HashMap::new(), retry: Retry::new(id), refused: HashMap::new() };
+        let worker = Worker {
+            delivery: sink.delivery(),
+            sink,
+            bury,
+            owners: HashMap::new(),
+            retry: Retry::new(id),
+            refused: HashMap::new(),
+        };
         tokio::spawn(worker.serve(receiver));
         SinkWorker { requests }
     }
@@ -66,7 +70,7 @@ impl SinkWorker {
     /// Becomes the owner of a task's output; waits until the sink can be reached.
     pub async fn claim(&self, owner: Owner) -> Result<Claim> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Claim(owner, reply)).await.map_err(|_| gone())?;
+        self.requests.send(Request::Claim(Box::new(owner), reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -102,7 +106,7 @@ impl Worker {
             let mut next = Some(first);
             while let Some(request) = next {
                 match request {
-                    Request::Claim(owner, reply) => claims.push((owner, reply)),
+                    Request::Claim(owner, reply) => claims.push((*owner, reply)),
                     Request::Commit(rows, reply) => commits.push((*rows, reply)),
                 }
                 next = requests.try_recv().ok();

@@ -159,7 +159,10 @@ impl Supervisor {
 
     fn drop_overdue(&mut self) {
         for task in self.running.values_mut().filter(|task| task.drop_at.is_some_and(|at| at <= Instant::now())) {
-            warn!("task `{}` could not commit in time and is dropped: its next owner computes the rest again", task.partition);
+            warn!(
+                "task `{}` could not commit in time and is dropped: its next owner computes the rest again",
+                task.partition
+            );
             task.drop_at = None;
             task.abort.abort();
         }

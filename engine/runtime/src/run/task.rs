@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipeline_stage::{ErrorKind, Kind, Origins, Partition, Position, Result, Rows, SourceBatch, StageError, Times, Timestamp};
+use pipeline_stage::{
+    ErrorKind, Kind, Origins, Partition, Position, Result, Rows, SourceBatch, StageError, Times, Timestamp,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep_until;
@@ -270,7 +272,10 @@ impl Task {
     pub fn enter_stored(&mut self, rows: &[StoredRow], epoch: &mut Epoch) -> Result<()> {
         for row in rows {
             let Some(stage) = self.shared.stage(&row.stage) else {
-                return Err(StageError::fatal(format!("a dead letter of `{}` is to be replayed, but there is no such stage", row.stage)));
+                return Err(StageError::fatal(format!(
+                    "a dead letter of `{}` is to be replayed, but there is no such stage",
+                    row.stage
+                )));
             };
             match self.inputs.iter_mut().find(|input| input.source == stage) {
                 Some(input) => {
@@ -320,13 +325,16 @@ impl Task {
 
     fn checkpoint(&self) -> Checkpoint {
         let shared = &self.shared;
-        let with_state = shared.plan.stages.iter().filter(|stage| matches!(stage.kind, Kind::Transform | Kind::Detector));
+        let with_state =
+            shared.plan.stages.iter().filter(|stage| matches!(stage.kind, Kind::Transform | Kind::Detector));
         Checkpoint {
             epoch: self.epoch,
             ended_at: Some(self.ended_at),
             watermark: self.watermark,
             positions: self.positions().into_iter().map(|(source, at)| (shared.id(source).into(), at)).collect(),
-            stages: with_state.map(|stage| (stage.id.clone(), format!("{}.{}", stage.kind.name(), stage.type_name))).collect(),
+            stages: with_state
+                .map(|stage| (stage.id.clone(), format!("{}.{}", stage.kind.name(), stage.type_name)))
+                .collect(),
         }
     }
 

@@ -86,9 +86,12 @@ fn pipeline_schema(registry: &Registry) -> Value {
         "type": "object",
         "additionalProperties": { "$ref": "#/$defs/profile" },
     });
-    definitions.insert("profile".into(), json!({
-        "type": ["object", "null"], "additionalProperties": false, "properties": overlay_properties,
-    }));
+    definitions.insert(
+        "profile".into(),
+        json!({
+            "type": ["object", "null"], "additionalProperties": false, "properties": overlay_properties,
+        }),
+    );
     definitions.extend(settings["$defs"].as_object().cloned().unwrap_or_default());
     json!({
         "$schema": DIALECT,

@@ -10,12 +10,13 @@ use super::{Checkpoint, StageChanges};
 
 /// The newest checkpoint of a task, with the state id it belongs to.
 pub(super) async fn newest(store: &SqlStore, task: &str) -> Result<Option<(String, Checkpoint)>> {
-    let row = sqlx::query("SELECT state_id, checkpoint FROM pipeline_state_checkpoints WHERE pipeline = $1 AND task = $2")
-        .bind(&store.pipeline)
-        .bind(task)
-        .fetch_optional(&store.checkpoints)
-        .await
-        .map_err(|error| store_error(&error))?;
+    let row =
+        sqlx::query("SELECT state_id, checkpoint FROM pipeline_state_checkpoints WHERE pipeline = $1 AND task = $2")
+            .bind(&store.pipeline)
+            .bind(task)
+            .fetch_optional(&store.checkpoints)
+            .await
+            .map_err(|error| store_error(&error))?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some((text(&row, 0)?, serde_json::from_str(&text(&row, 1)?).map_err(unreadable)?)))
 }
@@ -32,7 +33,13 @@ pub(super) async fn drop_unpublished(store: &SqlStore, task: &str, epoch: Option
     Ok(())
 }
 
-pub(super) async fn write_changes(store: &SqlStore, task: &str, epoch: u64, part: u64, changes: &StageChanges) -> Result<()> {
+pub(super) async fn write_changes(
+    store: &SqlStore,
+    task: &str,
+    epoch: u64,
+    part: u64,
+    changes: &StageChanges,
+) -> Result<()> {
     let mut encoded = Vec::new();
     pipeline_stage::encode(&changes.changes, &mut encoded)?;
     sqlx::query(
@@ -53,15 +60,14 @@ pub(super) async fn write_changes(store: &SqlStore, task: &str, epoch: u64, part
 
 /// The checkpoint counts from here on; only then is the log before it dropped.
 pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
-    let owner = sqlx::query(
-        "SELECT state_id FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2 AND generation = $3",
-    )
-    .bind(&store.pipeline)
-    .bind(task)
-    .bind(generation as i64)
-    .fetch_optional(&store.log)
-    .await
-    .map_err(|error| store_error(&error))?;
+    let owner =
+        sqlx::query("SELECT state_id FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2 AND generation = $3")
+            .bind(&store.pipeline)
+            .bind(task)
+            .bind(generation as i64)
+            .fetch_optional(&store.log)
+            .await
+            .map_err(|error| store_error(&error))?;
     let Some(owner) = owner else { return Err(taken_over(task)) };
     sqlx::query(
         "INSERT INTO pipeline_state_checkpoints (pipeline, task, state_id, epoch, checkpoint) VALUES ($1, $2, $3, $4, $5)
@@ -144,7 +150,13 @@ async fn merge_if_large(store: &SqlStore, task: &str, stage: &str, epoch: u64) -
 /// How many bytes of changes go into one row.
 pub(crate) const PART_BYTES: usize = 256 << 10;
 
-async fn replace(store: &SqlStore, task: &str, stage: &str, epoch: u64, state: BTreeMap<Vec<u8>, Vec<u8>>) -> Result<()> {
+async fn replace(
+    store: &SqlStore,
+    task: &str,
+    stage: &str,
+    epoch: u64,
+    state: BTreeMap<Vec<u8>, Vec<u8>>,
+) -> Result<()> {
     let mut transaction = store.checkpoints.begin().await.map_err(|error| store_error(&error))?;
     sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4")
         .bind(&store.pipeline)

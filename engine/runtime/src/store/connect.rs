@@ -76,7 +76,9 @@ async fn open_folder(folder: &Path, pipeline: &str) -> Result<SqlStore> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let message = format!("the state folder `{place}` is in use by another process; a folder has one user, `state:` can be a PostgreSQL URL to share it");
+            let message = format!(
+                "the state folder `{place}` is in use by another process; a folder has one user, `state:` can be a PostgreSQL URL to share it"
+            );
             return Err(StageError::fatal(message));
         }
         Err(TryLockError::Error(error)) => return Err(wrong("cannot be locked", error)),
@@ -114,9 +116,9 @@ async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
 }
 
 async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
-    let options: AnyConnectOptions = url
-        .parse()
-        .map_err(|_| StageError::config("`state` is not a PostgreSQL URL, it would be `postgres://user@host:5432/database`"))?;
+    let options: AnyConnectOptions = url.parse().map_err(|_| {
+        StageError::config("`state` is not a PostgreSQL URL, it would be `postgres://user@host:5432/database`")
+    })?;
     let pool = AnyPoolOptions::new()
         .max_connections(8)
         .acquire_timeout(Duration::from_secs(30))

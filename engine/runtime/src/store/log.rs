@@ -44,7 +44,11 @@ pub(super) async fn set_setting(store: &SqlStore, name: &str, value: &str) -> Re
 }
 
 /// Raises the generation first; whatever an older owner does from then on is refused.
-pub(super) async fn claim(store: &SqlStore, task: &str, checkpoint: Option<(String, Checkpoint)>) -> Result<ClaimedTask> {
+pub(super) async fn claim(
+    store: &SqlStore,
+    task: &str,
+    checkpoint: Option<(String, Checkpoint)>,
+) -> Result<ClaimedTask> {
     let row = sqlx::query(
         "INSERT INTO pipeline_state_tasks (pipeline, task, state_id, generation, epoch, sinks, definition)
          VALUES ($1, $2, $3, 1, -1, '[]', NULL)

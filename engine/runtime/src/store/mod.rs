@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use pipeline_stage::{Alert, Mark, Position, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use checkpoints::in_parts;
 pub(crate) use connect::is_postgres;
 pub use connect::{open, open_beside};
-pub(crate) use checkpoints::in_parts;
 
 /// What the epoch log holds of one epoch: enough to compute it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,7 +207,14 @@ pub trait StateStore: Send + Sync {
     async fn set_marks(&self, marks: &[Mark]) -> Result<()>;
 
     /// Writes a part of a checkpoint; it is not seen until `publish`.
-    async fn write_changes(&self, task: &str, generation: u64, epoch: u64, part: u64, changes: &StageChanges) -> Result<()>;
+    async fn write_changes(
+        &self,
+        task: &str,
+        generation: u64,
+        epoch: u64,
+        part: u64,
+        changes: &StageChanges,
+    ) -> Result<()>;
     /// Makes a checkpoint the newest one and drops the log up to it.
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
     /// The state of a stage as of the newest checkpoint, sorted by key.

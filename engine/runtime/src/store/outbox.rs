@@ -92,7 +92,13 @@ pub(super) async fn undeliverable(store: &SqlStore, number: i64, letter: &DeadLe
     transaction.commit().await.map_err(|error| store_error(&error))
 }
 
-pub(super) async fn lease(store: &SqlStore, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool> {
+pub(super) async fn lease(
+    store: &SqlStore,
+    name: &str,
+    holder: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<bool> {
     let changed = sqlx::query(
         "INSERT INTO pipeline_state_leases (pipeline, name, holder, until) VALUES ($1, $2, $3, $4)
          ON CONFLICT (pipeline, name) DO UPDATE SET holder = excluded.holder, until = excluded.until

@@ -1,3 +1,10 @@
 //! Models of one series, one file each.
 
-pub mod zscore;
+mod zscore;
+
+use pipeline_stage::StageType;
+
+/// All detectors of this crate.
+pub fn stages() -> Vec<StageType> {
+    vec![StageType::detector::<zscore::ZscoreOptions>()]
+}

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use pipeline_kafka::KafkaSourceOptions;
 use pipeline_services::Kafka;
 use pipeline_stage::{
-    Assignment, NoConsole, Partition, Position, Reader, Result, Role, Source, SourceContext, SourceOptions, SourceRows,
-    StageContext, parse,
+    Assignment, ErrorKind, NoConsole, Partition, Position, Reader, Result, Role, Source, SourceContext, SourceOptions,
+    SourceRows, StageContext, parse,
 };
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -85,11 +85,23 @@ pub async fn gained(source: &mut Box<dyn Source>) -> Vec<Partition> {
     }
 }
 
+/// Opens a partition; what may work later is tried again, as the engine does.
+pub async fn open(source: &mut Box<dyn Source>, partition: &Partition, from: Option<u64>) -> Result<Box<dyn Reader>> {
+    let from = from.map(Position::at);
+    for _ in 0..10 {
+        match source.open(partition, from.as_ref()).await {
+            Err(error) if error.kind() == ErrorKind::Transient => {}
+            opened => return opened,
+        }
+    }
+    source.open(partition, from.as_ref()).await
+}
+
 /// Opens the only partition of a topic.
 pub async fn open_first(source: &mut Box<dyn Source>, from: Option<u64>) -> Box<dyn Reader> {
     let partitions = gained(source).await;
     assert_eq!(partitions.len(), 1);
-    source.open(&partitions[0], from.map(Position::at).as_ref()).await.expect("opened")
+    open(source, &partitions[0], from).await.expect("opened")
 }
 
 /// A row as a test compares it.

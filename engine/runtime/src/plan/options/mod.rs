@@ -68,7 +68,8 @@ impl<'a> Checker<'a> {
         self.object(options, self.root, &mut Vec::new());
         // A misspelled option is told as such, not also as one that is missing.
         let meant: Vec<Vec<String>> = self.problems.iter().filter_map(Problem::meant_path).collect();
-        self.problems.retain(|problem| !matches!(problem.kind, ProblemKind::Missing { .. }) || !meant.contains(&problem.path));
+        self.problems
+            .retain(|problem| !matches!(problem.kind, ProblemKind::Missing { .. }) || !meant.contains(&problem.path));
         self.problems
     }
 
@@ -95,7 +96,8 @@ impl<'a> Checker<'a> {
             if !(self.is_unknown)(path) {
                 let schema = properties.get(name).unwrap_or(&Value::Null);
                 let wanted = type_in_words(schema, self.root);
-                let about = words::first_sentence(schema.get("description").and_then(Value::as_str).unwrap_or_default());
+                let about =
+                    words::first_sentence(schema.get("description").and_then(Value::as_str).unwrap_or_default());
                 self.problems.push(Problem { path: path.clone(), kind: ProblemKind::Missing { wanted, about } });
             }
             path.pop();
@@ -127,7 +129,8 @@ impl<'a> Checker<'a> {
         for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
             self.value(value, part, path);
         }
-        if takes(schema, "string") && !takes(schema, "number") && !takes(schema, "integer") && !takes(schema, "boolean") {
+        if takes(schema, "string") && !takes(schema, "number") && !takes(schema, "integer") && !takes(schema, "boolean")
+        {
             if let Some(text) = (self.text_of)(path).filter(|_| !value.is_object() && !value.is_array()) {
                 *value = Value::String(text);
             }
@@ -177,7 +180,8 @@ impl<'a> Checker<'a> {
 
     /// The alternative of the value's own form says what is wrong with it; without one, all of them are named.
     fn any_of(&mut self, value: &mut Value, alternatives: &[&Value], schema: &Value, path: &mut Vec<String>) {
-        let of_form: Vec<&Value> = alternatives.iter().copied().filter(|schema| is_of_form(value, schema, self.root)).collect();
+        let of_form: Vec<&Value> =
+            alternatives.iter().copied().filter(|schema| is_of_form(value, schema, self.root)).collect();
         match of_form.as_slice() {
             [] => {
                 let only = alternatives.iter().filter(|schema| !takes(schema, "null")).copied().collect::<Vec<_>>();

@@ -139,14 +139,20 @@ pub(crate) fn of_serde(message: &str, option: Option<&str>) -> String {
     let message = message.split(" at line ").next().unwrap_or(message);
     for start in ["invalid type: ", "invalid value: "] {
         if let Some((found, expected)) = message.strip_prefix(start).and_then(|rest| rest.split_once(", expected ")) {
-            let found = found.replace("string \"", "the text `").replace('"', "`").replace("integer ", "").replace("floating point ", "");
+            let found = found
+                .replace("string \"", "the text `")
+                .replace('"', "`")
+                .replace("integer ", "")
+                .replace("floating point ", "");
             return format!("{name} is {}, it must be {}", found, expected_in_words(expected));
         }
     }
     if let Some(field) = message.strip_prefix("missing field ") {
         return format!("{field} is missing");
     }
-    if let Some((found, expected)) = message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected ")) {
+    if let Some((found, expected)) =
+        message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "))
+    {
         return format!("{name} is {found}, it must be {}", expected.trim_start_matches("one of "));
     }
     message.to_owned()
@@ -171,7 +177,10 @@ mod tests {
     #[test]
     fn serde_is_translated() {
         for (message, words) in [
-            ("invalid type: string \"x\", expected u32", "`window` is the text `x`, it must be a whole number of at least 0"),
+            (
+                "invalid type: string \"x\", expected u32",
+                "`window` is the text `x`, it must be a whole number of at least 0",
+            ),
             ("invalid type: integer `3`, expected a string", "`window` is `3`, it must be text"),
             ("missing field `url`", "`url` is missing"),
             ("unknown variant `up`, expected `above` or `below`", "`window` is `up`, it must be `above` or `below`"),

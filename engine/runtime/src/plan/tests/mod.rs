@@ -165,3 +165,97 @@ fn one_mistake_does_not_hide_the_next_of_the_same_stage() {
     assert!(said.contains("`threshold` is below 0"), "{said}");
     assert!(said.ends_with("2 errors\n"), "{said}");
 }
+
+#[test]
+fn another_type_keeps_edges_and_format_but_no_options() {
+    let text = r#"
+name: iot
+sources:
+  readings: { type: lines, topic: a, client: { x: y }, tasks: 2, format: { type: words, separator: "," }, schema: { value: float } }
+sinks:
+  out: { type: table, inputs: readings, when: value > 1, url: x, table: t, columns: [value] }
+profiles:
+  own_columns:
+    sources: { readings: { type: numbers } }
+  other_sink:
+    sinks: { out: { type: post, url: y } }
+"#;
+    let with = |name: &str| LoadOptions { profile: Some(name.into()), ..LoadOptions::default() };
+    let plan = plan_of(&text.replace("tasks: 2, ", ""), &with("own_columns")).ok().unwrap().0;
+    let source = plan.stages[0].source.as_ref().unwrap();
+    assert!(source.format.is_none() && source.columns.is_empty(), "what the old type needed is not missed");
+    assert_eq!(plan.stages[0].options, json!({}));
+    let plan = plan_of(&text.replace("tasks: 2, ", ""), &with("other_sink")).ok().unwrap().0;
+    assert_eq!(plan.stages[1].options, json!({ "url": "y" }));
+    assert_eq!(plan.stages[1].when.len(), 1);
+    assert_eq!(plan.stages[0].source.as_ref().unwrap().format, Some(("words".into(), json!({ "separator": "," }))));
+}
+
+#[test]
+fn dotenv_files_never_override_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join(".env"),
+        "URL=from-file\nTOKEN=\"a b\" # c\nPIPELINE__DETECTORS__JUMPS__WINDOW=9\n",
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("iot.yaml"), GOOD).unwrap();
+    let environment = Environment::default().with("URL", "from-environment");
+    let options = LoadOptions { environment, ..LoadOptions::default() };
+    let plan = load(&folder.path().join("iot.yaml"), &options, &registry()).ok().unwrap().0;
+    assert_eq!(plan.stages[2].options["url"], "from-environment");
+    assert_eq!(plan.stages[3].options["url"], "http://x/a b");
+    assert_eq!(plan.stages[1].options["window"], 9);
+    assert!(std::env::var_os("TOKEN").is_none(), "the process keeps its own environment");
+}
+
+#[test]
+fn secrets_are_read_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), "hush\n").unwrap();
+    let text = GOOD.replace("${URL}", "${file:secret}");
+    let (plan, _) = load_text("iot.yaml", &text, folder.path(), &options(), &registry()).ok().unwrap();
+    assert_eq!(plan.stages[2].options["url"], "hush");
+    assert!(!plan.definition.contains("hush"), "{}", plan.definition);
+}
+
+/// Small steps of a generator, to spoil a file in always the same ways.
+struct Steps(u64);
+
+impl Steps {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+#[test]
+fn whatever_is_in_a_file_it_is_explained_at_a_place_that_exists() {
+    let pieces =
+        ["${", "}", "{", "]", ": ", "\t", "~", "\n", "é", "- ", "'", "\"", "*a", "&a ", "!!x ", "|", "9e999", "#"];
+    let mut steps = Steps(7);
+    let mut n_wrong = 0;
+    let good = GOOD.replace("${URL}", "postgres://user:hush@host/data");
+    for _ in 0..1_000 {
+        let mut text: Vec<char> = good.chars().collect();
+        for _ in 0..1 + steps.below(3) {
+            let at = steps.below(text.len());
+            match steps.below(3) {
+                0 => drop(text.remove(at)),
+                1 => drop(text.splice(at..at, pieces[steps.below(pieces.len())].chars())),
+                _ => text.swap(at, (at + 1).min(good.len() / 2)),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let Err(report) = plan_of(&text, &options()) else { continue };
+        n_wrong += 1;
+        assert!(report.has_errors(), "{text}");
+        let shown = format!("{}{}", report.render(false), report.to_json());
+        assert!(!shown.contains("hush") || !text.contains("postgres://user:hush@"), "{text}\n{shown}");
+        for label in report.diagnostics.iter().flat_map(|diagnostic| &diagnostic.labels) {
+            let source = report.sources[label.place.source].text();
+            assert!(source.get(label.place.range.clone()).is_some(), "{:?} of {text}", label.place);
+        }
+    }
+    assert!(300 < n_wrong, "only {n_wrong} files were wrong");
+}
