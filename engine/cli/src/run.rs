@@ -9,6 +9,7 @@ use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::plan::{Plan, Promise, RunSettings, load};
 use pipeline_runtime::run::{Progress, Run, Snapshot, Summary};
 use pipeline_stage::{Delivery, Kind, Registry, StageError};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -82,14 +83,14 @@ fn failed(error: &StageError) -> ExitCode {
 
 async fn supervise(plan: Arc<Plan>, settings: RunSettings, screen: &Screen, log: LogFormat) -> Result<(), StageError> {
     let run = Run::prepare(plan.clone(), settings).await?;
-    for line in opening(&plan, &run.place()) {
+    for line in opening(&plan, &run) {
         match log {
             LogFormat::Text => screen.say(&line),
             LogFormat::Json => info!("{line}"),
         }
     }
     let progress = run.progress();
-    let stop = listen_for_stop(screen.clone());
+    let stop = listen_for_stop(screen.clone())?;
     let show = tokio::spawn(show_progress(plan.clone(), progress, screen.clone()));
     let ended = run.run(stop).await;
     show.abort();
@@ -107,40 +108,27 @@ async fn supervise(plan: Arc<Plan>, settings: RunSettings, screen: &Screen, log:
     Ok(())
 }
 
-/// The first signal asks for an orderly stop, the second ends the process.
-fn listen_for_stop(screen: Screen) -> watch::Receiver<bool> {
+/// The first signal asks for an orderly stop, the second ends the process. Both are listened for from here on.
+fn listen_for_stop(screen: Screen) -> Result<watch::Receiver<bool>, StageError> {
+    let cannot = |error| StageError::fatal("signals cannot be listened for").because(error);
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminations = signal(SignalKind::terminate()).map_err(cannot)?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        wait_for_signal().await;
+        let mut next = async || tokio::select! { _ = interrupts.recv() => {} _ = terminations.recv() => {} };
+        next().await;
         screen.say("stopping: the epoch is ended and committed; once more stops at once");
         stop.send_replace(true);
-        wait_for_signal().await;
+        next().await;
         screen.clear();
         screen.say("stopped at once; the next run makes up for what was not committed");
         std::process::exit(i32::from(FAILED));
     });
-    stopped
-}
-
-async fn wait_for_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => return,
-                _ = terminate.recv() => return,
-            }
-        }
-    }
-    // Without signals there is only the end of the process.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+    Ok(stopped)
 }
 
 /// What is said before the first row.
-fn opening(plan: &Plan, place: &str) -> Vec<String> {
+fn opening(plan: &Plan, run: &Run) -> Vec<String> {
     let count = |kind: Kind| plan.stages.iter().filter(|stage| stage.kind == kind).count();
     let counted = Kind::ALL.into_iter().filter(|kind| 0 < count(*kind));
     let parts: Vec<String> = counted.map(|kind| plural(count(kind), kind.name())).collect();
@@ -157,7 +145,8 @@ fn opening(plan: &Plan, place: &str) -> Vec<String> {
             line.push_str(&format!(" · {words} {}", sinks.join(", ")));
         }
     }
-    vec![line, format!("state      {place}")]
+    let new = if run.is_new() { " (new)" } else { "" };
+    vec![line, format!("state      {}{new}", run.place())]
 }
 
 fn plural(count: usize, name: &str) -> String {

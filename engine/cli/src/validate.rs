@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use pipeline_runtime::diagnostics::{Diagnostic, Report};
+use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::graph;
 use pipeline_runtime::plan::{Plan, RunSettings, load};
-use pipeline_stage::{BuiltSink, Kind, NoConsole, Registry, StageError};
+use pipeline_stage::{BuiltSink, ErrorKind, Kind, NoConsole, Registry, StageError};
 use serde_json::json;
 
 use crate::args::OverlayArgs;
-use crate::{FAILED, WRONG, complain, print, print_report};
+use crate::{FAILED, WRONG, print, print_report};
 
 /// Check pipeline files
 ///
@@ -44,22 +44,23 @@ enum Format {
 /// Runs the command.
 pub fn run(args: &ValidateArgs, registry: &Arc<Registry>) -> ExitCode {
     let mut diagnostics = Vec::new();
-    let mut is_good = true;
+    let (mut is_wrong, mut is_unreachable) = (false, false);
     for file in &args.files {
         let (plan, mut report) = match load(file, &args.overlay.load_options(), registry) {
             Ok((plan, report)) => (Some(plan), report),
             Err(report) => (None, report),
         };
+        is_wrong |= report.has_errors();
         if let Some(plan) = plan.as_ref().filter(|_| args.connect) {
-            match connect(plan) {
-                Ok(problems) => report.diagnostics.extend(problems),
-                Err(error) => {
-                    complain(&format!("error: {error}"));
-                    return ExitCode::from(FAILED);
+            for (stage, error) in &connect(plan) {
+                // A service that does not answer now says nothing about the file.
+                match error.kind() {
+                    ErrorKind::Transient => is_unreachable = true,
+                    _ => is_wrong = true,
                 }
+                report.diagnostics.push(plan.diagnose(*stage, error));
             }
         }
-        is_good &= !report.has_errors();
         match (args.format, &plan) {
             (Format::Json, _) => diagnostics.extend(as_json(file, &report)),
             (Format::Human, Some(plan)) => tell(file, plan, &report),
@@ -69,7 +70,11 @@ pub fn run(args: &ValidateArgs, registry: &Arc<Registry>) -> ExitCode {
     if args.format == Format::Json {
         print(&format!("{:#}", serde_json::Value::Array(diagnostics)));
     }
-    if is_good { ExitCode::SUCCESS } else { ExitCode::from(WRONG) }
+    match (is_wrong, is_unreachable) {
+        (true, _) => ExitCode::from(WRONG),
+        (false, true) => ExitCode::from(FAILED),
+        (false, false) => ExitCode::SUCCESS,
+    }
 }
 
 /// The diagnostics of a file; those that stand nowhere carry its name too.
@@ -92,27 +97,33 @@ fn tell(file: &Path, plan: &Plan, report: &Report) {
     }
 }
 
-/// Asks every source and sink whether what its options name is there.
-fn connect(plan: &Plan) -> Result<Vec<Diagnostic>, StageError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| StageError::fatal("the async runtime cannot be started").because(error))?;
+/// Asks every source and sink whether what its options name is there; the problems with their stages.
+fn connect(plan: &Plan) -> Vec<(usize, StageError)> {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![(0, StageError::fatal("the async runtime cannot be started").because(error))],
+    };
     let run = RunSettings { once: true, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
     let problems = runtime.block_on(async {
         let mut problems = Vec::new();
-        for (index, stage) in plan.stages.iter().enumerate() {
-            let found = match stage.kind {
-                Kind::Source => plan.build_source(index, &run)?.check().await,
-                Kind::Sink => match plan.build_sink(index, &run)? {
-                    BuiltSink::Epochs(mut sink) => sink.check().await,
-                    BuiltSink::Outbox(mut sink) => sink.check().await,
-                },
-                _ => Vec::new(),
-            };
-            problems.extend(found.iter().map(|error| plan.diagnose(index, error)));
+        for stage in 0..plan.stages.len() {
+            let found = check(plan, stage, &run).await.unwrap_or_else(|error| vec![error]);
+            problems.extend(found.into_iter().map(|error| (stage, error)));
         }
-        Ok(problems)
+        problems
     });
     // A client library that hangs must not hold up the answer.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     problems
+}
+
+async fn check(plan: &Plan, stage: usize, run: &RunSettings) -> Result<Vec<StageError>, StageError> {
+    Ok(match plan.stages[stage].kind {
+        Kind::Source => plan.build_source(stage, run)?.check().await,
+        Kind::Sink => match plan.build_sink(stage, run)? {
+            BuiltSink::Epochs(mut sink) => sink.check().await,
+            BuiltSink::Outbox(mut sink) => sink.check().await,
+        },
+        _ => Vec::new(),
+    })
 }

@@ -3,10 +3,14 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use pipeline_services::{Kafka, Record, unique_name};
+use pipeline_services::{Kafka, Record, eventually, unique_name};
 use pipeline_stage::{Assignment, ErrorKind, Partition, Reader, Source};
+use serde_json::json;
 use support::*;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 const N_PARTITIONS: i32 = 4;
 
@@ -123,4 +127,131 @@ async fn a_reader_of_a_released_partition_ends() {
     let mut source = Setup::of(kafka, &topic).build();
     assert_eq!(gained(&mut source).await, [partition]);
     assert!(started.elapsed() < std::time::Duration::from_secs(8), "waited {:?}", started.elapsed());
+}
+
+/// What the engine's state would be: where each partition stands, and which rows were read.
+type Book = Arc<Mutex<BTreeMap<Partition, Vec<u64>>>>;
+
+/// Reads all that it is given until it is told to stop, like a process that runs the pipeline.
+async fn run(mut source: Box<dyn Source>, book: Book, mut stop: oneshot::Receiver<()>) -> usize {
+    let mut tasks: BTreeMap<Partition, (oneshot::Sender<()>, JoinHandle<()>)> = BTreeMap::new();
+    let mut n_revoked = 0;
+    loop {
+        let change = tokio::select! {
+            change = source.assignment() => change.expect("a change"),
+            _ = &mut stop => return n_revoked,
+        };
+        match change {
+            Assignment::Gained(partitions) => {
+                for partition in partitions {
+                    let from = book.lock().unwrap().get(&partition).and_then(|rows| rows.last()).map(|last| last + 1);
+                    let reader = open(&mut source, &partition, from).await.expect("opened");
+                    let (stop_task, stopped) = oneshot::channel();
+                    let task = tokio::spawn(read_along(partition.clone(), reader, Arc::clone(&book), stopped));
+                    tasks.insert(partition, (stop_task, task));
+                }
+            }
+            Assignment::Revoked(partitions) => {
+                for partition in partitions {
+                    n_revoked += 1;
+                    let (stop_task, task) = tasks.remove(&partition).expect("a task");
+                    stop_task.send(()).expect("runs");
+                    task.await.expect("stops");
+                    source.release(&partition).await.expect("released");
+                }
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+async fn read_along(partition: Partition, mut reader: Box<dyn Reader>, book: Book, mut stop: oneshot::Receiver<()>) {
+    loop {
+        let batch = tokio::select! {
+            batch = reader.next(None) => batch,
+            _ = &mut stop => return,
+        };
+        // The source was dropped: its partitions are gone.
+        let Ok(Some(batch)) = batch else { return };
+        book.lock().unwrap().entry(partition.clone()).or_default().extend(batch.offsets);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_flow_while_partitions_move_are_read_once() {
+    const ROWS: usize = 20_000;
+    let kafka = Kafka::shared().await;
+    let topic = unique_name("flowing");
+    kafka.create_topic(&topic, N_PARTITIONS).await;
+    let book = Book::default();
+    let start = || {
+        let (stop, stopped) = oneshot::channel();
+        (stop, tokio::spawn(run(Setup::of(kafka, &topic).build(), Arc::clone(&book), stopped)))
+    };
+    let (stop_first, first) = start();
+    let mut second = Some(start());
+    for round in 0..20 {
+        let records = (0..ROWS / 20).map(|n| Record::new(n.to_string()).partition(n as i32 % N_PARTITIONS));
+        kafka.produce(&topic, records.collect()).await;
+        // Now and then the second member leaves or comes.
+        if round % 4 == 3 {
+            second = match second {
+                Some((stop, member)) => {
+                    stop.send(()).expect("runs");
+                    member.await.expect("stops");
+                    None
+                }
+                None => Some(start()),
+            };
+        }
+    }
+    let n_read = || book.lock().unwrap().values().map(Vec::len).sum::<usize>();
+    eventually(TIMEOUT, "all rows", async || ROWS <= n_read()).await;
+    stop_first.send(()).expect("runs");
+    assert!(0 < first.await.expect("stops"), "no partition moved");
+    if let Some((stop, member)) = second {
+        stop.send(()).expect("runs");
+        member.await.expect("stops");
+    }
+    let expected: Vec<u64> = (0..(ROWS as u64 / N_PARTITIONS as u64)).collect();
+    for (partition, offsets) in book.lock().unwrap().iter() {
+        assert!(*offsets == expected, "{partition}: {} rows, not each once and in order", offsets.len());
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_with_the_same_instance_shuts_the_first_out() {
+    let kafka = Kafka::shared().await;
+    let topic = unique_name("instance");
+    kafka.create_topic(&topic, 1).await;
+    let member = || Setup::of(kafka, &topic).with("instance", json!("a")).build();
+    let mut first = member();
+    let mut reader = open_first(&mut first, None).await;
+    let mut second = member();
+    assert_eq!(gained(&mut second).await.len(), 1);
+    let error = first.assignment().await.expect_err("shut out");
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert!(error.to_string().starts_with("the consumer has failed for good: "), "{error}");
+    assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::Fatal);
+}
+
+#[tokio::test]
+async fn partitions_are_lost_when_the_group_is_silent_for_a_session_and_come_back() {
+    let mut kafka = Kafka::start().await;
+    kafka.create_topic("readings", 1).await;
+    kafka.produce("readings", vec![Record::new("before")]).await;
+    let session = json!({ "session.timeout.ms": 6_000, "heartbeat.interval.ms": 500, "socket.timeout.ms": 2_000 });
+    let mut source = Setup::of(&kafka, "readings").with("client", session).build();
+    let mut reader = open_first(&mut source, None).await;
+    assert_eq!(read(&mut reader, Some(1)).await.unwrap(), [row(0, "before")]);
+    kafka.pause();
+    let lost = source.assignment().await.unwrap();
+    let partition = Partition { name: "readings/0".into(), number: 0 };
+    assert_eq!(lost, Assignment::Lost(vec![partition.clone()]));
+    assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::Lost);
+    kafka.resume();
+    assert_eq!(gained(&mut source).await, [partition.clone()]);
+    kafka.produce("readings", vec![Record::new("after")]).await;
+    let mut reader = open(&mut source, &partition, Some(1)).await.unwrap();
+    assert_eq!(read(&mut reader, Some(2)).await.unwrap(), [row(1, "after")]);
 }

@@ -217,6 +217,33 @@ async fn rows_that_are_not_there_are_an_error() {
     assert_eq!(open(&mut source, &partition, None).await.unwrap().position(), Position::at(6));
 }
 
+#[tokio::test]
+async fn rows_that_are_deleted_while_they_are_waited_for_are_an_error() {
+    let kafka = Kafka::shared().await;
+    let topic = topic_with(kafka, 1, (0..100).map(|_| Record::new(vec![b'x'; 1 << 20])).collect()).await;
+    let mut source = Setup::of(kafka, &topic).build();
+    let mut reader = open_first(&mut source, None).await;
+    let first = reader.next(None).await.unwrap().expect("rows");
+    delete_before(kafka, &topic, 95).await;
+    let mut next = first.len() as u64;
+    let error = loop {
+        match reader.next(None).await {
+            Ok(batch) => {
+                let batch = batch.expect("no end");
+                assert_eq!(batch.offsets, (next..next + batch.len() as u64).collect::<Vec<_>>());
+                next += batch.len() as u64;
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(next < 95, "all rows were read ahead");
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    let expected = format!(
+        "partition 0 of `{topic}` goes on at offset {next}, but the rows there are from 95 to 100: they were deleted"
+    );
+    assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
 async fn delete_before(kafka: &Kafka, topic: &str, offset: i64) {
     let mut config = rdkafka::ClientConfig::new();
     config.set("bootstrap.servers", kafka.brokers());

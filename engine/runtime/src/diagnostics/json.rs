@@ -14,7 +14,10 @@ impl Report {
             .map(|diagnostic| {
                 let mut object = match diagnostic.labels.split_first() {
                     Some((first, _)) => self.place(first),
-                    None => json!({ "file": self.sources.first().map(|source| &source.name) }),
+                    None => json!({
+                        "file": self.sources.first().map(|source| &source.name), "line": null, "column": null,
+                        "end_line": null, "end_column": null, "label": "",
+                    }),
                 };
                 object["severity"] = match diagnostic.severity {
                     Severity::Error => "error".into(),

@@ -7,7 +7,7 @@ mod source;
 
 use std::ops::Range;
 
-pub use nearest::{list, nearest};
+pub use nearest::{did_you_mean, list, nearest};
 pub use source::SourceText;
 
 /// How bad it is.

@@ -44,6 +44,11 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
     }
 }
 
+/// What a label says of a name that was perhaps meant; empty when there is none.
+pub fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default()
+}
+
 /// `` `a`, `b` or `c` `` with the word given before the last.
 pub fn list<'a>(names: impl IntoIterator<Item = &'a str>, last: &str) -> String {
     let mut names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();

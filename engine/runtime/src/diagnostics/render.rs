@@ -117,7 +117,7 @@ mod tests {
         let text = "a: 1\nb: { url: postgres://u:hush@h/d, tabel: x }\n";
         let mut source = SourceText::new("iot.yaml", text);
         let url = text.find("postgres").unwrap()..text.find(", tabel").unwrap();
-        source.hide([url]);
+        source.hide(std::iter::once(url));
         let at = text.find("tabel").unwrap();
         let column = at - text.find("b:").unwrap() + 1;
         let place = Place { source: 0, range: at..at + 5 };

@@ -97,7 +97,7 @@ mod tests {
         let text = "a: {url: postgres://u:pw@h/d, tabel: x}\n";
         let mut source = SourceText::new("f", text);
         let url = text.find("postgres").unwrap();
-        source.hide([url..text.find(", tabel").unwrap()]);
+        source.hide(std::iter::once(url..text.find(", tabel").unwrap()));
         assert_eq!(source.masked(), "a: {url: ***, tabel: x}\n");
         let tabel = text.find("tabel").unwrap();
         assert!(source.masked()[source.to_masked(tabel)..].starts_with("tabel"));
@@ -110,7 +110,7 @@ mod tests {
     fn a_secret_on_several_lines_leaves_the_numbers_of_the_others() {
         let text = "a: |\n  x\n  y\nb: 1\n";
         let mut source = SourceText::new("f", text);
-        source.hide([3..12]);
+        source.hide(std::iter::once(3..12));
         let b = text.find("b:").unwrap();
         assert_eq!(source.masked()[..source.to_masked(b)].matches('\n').count(), 3);
     }

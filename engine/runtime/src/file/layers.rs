@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use figment::value::{Dict, Map as FigmentMap, Value as FigmentValue};
+use figment::value::{Dict, Empty, Map as FigmentMap, Value as FigmentValue};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde_json::{Map, Value};
 
@@ -79,20 +79,30 @@ impl Provider for Provided<'_> {
     }
 
     fn data(&self) -> Result<FigmentMap<Profile, Dict>, Error> {
-        Ok(Profile::Default.collect(dict(self.layer.node.entries())?))
+        Ok(Profile::Default.collect(dict(self.layer.node.entries())))
     }
 }
 
-fn dict(entries: &[Entry]) -> Result<Dict, Error> {
-    entries.iter().map(|entry| Ok((entry.key.clone(), figment_value(&entry.node)?))).collect()
+fn dict(entries: &[Entry]) -> Dict {
+    entries.iter().map(|entry| (entry.key.clone(), figment_value(&entry.node))).collect()
 }
 
-fn figment_value(node: &Node) -> Result<FigmentValue, Error> {
-    Ok(match &node.content {
-        Content::Scalar(scalar) => FigmentValue::serialize(&scalar.value)?,
-        Content::List(items) => items.iter().map(figment_value).collect::<Result<Vec<_>, _>>()?.into(),
-        Content::Map(entries) => dict(entries)?.into(),
-    })
+fn figment_value(node: &Node) -> FigmentValue {
+    match &node.content {
+        Content::Scalar(scalar) => match &scalar.value {
+            Value::Bool(truth) => (*truth).into(),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => number.into(),
+                (None, Some(number)) => number.into(),
+                // What is no integer of 64 bits is a float in JSON.
+                (None, None) => number.as_f64().unwrap_or_default().into(),
+            },
+            Value::String(text) => text.clone().into(),
+            _ => Empty::None.into(),
+        },
+        Content::List(items) => items.iter().map(figment_value).collect::<Vec<_>>().into(),
+        Content::Map(entries) => dict(entries).into(),
+    }
 }
 
 /// Turns figment's values back into JSON, in the order of the file, and notes which layer they came from.

@@ -103,7 +103,10 @@ impl PipelineFile {
             Err(problem) => problems.push(*problem),
         }
         let mut warnings = Vec::new();
-        add_overrides(&mut sources, &mut layers, &environment, options, (&mut problems, &mut warnings));
+        let stages = profiles::stages(&layers);
+        let (to_layers, to_problems, to_warnings) = (&mut layers, &mut problems, &mut warnings);
+        Outside { sources: &mut sources, layers: to_layers, stages, problems: to_problems, warnings: to_warnings }
+            .add(&environment, options);
         if !problems.is_empty() {
             return Err(Report::new(sources, problems));
         }
@@ -187,46 +190,44 @@ fn map_only(root: Node, text: &str) -> Result<Node, Vec<Diagnostic>> {
     ])
 }
 
-/// Adds the layers of the environment and of `--set`. They change stages of the file and add none.
-fn add_overrides(
-    sources: &mut Vec<SourceText>,
-    layers: &mut Vec<Layer>,
-    environment: &Environment,
-    options: &LoadOptions,
-    (problems, warnings): (&mut Vec<Diagnostic>, &mut Vec<Diagnostic>),
-) {
-    let stages = profiles::stages(layers);
-    for (name, value) in environment.beginning_with(PREFIX).filter(|_| !options.is_complete) {
-        let (mut source, layer) = overrides::variable(name, value, sources.len());
-        match layer {
-            Ok(layer) => match profiles::unknown_stage(&layer, &stages) {
-                // The variable may be meant for another pipeline on this machine.
-                Some(problem) => {
-                    hide_value(&mut source);
-                    warnings.push(Diagnostic { severity: Severity::Warning, ..problem });
-                }
-                None => layers.push(layer),
-            },
-            Err(found) => {
-                hide_value(&mut source);
-                problems.extend(found);
-            }
+/// What is gathered from outside the file.
+struct Outside<'a> {
+    sources: &'a mut Vec<SourceText>,
+    layers: &'a mut Vec<Layer>,
+    stages: Vec<(String, String)>,
+    problems: &'a mut Vec<Diagnostic>,
+    warnings: &'a mut Vec<Diagnostic>,
+}
+
+impl Outside<'_> {
+    /// Adds the layers of the environment and of `--set`. They change stages of the file and add none.
+    fn add(&mut self, environment: &Environment, options: &LoadOptions) {
+        for (name, value) in environment.beginning_with(PREFIX).filter(|_| !options.is_complete) {
+            let (source, layer) = overrides::variable(name, value, self.sources.len());
+            self.layer(source, layer);
         }
-        sources.push(source);
+        for argument in &options.set {
+            let (source, layer) = overrides::argument(argument, self.sources.len());
+            self.layer(source, layer);
+        }
     }
-    for argument in &options.set {
-        let (mut source, layer) = overrides::argument(argument, sources.len());
+
+    fn layer(&mut self, mut source: SourceText, layer: Result<Layer, Vec<Diagnostic>>) {
         match layer {
-            Ok(layer) => match profiles::unknown_stage(&layer, &stages) {
+            Ok(layer) => match profiles::unknown_stage(&layer, &self.stages) {
+                None => self.layers.push(layer),
                 Some(problem) => {
                     hide_value(&mut source);
-                    problems.push(problem);
+                    match layer.rank {
+                        // The variable may be meant for another pipeline on this machine.
+                        Rank::Environment => self.warnings.push(Diagnostic { severity: Severity::Warning, ..problem }),
+                        _ => self.problems.push(problem),
+                    }
                 }
-                None => layers.push(layer),
             },
-            Err(found) => problems.extend(found),
+            Err(found) => self.problems.extend(found),
         }
-        sources.push(source);
+        self.sources.push(source);
     }
 }
 

@@ -6,8 +6,8 @@ use saphyr_parser::ScalarStyle;
 use serde_json::Value;
 
 use super::layers::{Layer, Rank};
-use super::pointer::Pointer;
 use super::parse::{self, read_scalar};
+use super::pointer::Pointer;
 use super::tree::{Content, Entry, Node, Scalar};
 use crate::diagnostics::{Diagnostic, Place, SourceText};
 

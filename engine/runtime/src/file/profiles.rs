@@ -3,7 +3,7 @@
 use super::layers::{Layer, Rank, STAGE_MAPS};
 use super::pointer::Pointer;
 use super::tree::{Content, Node};
-use crate::diagnostics::{Diagnostic, Place, list, nearest};
+use crate::diagnostics::{Diagnostic, Place, did_you_mean, list, nearest};
 
 /// The names of the profiles.
 pub(super) fn names(root: &Node) -> Vec<String> {
@@ -52,8 +52,8 @@ fn unknown(root: &Node, name: &str) -> Diagnostic {
     let problem = Diagnostic::error(format!("no profile is called `{name}`"));
     let problem = match root.entry("profiles") {
         Some(entry) => {
-            let meant = nearest(name, names.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
-            problem.at(Place { source: 0, range: entry.key_range.clone() }, meant.unwrap_or_default())
+            let meant = did_you_mean(nearest(name, names.iter().copied()));
+            problem.at(Place { source: 0, range: entry.key_range.clone() }, meant)
         }
         None => problem,
     };
@@ -84,9 +84,9 @@ pub(super) fn unknown_stage(layer: &Layer, stages: &[(String, String)]) -> Optio
     }
     let of_map = || stages.iter().filter(|(of, _)| *of == map.key).map(|(_, id)| id.as_str());
     let place = Place { source: layer.source, range: stage.key_range.clone() };
-    let meant = nearest(&stage.key, of_map()).map(|meant| format!("did you mean `{meant}`?"));
+    let meant = did_you_mean(nearest(&stage.key, of_map()));
     let problem = Diagnostic::error(format!("no stage under `{}` is called `{}`", map.key, stage.key));
-    Some(problem.at(place, meant.unwrap_or_default()).note(match list(of_map(), "and") {
+    Some(problem.at(place, meant).note(match list(of_map(), "and") {
         there if there.is_empty() => format!("there is none under `{}`", map.key),
         there => format!("there is {there}"),
     }))

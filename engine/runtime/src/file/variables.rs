@@ -10,8 +10,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::environment::Environment;
-use super::pointer::Pointer;
 use super::parse::read_scalar;
+use super::pointer::Pointer;
 use crate::diagnostics::{Diagnostic, nearest};
 
 /// Where the values of variables come from.

@@ -17,7 +17,10 @@ sinks:
 "#;
 
 fn plan() -> Plan {
-    load_text("iot.yaml", FILE, Path::new("."), &LoadOptions::default(), &test_registry()).ok().expect("a good file").0
+    match load_text("iot.yaml", FILE, Path::new("."), &LoadOptions::default(), &test_registry()) {
+        Ok((plan, _)) => plan,
+        Err(report) => panic!("{}", report.render(false)),
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use pipeline_stage::keyed::find_column;
 use pipeline_stage::{
-    BuiltSink, ColumnType, FormatContext, Framing, Kind, Make, NoConsole, OneOrMany, Result, Role, SavedState,
-    SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError, schema_of,
+    BuiltSink, ColumnType, Kind, Make, NoConsole, OneOrMany, Result, Role, SavedState, SinkContext, StageContext,
+    StageError,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ use super::draft::Draft;
 use super::edges::Edges;
 use super::report::{Findings, option_path};
 use super::{Promise, Settings, SourceStage};
-use crate::diagnostics::{Diagnostic, nearest};
+use crate::diagnostics::{Diagnostic, did_you_mean, nearest};
 use crate::expression::Expression;
 use crate::file::Pointer;
 
@@ -44,7 +44,7 @@ pub(super) fn build(
             edges.inputs[stage].iter().map(|&input| built[input].schema.clone()).collect();
         let inputs = inputs.filter(|_| edges.is_whole[stage]);
         let ids: Vec<&str> = drafts[stage].inputs.iter().map(|(id, _)| id.as_str()).collect();
-        let from = From { ids: ids.join("`, `"), schemas: inputs.unwrap_or_default() };
+        let from = Inputs { ids: ids.join("`, `"), schemas: inputs.unwrap_or_default() };
         let mut builder = Builder { findings, context: context(settings, &drafts[stage]), from };
         let draft = &mut drafts[stage];
         built[stage] = match draft.kind {
@@ -72,114 +72,20 @@ fn context(settings: &Settings, draft: &Draft<'_>) -> StageContext {
 }
 
 /// Where a stage's rows come from.
-struct From {
+pub(super) struct Inputs {
     ids: String,
     /// Empty when one of them is not known.
     schemas: Vec<SchemaRef>,
 }
 
-struct Builder<'a, 'b> {
-    findings: &'a mut Findings<'b>,
-    context: StageContext,
-    from: From,
+/// Builds one stage.
+pub(super) struct Builder<'a, 'b> {
+    pub findings: &'a mut Findings<'b>,
+    pub context: StageContext,
+    from: Inputs,
 }
 
 impl Builder<'_, '_> {
-    fn source(&mut self, draft: &mut Draft<'_>, settings: &Settings, role: Role) -> Built {
-        let Some(mut declared) = draft.declared.take() else { return Built::default() };
-        let framing = self.framing(&declared, settings, draft);
-        let made = self.make(draft, |make, options, context| match make {
-            Make::Source(make) => make(options, SourceContext { stage: context.clone(), framing: framing.ok(), role }),
-            _ => Err(wrong_kind()),
-        });
-        let output = made.map(|source: Box<dyn Source>| source.output());
-        let schema = match &output {
-            Some(SourceOutput::Columns(schema)) => {
-                self.refuse_declared(draft, &declared);
-                (declared.format, declared.columns) = (None, None);
-                Some(schema.clone())
-            }
-            Some(SourceOutput::Raw) => {
-                self.missing_declared(draft, &declared.given);
-                declared.columns.as_deref().map(schema_of)
-            }
-            None => declared.columns.as_deref().map(schema_of),
-        };
-        let when = schema.iter().flat_map(|schema| self.when(draft, schema)).collect();
-        if let Some(schema) = &schema {
-            self.partition_columns(draft, schema, &declared.partitioned_by, declared.tasks);
-        }
-        let source = output.map(|output| SourceStage {
-            output,
-            format: declared.format.map(|(name, options)| (name, Value::Object(options))),
-            columns: declared.columns.unwrap_or_default(),
-            tasks: declared.tasks,
-            role,
-            partitioned_by: declared.partitioned_by,
-        });
-        Built { schema, when, source, ..Built::default() }
-    }
-
-    /// How the source's format cuts files; an error has been reported.
-    fn framing(
-        &mut self,
-        declared: &super::columns::Declared,
-        settings: &Settings,
-        draft: &Draft<'_>,
-    ) -> Result<Framing, ()> {
-        let (Some((name, options)), true) = (&declared.format, declared.is_complete()) else { return Err(()) };
-        let Some(Make::Format(make)) = self.findings.registry.find(Kind::Format, name).map(|format| &format.make)
-        else {
-            return Err(());
-        };
-        let context = FormatContext { columns: declared.columns.clone().unwrap_or_default(), zone: settings.zone };
-        let pointer = draft.pointer.join("format");
-        make(Value::Object(options.clone()), context)
-            .map(|format| format.framing())
-            .map_err(|error| self.findings.stage_error(&error, &pointer, &pointer))
-    }
-
-    fn refuse_declared(&mut self, draft: &Draft<'_>, declared: &super::columns::Declared) {
-        for name in declared.given.iter().filter(|name| !declared.inherited.contains(name)) {
-            let message =
-                format!("source `{}` gives columns of its own, `{name}` has no meaning for it", draft.type_name);
-            let place = self.findings.file.key_place(&draft.pointer.join(name));
-            self.findings.push(Diagnostic::error(message).at(place, "").note(format!("delete `{name}`")));
-        }
-    }
-
-    fn missing_declared(&mut self, draft: &Draft<'_>, given: &[&str]) {
-        for (name, what, example) in [
-            ("format", "how its payloads are decoded", "`format: json`"),
-            ("schema", "which columns its payloads hold", "`schema: { sensor_id: string, value: float }`"),
-        ] {
-            if !given.contains(&name) {
-                let place = self.findings.file.place(&draft.type_pointer());
-                let label = format!("source `{}` needs it", draft.type_name);
-                let diagnostic = Diagnostic::error(format!("`{name}` is missing: {what}")).at(place, label);
-                self.findings.push(diagnostic.note(format!("such as {example}")));
-            }
-        }
-    }
-
-    fn partition_columns(&mut self, draft: &Draft<'_>, schema: &SchemaRef, partitioned_by: &[String], tasks: u32) {
-        let pointer = draft.pointer.join("partitioned_by");
-        for (i, name) in partitioned_by.iter().enumerate().filter(|(_, name)| schema.index_of(name).is_err()) {
-            let item = pointer.join(i);
-            let pointer = if self.findings.file.rank(&item).is_some() { item } else { pointer.clone() };
-            self.no_column(&pointer, name, draft, schema);
-        }
-        if 1 < tasks && self.context.key.is_empty() {
-            let help = "without a key all rows are one series, which one task has to read";
-            self.findings.error(
-                &draft.pointer.join("tasks"),
-                "several tasks need the pipeline's `key`",
-                "",
-                &[help.to_owned()],
-            );
-        }
-    }
-
     fn transform(&mut self, draft: &mut Draft<'_>) -> Built {
         if self.from.schemas.is_empty() {
             return Built::default();
@@ -253,9 +159,9 @@ impl Builder<'_, '_> {
         (super::draft::names(names.as_ref(), &base), base)
     }
 
-    fn no_column(&mut self, pointer: &Pointer, name: &str, draft: &Draft<'_>, schema: &SchemaRef) {
+    pub(super) fn no_column(&mut self, pointer: &Pointer, name: &str, draft: &Draft<'_>, schema: &SchemaRef) {
         let columns = schema.fields().iter().map(|field| field.name().as_str());
-        let meant = nearest(name, columns).map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
+        let meant = did_you_mean(nearest(name, columns));
         let (message, from) = match draft.kind {
             Kind::Source => (format!("`{}` gives no column `{name}`", draft.id), draft.id.as_str()),
             _ => (format!("no column `{name}` reaches `{}`", draft.id), self.from.ids.as_str()),
@@ -264,7 +170,7 @@ impl Builder<'_, '_> {
         self.findings.error(pointer, message, meant, &[note]);
     }
 
-    fn when(&mut self, draft: &Draft<'_>, schema: &SchemaRef) -> Option<Expression> {
+    pub(super) fn when(&mut self, draft: &Draft<'_>, schema: &SchemaRef) -> Option<Expression> {
         let text = draft.when.as_ref()?;
         let pointer = draft.pointer.join("when");
         match Expression::compile_condition(text, schema) {
@@ -281,7 +187,11 @@ impl Builder<'_, '_> {
     }
 
     /// Makes a stage; after a mistake in one option without it, to find the next.
-    fn make<T>(&mut self, draft: &mut Draft<'_>, make: impl Fn(&Make, Value, &StageContext) -> Result<T>) -> Option<T> {
+    pub(super) fn make<T>(
+        &mut self,
+        draft: &mut Draft<'_>,
+        make: impl Fn(&Make, Value, &StageContext) -> Result<T>,
+    ) -> Option<T> {
         let stage_type = draft.stage_type?;
         let mut options = draft.options.clone();
         loop {
@@ -351,6 +261,6 @@ fn type_name(data_type: &DataType, is_nullable: bool) -> String {
     if is_nullable { format!("{name}, may be null") } else { name }
 }
 
-fn wrong_kind() -> StageError {
+pub(super) fn wrong_kind() -> StageError {
     StageError::fatal("the stage is of another kind than its type says")
 }

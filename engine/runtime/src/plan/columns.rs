@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::draft::Draft;
 use super::report::{Findings, Owner};
 use super::spec::{ColumnChoice, ColumnOptions, FormatChoice, SourceOptions};
-use crate::diagnostics::{list, nearest};
+use crate::diagnostics::{did_you_mean, list, nearest};
 use crate::file::{Pointer, Rank};
 
 /// What a source stage says about its rows.
@@ -34,7 +34,10 @@ impl Declared {
 pub(super) fn declared(findings: &mut Findings<'_>, draft: &Draft<'_>, options: SourceOptions) -> Declared {
     let at = |name: &str| draft.pointer.join(name);
     let type_rank = findings.file.rank(&draft.type_pointer()).unwrap_or(Rank::File);
-    let rank_of = |findings: &Findings<'_>, name: &str| findings.file.rank(&at(name));
+    let rank_of = |findings: &Findings<'_>, name: &str| {
+        let value = findings.file.value().pointer(&at(name).to_string());
+        findings.file.rank(&at(name)).filter(|_| value.is_some_and(|value| !value.is_null()))
+    };
     let names = ["format", "schema"];
     let given: Vec<&'static str> = names.into_iter().filter(|name| rank_of(findings, name).is_some()).collect();
     let is_inherited = |name: &&'static str| rank_of(findings, name).is_some_and(|rank| rank < type_rank);
@@ -64,7 +67,7 @@ fn format(
     let registry = findings.registry;
     let Some(format) = registry.find(Kind::Format, &name) else {
         let names = || registry.of_kind(Kind::Format).map(|format| format.name.as_str());
-        let meant = nearest(&name, names()).map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
+        let meant = did_you_mean(nearest(&name, names()));
         findings.error(
             &named_at,
             format!("no format is called `{name}`"),

@@ -119,7 +119,7 @@ fn draft<'a>(findings: &mut Findings<'a>, kind: Kind, pointer: Pointer, stage: &
     };
     let id = pointer.last().to_owned();
     let mut options = stage.clone();
-    let type_value = options.shift_remove("type");
+    let type_value = options.shift_remove("type").filter(|value| !value.is_null());
     let mut common = take_engine_options(&mut options, kind);
     let stage_type = find_type(findings, kind, &pointer, type_value.as_ref());
     let type_name = type_value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -195,7 +195,7 @@ fn types(findings: &Findings<'_>, kind: Kind) -> String {
 
 fn check_engine_options(findings: &mut Findings<'_>, draft: &mut Draft<'_>, common: &mut Map<String, Value>) {
     let owner = Owner { kind: draft.kind, name: &draft.type_name, named_at: draft.type_pointer() };
-    if draft.kind != Kind::Source && !common.contains_key("inputs") {
+    if draft.kind != Kind::Source && common.get("inputs").is_none_or(Value::is_null) {
         missing_inputs(findings, draft);
     }
     let problems = findings.check(common, &engine_schema(draft.kind), &draft.pointer, Some(&owner), &[]);

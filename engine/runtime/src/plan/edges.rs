@@ -4,7 +4,7 @@ use pipeline_stage::Kind;
 
 use super::draft::Draft;
 use super::report::Findings;
-use crate::diagnostics::{Diagnostic, list, nearest};
+use crate::diagnostics::{Diagnostic, did_you_mean, list, nearest};
 use crate::file::{Pointer, STAGE_MAPS};
 
 /// The edges of a pipeline.
@@ -75,7 +75,7 @@ fn unknown_input(findings: &mut Findings<'_>, drafts: &[Draft<'_>], draft: &Draf
     let giving = || {
         drafts.iter().filter(|other| other.kind != Kind::Sink && other.id != draft.id).map(|other| other.id.as_str())
     };
-    let meant = nearest(name, giving()).map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
+    let meant = did_you_mean(nearest(name, giving()));
     let mut diagnostic =
         Diagnostic::error(format!("no stage is called `{name}`")).at(findings.file.place(pointer), meant);
     if let Some(removed) = places.iter().find_map(|place| findings.file.removed(place)) {

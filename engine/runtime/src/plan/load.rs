@@ -95,7 +95,7 @@ fn removed_for_nothing(findings: &mut Findings<'_>) {
 /// Reads what the file says beside its stages; wrong values are reported and replaced by defaults.
 fn settings(findings: &mut Findings<'_>, values: &Map<String, Value>) -> Settings {
     let mut options = values.clone();
-    options.retain(|key, value| !STAGE_MAPS.contains(&key.as_str()) && key != "profiles" && !value.is_null());
+    options.retain(|key, _| !STAGE_MAPS.contains(&key.as_str()) && key != "profiles");
     let beside: Vec<&str> = STAGE_MAPS.into_iter().chain(["profiles"]).collect();
     let schema = schema_of::<PipelineOptions>();
     for problem in findings.check(&mut options, &schema, &Pointer::default(), None, &beside) {

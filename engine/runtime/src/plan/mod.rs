@@ -10,6 +10,7 @@ mod options;
 mod partitions;
 mod report;
 mod secrets;
+mod sources;
 mod spec;
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ impl Plan {
             diagnostics: Vec::new(),
             is_doubtful: false,
         };
-        findings.stage_error(error, &pointer, &pointer);
+        findings.stage_error(error, &pointer, &pointer.join("type"));
         findings.diagnostics.pop().unwrap_or_else(|| Diagnostic::error(error.chain()))
     }
 

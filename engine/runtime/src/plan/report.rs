@@ -6,7 +6,8 @@ use pipeline_stage::{Kind, Registry, StageError};
 use serde_json::{Map, Value};
 
 use super::options::{Checker, Problem, ProblemKind, of_serde};
-use crate::diagnostics::{Diagnostic, Place, list};
+use super::secrets::has_password;
+use crate::diagnostics::{Diagnostic, Place, did_you_mean, list};
 use crate::file::{PipelineFile, Pointer};
 
 /// The mistakes found so far.
@@ -70,54 +71,46 @@ impl Findings<'_> {
 
     fn option(&mut self, problem: &Problem, base: &Pointer, owner: Option<&Owner<'_>>) {
         let pointer = base.join_all(problem.path.iter().map(String::as_str));
-        let name = problem.path.join(".");
-        let explained =
-            owner.map(|owner| format!("`pipeline stages {}.{}` explains them", owner.kind.name(), owner.name));
-        match &problem.kind {
+        let diagnostic = match &problem.kind {
             ProblemKind::Unknown { known, meant } => {
-                let message = match (owner, problem.path.len()) {
-                    (Some(owner), 1) => format!("unknown option `{name}` of {} `{}`", owner.kind.name(), owner.name),
-                    (None, 1) => format!("unknown key `{name}`"),
-                    _ => format!("unknown option `{}` in `{}`", pointer.last(), problem.path[problem.path.len() - 2]),
-                };
-                let meant = meant.as_ref().map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
-                let what = if owner.is_some() || 1 < problem.path.len() { "options" } else { "keys" };
-                let mut diagnostic = Diagnostic::error(message).at(self.file.key_place(&pointer), meant);
-                diagnostic = match known.is_empty() {
-                    true => diagnostic.note("it has no options"),
-                    false => diagnostic.note(format!("{what} are: {}", known.join(", "))),
-                };
-                diagnostic.notes.extend(explained);
-                self.push(diagnostic);
+                let at = self.file.key_place(&pointer);
+                unknown(&problem.path, known, owner).at(at, did_you_mean(meant.as_deref()))
             }
             ProblemKind::Missing { wanted, about } => {
-                let (at, label) = match (owner, problem.path.len()) {
-                    (Some(owner), 1) => {
-                        (self.file.place(&owner.named_at), format!("{} `{}` needs it", owner.kind.name(), owner.name))
-                    }
-                    (None, 1) => (self.file.key_place(&Pointer::default()), String::new()),
-                    _ => (self.file.key_place(&pointer.parent().unwrap_or_default()), String::new()),
-                };
-                let message = match wanted.is_empty() {
-                    true => format!("`{name}` is missing"),
-                    false => {
-                        format!("`{name}` is missing, it must be {}", wanted.split("; ").next().unwrap_or_default())
-                    }
-                };
-                let mut diagnostic = Diagnostic::error(message).at(at, label);
-                if !about.is_empty() {
-                    diagnostic = diagnostic.note(format!("`{}`: {about}", pointer.last()));
-                }
-                diagnostic
-                    .notes
-                    .extend(explained.filter(|_| problem.path.len() == 1).map(|note| note.replace("them", "it")));
-                self.push(diagnostic);
+                let missing = self.missing(&problem.path, &pointer, owner, wanted);
+                if about.is_empty() { missing } else { missing.note(format!("`{}`: {about}", pointer.last())) }
             }
             ProblemKind::Wrong { message, meant } => {
-                let meant = meant.as_ref().map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
-                self.error(&pointer, message, meant, &[]);
+                self.error(&pointer, message, did_you_mean(meant.as_deref()), &[]);
+                return;
             }
-        }
+        };
+        // Parts of options belong to the engine as often as to the stage.
+        let explained = owner.filter(|_| problem.path.len() == 1);
+        let what = if matches!(problem.kind, ProblemKind::Unknown { .. }) { "them" } else { "it" };
+        self.push(match explained {
+            Some(owner) => {
+                diagnostic.note(format!("`pipeline stages {}.{}` explains {what}", owner.kind.name(), owner.name))
+            }
+            None => diagnostic,
+        });
+    }
+
+    fn missing(&self, path: &[String], pointer: &Pointer, owner: Option<&Owner<'_>>, wanted: &str) -> Diagnostic {
+        let (at, label) = match (owner, path.len()) {
+            (Some(owner), 1) => {
+                (self.file.place(&owner.named_at), format!("{} `{}` needs it", owner.kind.name(), owner.name))
+            }
+            (None, 1) => (self.file.key_place(&Pointer::default()), String::new()),
+            _ => (self.file.key_place(&pointer.parent().unwrap_or_default()), String::new()),
+        };
+        let name = path.join(".");
+        // What follows the semicolon is for a value that is there.
+        let message = match wanted.split("; ").next().unwrap_or_default() {
+            "" => format!("`{name}` is missing"),
+            wanted => format!("`{name}` is missing, it must be {wanted}"),
+        };
+        Diagnostic::error(message).at(at, label)
     }
 
     /// Adds what a stage says of its options.
@@ -139,6 +132,22 @@ impl Findings<'_> {
     pub fn inside(&self, pointer: &Pointer, part: Range<usize>) -> Place {
         self.file.place_inside(pointer, part)
     }
+}
+
+fn unknown(path: &[String], known: &[String], owner: Option<&Owner<'_>>) -> Diagnostic {
+    let (name, around) = path.split_last().map(|(name, around)| (name.as_str(), around)).unwrap_or_default();
+    // A blank before the colon makes a key of all of `url :"postgres://…"`.
+    let name = if has_password(name) { "***" } else { name };
+    let message = match (owner, around.last()) {
+        (_, Some(around)) => format!("unknown option `{name}` in `{around}`"),
+        (Some(owner), None) => format!("unknown option `{name}` of {} `{}`", owner.kind.name(), owner.name),
+        (None, None) => format!("unknown key `{name}`"),
+    };
+    let what = if owner.is_none() && around.is_empty() { "keys" } else { "options" };
+    Diagnostic::error(message).note(match known {
+        [] => "it has no options".into(),
+        known => format!("{what} are: {}", known.join(", ")),
+    })
 }
 
 /// The parts of an option's path, as stages (`columns.2`) and as serde (`columns[2].name`) write it.

@@ -31,6 +31,7 @@ pub(super) fn hide(file: &mut PipelineFile, registry: &Registry) {
     for (source, range) in found {
         file.sources[source].hide([range]);
     }
+    file.sources.iter_mut().for_each(hide_passwords);
 }
 
 /// Hides the secrets of a text that could not be read as YAML, by the names of options alone.
@@ -47,10 +48,22 @@ pub(super) fn hide_in_text(source: &mut SourceText, registry: &Registry) {
         for name in &names {
             found.extend(values_in_line(line, name).map(|value| line_start + value.start..line_start + value.end));
         }
-        if let Some(url) = line.find("://").filter(|_| has_password(line)) {
-            found.push(line_start + url..line_start + line.trim_end().len());
-        }
         line_start += line.len();
+    }
+    source.hide(found);
+    hide_passwords(source);
+}
+
+/// Hides what stands between `://` and `@`, wherever it is written: in keys and comments too.
+fn hide_passwords(source: &mut SourceText) {
+    let mut found = Vec::new();
+    for (at, sign) in source.text().match_indices("://") {
+        let start = at + sign.len();
+        let rest = &source.text()[start..];
+        let word = &rest[..rest.find(|c: char| c.is_whitespace() || "\"',}]".contains(c)).unwrap_or(rest.len())];
+        if let Some(end) = word.rfind('@').filter(|&end| word[..end].contains(':') && !word[..end].contains("${")) {
+            found.push(start..start + end);
+        }
     }
     source.hide(found);
 }

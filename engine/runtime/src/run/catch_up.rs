@@ -55,6 +55,7 @@ impl Run {
                 store: self.store.clone(),
                 clock: self.clock.clone(),
                 progress: Arc::new(super::Progress::new(0)),
+                is_new: false,
             };
             Box::pin(run.run_plan(stop.clone())).await?;
         }

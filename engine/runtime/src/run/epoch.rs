@@ -6,6 +6,9 @@ use pipeline_stage::Position;
 
 use crate::store::{Segment, StoredRow};
 
+/// More rows than this end an epoch before its time.
+pub const MAX_EPOCH_ROWS: u64 = 100_000;
+
 /// What was read since the last epoch ended.
 #[derive(Default)]
 pub struct Epoch {

@@ -5,6 +5,7 @@ mod clock;
 mod commit;
 mod compute;
 mod decode;
+mod drive;
 mod epoch;
 mod input;
 mod json_rows;
@@ -61,6 +62,7 @@ pub struct Run {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     progress: Arc<Progress>,
+    is_new: bool,
 }
 
 impl Run {
@@ -72,12 +74,18 @@ impl Run {
         let (location, name) = (plan.state_location(), plan.settings.name.clone());
         let store = until_it_works("state store", || store::open(&location, &name)).await?;
         let progress = Arc::new(Progress::new(plan.stages.len()));
-        Ok(Run { plan, settings, store, clock: Arc::new(SystemClock), progress })
+        let is_new = until_it_works("state store", || store.setting("tasks")).await?.is_none();
+        Ok(Run { plan, settings, store, clock: Arc::new(SystemClock), progress, is_new })
     }
 
     /// Where the state is, for people.
     pub fn place(&self) -> String {
         self.store.place()
+    }
+
+    /// Whether nothing was there before.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// What is done so far; may be looked at while it runs.

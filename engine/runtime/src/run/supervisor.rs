@@ -10,8 +10,8 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, warn};
 
+use super::drive::{Order, TaskEnd, run_task};
 use super::shared::Shared;
-use super::task::{Order, TaskEnd, run_task};
 
 /// How long a revoked partition's task may take to commit and checkpoint before it is dropped: the next owner replays.
 const REVOKE_WITHIN: Duration = Duration::from_secs(20);

@@ -1,50 +1,22 @@
-//! A task: one partition of the input, run from its sources to its sinks by one thread of control.
+//! The reading and computing half of a task: rows go in, epochs come out.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipeline_stage::{
-    ErrorKind, Kind, Origins, Partition, Position, Result, Rows, SourceBatch, StageError, Times, Timestamp,
-};
-use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::sleep_until;
+use pipeline_stage::{Kind, Origins, Partition, Position, Result, Rows, SourceBatch, StageError, Times, Timestamp};
 
 use super::commit::EndedEpoch;
 use super::compute::{Compute, EpochOutput};
-use super::epoch::Epoch;
-use super::input::{Input, next_of};
+use super::epoch::{Epoch, MAX_EPOCH_ROWS};
+use super::input::Input;
 use super::json_rows::rows_of_json;
-use super::recovery::recover;
 use super::retry::until_it_works;
 use super::shared::Shared;
 use crate::store::{Checkpoint, ClaimedTask, DeadLetter, EpochEntry, Segment, StoredRow};
 
-/// More rows than this end an epoch before its time.
-const MAX_EPOCH_ROWS: u64 = 100_000;
-/// One epoch is being committed, one waits, a third is being read: at most two are in flight.
-const EPOCHS_WAITING: usize = 1;
 /// Dead letters that are processed again in one epoch.
 const MAX_REPLAYED: u32 = 1_000;
-
-/// What a task is told while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Go on.
-    Run,
-    /// End the epoch, commit, checkpoint.
-    Finish,
-}
-
-/// Why a task has ended without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskEnd {
-    /// All its sources are over.
-    SourcesOver,
-    /// It was told to.
-    Told,
-}
 
 /// The reading and computing half of a task.
 pub struct Task {
@@ -62,68 +34,6 @@ pub struct Task {
     pub has_uncheckpointed: bool,
     /// Dead letters taken by this task: the store forgets them only once their epoch is logged.
     taken_letters: HashSet<i64>,
-}
-
-/// Runs a task until its sources are over or it is told to finish.
-///
-/// # Errors
-/// `Lost` when its state is gone or another owner has it; otherwise what made it stop.
-pub async fn run_task(
-    shared: Arc<Shared>,
-    partition: Partition,
-    mut order: watch::Receiver<Order>,
-    mut replays: watch::Receiver<u64>,
-) -> Result<TaskEnd> {
-    let (mut task, committer) = tokio::select! {
-        recovered = recover(&shared, &partition) => recovered?,
-        // Nothing was read yet: nothing is lost when the start is given up.
-        _ = told_to_finish(&mut order) => return Ok(TaskEnd::Told),
-    };
-    let (epochs, receiver) = mpsc::channel(EPOCHS_WAITING);
-    if shared.run.catches_up {
-        order = watch::channel(Order::Finish).1;
-    }
-    let mut commits = tokio::spawn(committer.run(receiver));
-    let _guard = AbortOnDrop(commits.abort_handle());
-    replays.mark_changed();
-    let end = task.read_all(epochs, &mut commits, &mut order, &mut replays).await;
-    shared.progress.forget_task(&task.partition.name);
-    let committed = match end {
-        // The committer has said why already.
-        Err(Stopped::ByCommitter(result)) => return Err(result),
-        Err(Stopped::ByError(error)) => Err(error),
-        Ok(end) => Ok(end),
-    };
-    match commits.await {
-        Ok(Ok(())) => committed,
-        ended => Err(why(ended)),
-    }
-}
-
-/// A task that is dropped takes its committer along: the partition has another owner.
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn told_to_finish(order: &mut watch::Receiver<Order>) {
-    if order.wait_for(|order| *order == Order::Finish).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-enum Stopped {
-    ByCommitter(StageError),
-    ByError(StageError),
-}
-
-impl From<StageError> for Stopped {
-    fn from(error: StageError) -> Self {
-        Stopped::ByError(error)
-    }
 }
 
 impl Task {
@@ -161,64 +71,32 @@ impl Task {
         self.inputs.iter().map(|input| (input.source, input.position())).collect()
     }
 
-    async fn read_all(
-        &mut self,
-        epochs: mpsc::Sender<EndedEpoch>,
-        commits: &mut JoinHandle<Result<()>>,
-        order: &mut watch::Receiver<Order>,
-        replays: &mut watch::Receiver<u64>,
-    ) -> Result<TaskEnd, Stopped> {
-        let mut epoch = Epoch::default();
-        loop {
-            let is_due = self.is_due(&epoch);
-            let has_room = epoch.rows < MAX_EPOCH_ROWS;
-            tokio::select! {
-                biased;
-                ended = &mut *commits => return Err(Stopped::ByCommitter(why(ended))),
-                () = told_to_finish(order) => {
-                    self.finish(epoch, &epochs).await?;
-                    return Ok(TaskEnd::Told);
-                }
-                permit = epochs.reserve(), if is_due => {
-                    // The receiver ends only with the committer, whose branch comes first.
-                    let Ok(permit) = permit else { continue };
-                    permit.send(self.end_epoch(std::mem::take(&mut epoch), false)?);
-                }
-                () = sleep_until(self.deadline(&epoch).into()), if !is_due && self.has_deadline(&epoch) => {}
-                changed = replays.changed() => match changed {
-                    Ok(()) => self.take_dead_letters(&mut epoch).await?,
-                    Err(_) => return Err(StageError::fatal("the supervisor has ended").into()),
-                },
-                next = next_of(&mut self.inputs), if has_room => match next? {
-                    Some((input, batch)) => self.take(input, batch, &mut epoch)?,
-                    None => {
-                        self.finish(epoch, &epochs).await?;
-                        return Ok(TaskEnd::SourcesOver);
-                    }
-                },
-            }
-        }
+    /// The task's name.
+    pub fn name(&self) -> &str {
+        &self.partition.name
     }
 
     /// When the epoch is to end: its oldest row has waited long enough, or a checkpoint is due.
-    fn deadline(&self, epoch: &Epoch) -> Instant {
+    pub fn deadline(&self, epoch: &Epoch) -> Instant {
         match epoch.began {
             Some(began) => began + self.shared.plan.settings.commit_every,
             None => self.next_checkpoint,
         }
     }
 
-    fn has_deadline(&self, epoch: &Epoch) -> bool {
+    /// Whether there is anything that has to end.
+    pub fn has_deadline(&self, epoch: &Epoch) -> bool {
         epoch.began.is_some() || self.has_uncheckpointed
     }
 
-    fn is_due(&self, epoch: &Epoch) -> bool {
+    /// Whether the epoch is to end now.
+    pub fn is_due(&self, epoch: &Epoch) -> bool {
         let is_full = MAX_EPOCH_ROWS <= epoch.rows;
         is_full || !epoch.stored.is_empty() || (self.has_deadline(epoch) && self.deadline(epoch) <= Instant::now())
     }
 
     /// Takes a batch that was read.
-    fn take(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
+    pub fn take(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
         self.shared.progress.read(batch.len() as u64);
         self.compute_batch(input, batch, epoch)?;
         let lag = self.inputs.iter().map(Input::lag).sum();
@@ -252,8 +130,9 @@ impl Task {
             .await
     }
 
-    /// Takes dead letters that somebody wants processed again into the epoch.
-    async fn take_dead_letters(&mut self, epoch: &mut Epoch) -> Result<()> {
+    /// Takes dead letters that somebody wants processed again into the epoch, which must be empty: when it is computed
+    /// again they come first, too.
+    pub async fn take_dead_letters(&mut self, epoch: &mut Epoch) -> Result<()> {
         let (store, task) = (self.shared.store.clone(), self.partition.name.clone());
         let letters = until_it_works("state store", || store.replay_requests(&task, MAX_REPLAYED)).await?;
         let letters = letters.into_iter().filter(|(number, _)| self.taken_letters.insert(*number));
@@ -306,7 +185,8 @@ impl Task {
         self.compute.end_epoch(Times { now: ended_at, watermark: self.watermark })
     }
 
-    fn end_epoch(&mut self, epoch: Epoch, is_last: bool) -> Result<EndedEpoch> {
+    /// Ends an epoch, with a checkpoint if one is due or it is the last.
+    pub fn end_epoch(&mut self, epoch: Epoch, is_last: bool) -> Result<EndedEpoch> {
         // The clock may have been set back; recorded time is never earlier than the epoch before.
         let ended_at = self.shared.clock.now().max(self.ended_at);
         let output = self.end_compute(ended_at)?;
@@ -336,26 +216,5 @@ impl Task {
                 .map(|stage| (stage.id.clone(), format!("{}.{}", stage.kind.name(), stage.type_name)))
                 .collect(),
         }
-    }
-
-    /// Ends the last epoch, with a checkpoint, if there is anything to end.
-    async fn finish(&mut self, epoch: Epoch, epochs: &mpsc::Sender<EndedEpoch>) -> Result<(), Stopped> {
-        if epoch.is_empty() && !self.has_uncheckpointed {
-            return Ok(());
-        }
-        let ended = self.end_epoch(epoch, true)?;
-        // When the committer is gone, awaiting it says why.
-        let _ = epochs.send(ended).await;
-        Ok(())
-    }
-}
-
-/// What a committer's end means. Its `Lost` is another owner, not lost state: the task must not come back.
-fn why(ended: Result<Result<()>, tokio::task::JoinError>) -> StageError {
-    match ended {
-        Ok(Err(error)) if error.kind() == ErrorKind::Lost => StageError::fatal(error.chain()),
-        Ok(Err(error)) => error,
-        Ok(Ok(())) => StageError::fatal("the committer has ended too early"),
-        Err(error) => StageError::fatal("the committer failed").because(error),
     }
 }

@@ -80,6 +80,7 @@ impl<'a> Checker<'a> {
     fn object(&mut self, map: &mut Map<String, Value>, schema: &Value, path: &mut Vec<String>) {
         let no_properties = Map::new();
         let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&no_properties);
+        self.drop_empty(map, properties, path);
         for (key, value) in map.iter_mut() {
             path.push(key.clone());
             match (properties.get(key), schema.get("additionalProperties")) {
@@ -102,6 +103,16 @@ impl<'a> Checker<'a> {
             }
             path.pop();
         }
+    }
+
+    /// An option that is null is as good as not given; one that is null because of a missing variable stays.
+    fn drop_empty(&self, map: &mut Map<String, Value>, properties: &Map<String, Value>, path: &mut Vec<String>) {
+        map.retain(|key, value| {
+            path.push(key.clone());
+            let is_kept = !value.is_null() || !properties.contains_key(key) || (self.is_unknown)(path);
+            path.pop();
+            is_kept
+        });
     }
 
     fn unknown(&mut self, key: &str, properties: &Map<String, Value>, path: &[String]) {
@@ -129,16 +140,15 @@ impl<'a> Checker<'a> {
         for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
             self.value(value, part, path);
         }
-        if takes(schema, "string") && !takes(schema, "number") && !takes(schema, "integer") && !takes(schema, "boolean")
-        {
-            if let Some(text) = (self.text_of)(path).filter(|_| !value.is_object() && !value.is_array()) {
-                *value = Value::String(text);
-            }
+        let wants_text =
+            takes(schema, "string") && !["number", "integer", "boolean"].into_iter().any(|other| takes(schema, other));
+        let is_scalar = !value.is_object() && !value.is_array();
+        if let Some(text) = (self.text_of)(path).filter(|_| wants_text && is_scalar) {
+            *value = Value::String(text);
         }
         // Durations, sizes and rates: texts with a pattern and examples.
         let has_own_words = schema.get("pattern").is_some() && schema.get("examples").is_some();
-        let is_explained_by_its_type = has_own_words && !value.is_object() && !value.is_array();
-        if is_explained_by_its_type {
+        if has_own_words && is_scalar {
             return;
         }
         if !fits_type(value, schema) || !fits_range(value, schema) {

@@ -55,34 +55,34 @@ pub(crate) fn type_in_words(schema: &Value, root: &Value) -> String {
         });
         return of_one.collect::<Vec<_>>().join(" or ");
     }
-    if takes(schema, "integer") {
-        return format!("a whole number{}", range(schema));
+    let form =
+        ["integer", "number", "boolean", "string", "array", "object"].into_iter().find(|name| takes(schema, name));
+    match form {
+        Some("integer") => format!("a whole number{}", range(schema)),
+        Some("number") => format!("a number{}", range(schema)),
+        Some("boolean") => "true or false".into(),
+        Some("string") => text_in_words(schema),
+        Some("array") => list_in_words(schema, root),
+        Some(_) => "a map".into(),
+        None => String::new(),
     }
-    if takes(schema, "number") {
-        return format!("a number{}", range(schema));
+}
+
+fn text_in_words(schema: &Value) -> String {
+    let example = schema.get("examples").and_then(|examples| examples.get(0)).and_then(Value::as_str);
+    match (example, schema.get("writeOnly")) {
+        (Some(example), _) => format!("text such as `{example}`"),
+        (None, Some(_)) => "text; put it into quotes".into(),
+        (None, None) => "text".into(),
     }
-    if takes(schema, "boolean") {
-        return "true or false".into();
+}
+
+fn list_in_words(schema: &Value, root: &Value) -> String {
+    match schema.get("items").map(|items| type_in_words(items, root)) {
+        Some(items) if items == "text" => "a list of texts".into(),
+        Some(items) if !items.is_empty() => format!("a list of {}", items.strip_prefix("a ").unwrap_or(&items)),
+        _ => "a list".into(),
     }
-    if takes(schema, "string") {
-        let example = schema.get("examples").and_then(|examples| examples.get(0)).and_then(Value::as_str);
-        return match (example, schema.get("writeOnly")) {
-            (Some(example), _) => format!("text such as `{example}`"),
-            (None, Some(_)) => "text; put it into quotes".into(),
-            (None, None) => "text".into(),
-        };
-    }
-    if takes(schema, "array") {
-        return match schema.get("items").map(|items| type_in_words(items, root)) {
-            Some(items) if items == "text" => "a list of texts".into(),
-            Some(items) if !items.is_empty() => format!("a list of {}", items.strip_prefix("a ").unwrap_or(&items)),
-            _ => "a list".into(),
-        };
-    }
-    if takes(schema, "object") {
-        return "a map".into();
-    }
-    String::new()
 }
 
 /// The first sentence of a description, without its full stop.

@@ -1,0 +1,158 @@
+//! A task: one partition of the input, run from its sources to its sinks by one thread of control.
+
+use std::sync::Arc;
+
+use pipeline_stage::{ErrorKind, Partition, Result, StageError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tokio::time::sleep_until;
+
+use super::commit::EndedEpoch;
+use super::epoch::{Epoch, MAX_EPOCH_ROWS};
+use super::input::next_of;
+use super::recovery::recover;
+use super::shared::Shared;
+use super::task::Task;
+
+/// One epoch is being committed, one waits, a third is being read: at most two are in flight.
+const EPOCHS_WAITING: usize = 1;
+/// What a task is told while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Go on.
+    Run,
+    /// End the epoch, commit, checkpoint.
+    Finish,
+}
+
+/// Why a task has ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// All its sources are over.
+    SourcesOver,
+    /// It was told to.
+    Told,
+}
+
+/// Runs a task until its sources are over or it is told to finish.
+///
+/// # Errors
+/// `Lost` when its state is gone or another owner has it; otherwise what made it stop.
+pub async fn run_task(
+    shared: Arc<Shared>,
+    partition: Partition,
+    mut order: watch::Receiver<Order>,
+    mut replays: watch::Receiver<u64>,
+) -> Result<TaskEnd> {
+    let (mut task, committer) = tokio::select! {
+        recovered = recover(&shared, &partition) => recovered?,
+        // Nothing was read yet: nothing is lost when the start is given up.
+        _ = told_to_finish(&mut order) => return Ok(TaskEnd::Told),
+    };
+    let (epochs, receiver) = mpsc::channel(EPOCHS_WAITING);
+    if shared.run.catches_up {
+        order = watch::channel(Order::Finish).1;
+    }
+    let mut commits = tokio::spawn(committer.run(receiver));
+    let _guard = AbortOnDrop(commits.abort_handle());
+    replays.mark_changed();
+    let end = read_all(&mut task, epochs, &mut commits, &mut order, &mut replays).await;
+    shared.progress.forget_task(task.name());
+    let committed = match end {
+        // The committer has said why already.
+        Err(Stopped::ByCommitter(result)) => return Err(result),
+        Err(Stopped::ByError(error)) => Err(error),
+        Ok(end) => Ok(end),
+    };
+    match commits.await {
+        Ok(Ok(())) => committed,
+        ended => Err(why(ended)),
+    }
+}
+
+/// A task that is dropped takes its committer along: the partition has another owner.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn told_to_finish(order: &mut watch::Receiver<Order>) {
+    if order.wait_for(|order| *order == Order::Finish).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+enum Stopped {
+    ByCommitter(StageError),
+    ByError(StageError),
+}
+
+impl From<StageError> for Stopped {
+    fn from(error: StageError) -> Self {
+        Stopped::ByError(error)
+    }
+}
+
+/// Reads and computes until the sources are over or the task is told to finish.
+async fn read_all(
+    task: &mut Task,
+    epochs: mpsc::Sender<EndedEpoch>,
+    commits: &mut JoinHandle<Result<()>>,
+    order: &mut watch::Receiver<Order>,
+    replays: &mut watch::Receiver<u64>,
+) -> Result<TaskEnd, Stopped> {
+    let mut epoch = Epoch::default();
+    loop {
+        let is_due = task.is_due(&epoch);
+        let has_room = epoch.rows < MAX_EPOCH_ROWS;
+        tokio::select! {
+            biased;
+            ended = &mut *commits => return Err(Stopped::ByCommitter(why(ended))),
+            () = told_to_finish(order) => {
+                finish(task, epoch, &epochs).await?;
+                return Ok(TaskEnd::Told);
+            }
+            permit = epochs.reserve(), if is_due => {
+                // The receiver ends only with the committer, whose branch comes first.
+                let Ok(permit) = permit else { continue };
+                permit.send(task.end_epoch(std::mem::take(&mut epoch), false)?);
+            }
+            () = sleep_until(task.deadline(&epoch).into()), if !is_due && task.has_deadline(&epoch) => {}
+            changed = replays.changed(), if epoch.is_empty() => match changed {
+                Ok(()) => task.take_dead_letters(&mut epoch).await?,
+                Err(_) => return Err(StageError::fatal("the supervisor has ended").into()),
+            },
+            next = next_of(&mut task.inputs), if has_room => match next? {
+                Some((input, batch)) => task.take(input, batch, &mut epoch)?,
+                None => {
+                    finish(task, epoch, &epochs).await?;
+                    return Ok(TaskEnd::SourcesOver);
+                }
+            },
+        }
+    }
+}
+
+/// Ends the last epoch, with a checkpoint, if there is anything to end.
+async fn finish(task: &mut Task, epoch: Epoch, epochs: &mpsc::Sender<EndedEpoch>) -> Result<(), Stopped> {
+    if epoch.is_empty() && !task.has_uncheckpointed {
+        return Ok(());
+    }
+    let ended = task.end_epoch(epoch, true)?;
+    // When the committer is gone, awaiting it says why.
+    let _ = epochs.send(ended).await;
+    Ok(())
+}
+
+/// What a committer's end means. Its `Lost` is another owner, not lost state: the task must not come back.
+fn why(ended: Result<Result<()>, JoinError>) -> StageError {
+    match ended {
+        Ok(Err(error)) if error.kind() == ErrorKind::Lost => StageError::fatal(error.chain()),
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => StageError::fatal("the committer has ended too early"),
+        Err(error) => StageError::fatal("the committer failed").because(error),
+    }
+}
