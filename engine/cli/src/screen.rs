@@ -30,7 +30,7 @@ impl Screen {
         let is_live = io::stderr().is_terminal() && log == LogFormat::Text;
         let target = if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(ProgressStyle::with_template("  {msg}").expect("the template is right"));
+        bar.set_style(ProgressStyle::with_template("  {wide_msg}").expect("the template is right"));
         Screen { bar }
     }
 

@@ -97,7 +97,10 @@ impl Findings<'_> {
     }
 
     fn missing(&self, path: &[String], pointer: &Pointer, owner: Option<&Owner<'_>>, wanted: &str) -> Diagnostic {
+        let is_written = self.file.rank(pointer).is_some();
         let (at, label) = match (owner, path.len()) {
+            // The key is there, with nothing behind it.
+            _ if is_written => (self.file.key_place(pointer), String::new()),
             (Some(owner), 1) => {
                 (self.file.place(&owner.named_at), format!("{} `{}` needs it", owner.kind.name(), owner.name))
             }

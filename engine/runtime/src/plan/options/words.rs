@@ -51,6 +51,10 @@ pub(crate) fn type_in_words(schema: &Value, root: &Value) -> String {
         let of_one = names.map(|name| {
             let mut one = schema.clone();
             one["type"] = name.clone();
+            if let Some(one) = one.as_object_mut() {
+                // The advice about quotes is for what must be text.
+                one.remove("writeOnly");
+            }
             type_in_words(&one, root)
         });
         return of_one.collect::<Vec<_>>().join(" or ");
