@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use saphyr::Scalar as CoreScalar;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::Value;
 
@@ -37,19 +36,19 @@ pub fn parse(text: &str, source: usize) -> Result<Node, Vec<Diagnostic>> {
     }
 }
 
-/// A scalar as YAML reads it when it is not quoted.
+/// A scalar as YAML reads it when it is not quoted. This is the one place where `serde_yaml` is used: it knows what the
+/// text of a scalar means, but not where it stands.
 pub fn read_scalar(text: &str) -> Value {
-    match CoreScalar::parse_from_cow(text.into()) {
-        _ if text.is_empty() => Value::Null,
-        CoreScalar::Null => Value::Null,
-        CoreScalar::Boolean(value) => value.into(),
-        CoreScalar::Integer(value) => value.into(),
-        // What JSON has no number for (`.inf`) stays text: no option takes it.
-        CoreScalar::FloatingPoint(value) => match serde_json::Number::from_f64(value.into_inner()) {
-            Some(number) => Value::Number(number),
-            None => text.into(),
-        },
-        CoreScalar::String(value) => value.into_owned().into(),
+    let is_more_than_a_scalar = text.contains(['#', '\n', '\r']);
+    match serde_yaml::from_str(text) {
+        _ if is_more_than_a_scalar => text.into(),
+        Ok(serde_yaml::Value::Null) => Value::Null,
+        Ok(serde_yaml::Value::Bool(truth)) => truth.into(),
+        Ok(serde_yaml::Value::Number(number)) if number.as_f64().is_some_and(f64::is_finite) => {
+            serde_json::to_value(number).unwrap_or_else(|_| text.into())
+        }
+        // So does what JSON has no number for (`.inf`): no option takes it.
+        _ => text.into(),
     }
 }
 

@@ -47,7 +47,7 @@ pub struct ZscoreOptions {
 }
 
 /// On which side of the mean an anomaly can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// On either side.
