@@ -49,7 +49,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if 0 < place && (digits.len() - place) % 3 == 0 {
+        if 0 < place && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -1,5 +1,7 @@
 //! A crash does not matter: whenever the engine is dropped, the output is that of an undisturbed run.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

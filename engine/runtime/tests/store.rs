@@ -1,5 +1,7 @@
 //! The state store keeps what it was given, on SQLite and on PostgreSQL, and refuses former owners.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+
 use std::sync::Arc;
 
 use pipeline_runtime::store::{

@@ -148,7 +148,8 @@ fn with_scores<D: Detector>(input: &Schema, prefix: &str) -> Result<SchemaRef> {
     for name in SCORE_COLUMNS.into_iter().chain([D::STATISTIC]) {
         let name = format!("{prefix}{name}");
         if input.index_of(&name).is_ok() {
-            let message = format!("there is a column `{name}` already; with `prefix: second_` the new one is `second_{name}`");
+            let message =
+                format!("there is a column `{name}` already; with `prefix: second_` the new one is `second_{name}`");
             return Err(StageError::config(message).at_option("prefix"));
         }
         fields.push(match name.ends_with("is_anomaly") {
