@@ -170,12 +170,20 @@ async fn dead_letters_are_processed_again_after_a_fix() {
     pipeline_services::Kafka::shared().await.produce(&production.topic, records).await;
     let run = |args: &[&str]| production.run(args).start().wait_with_timeout(Duration::from_secs(60));
     run(&["--once"]).await.assert_code(0);
-    assert_eq!(dead_letters(&production).await.len(), 1);
+    let letters = dead_letters(&production).await;
+    assert_eq!((letters.len(), &letters[0]["beside"]["topic"]), (1, &production.topic.as_str().into()));
 
-    let replay =
-        production.command("dead-letters", &["replay"]).start().wait_with_timeout(Duration::from_secs(30)).await;
+    let dead_letters_command = async |args: &[&str]| {
+        production.command("dead-letters", args).start().wait_with_timeout(Duration::from_secs(30)).await
+    };
+    let number = letters[0]["number"].to_string();
+    let refused = dead_letters_command(&["replay", &number, "99"]).await;
+    refused.assert_code(2);
+    assert!(refused.stderr.contains("there is no dead letter 99; none is processed again"), "{}", refused.stderr);
+    dead_letters_command(&["list", "--limit", "0"]).await.assert_code(2);
+    let replay = dead_letters_command(&["replay"]).await;
     assert_eq!(
-        replay.stdout.lines().next().map(|line| line.starts_with("1 dead letters")),
+        replay.stdout.lines().next().map(|line| line.starts_with("1 dead letter is")),
         Some(true),
         "{}",
         replay.stdout

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::plan::{Plan, Promise, RunSettings, load};
-use pipeline_runtime::run::{Progress, Run, Snapshot, Summary};
-use pipeline_stage::{Delivery, Kind, Registry, StageError};
+use pipeline_runtime::run::{Progress, Run, RunEnd, Snapshot, Summary};
+use pipeline_stage::{Delivery, ErrorKind, Kind, Registry, StageError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -78,7 +78,7 @@ fn wrong(report: &Report) -> ExitCode {
 
 fn failed(error: &StageError) -> ExitCode {
     error!("{}", error.chain());
-    ExitCode::from(FAILED)
+    ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
 }
 
 async fn supervise(plan: Arc<Plan>, settings: RunSettings, screen: &Screen, log: LogFormat) -> Result<(), StageError> {
@@ -195,9 +195,10 @@ fn progress_line(plan: &Plan, now: &Snapshot, rate: f64) -> String {
 /// What is said when it has ended.
 fn closing(plan: &Plan, summary: &Summary) -> Vec<String> {
     let took = span(summary.took);
-    let first = match summary.is_complete {
-        true => format!("done after {took}; everything there was is read and committed"),
-        false => format!("stopped after {took} at your request; everything read is committed"),
+    let first = match summary.end {
+        RunEnd::Complete => format!("done after {took}; everything there was is read and committed"),
+        RunEnd::Told => format!("stopped after {took} at your request; everything read is committed"),
+        RunEnd::Uncommitted => format!("stopped after {took}, but not all is committed: the next run makes up for it"),
     };
     let mut lines = vec![first, String::new(), table(plan, &summary.progress.stages)];
     for (sink, waiting) in &summary.waiting {
@@ -228,5 +229,5 @@ fn log_books(plan: &Plan, summary: &Summary) {
     for (sink, waiting) in &summary.waiting {
         info!(sink, waiting, "outbox");
     }
-    info!(is_complete = summary.is_complete, seconds = summary.took.as_secs_f64(), "ended");
+    info!(end = ?summary.end, seconds = summary.took.as_secs_f64(), "ended");
 }

@@ -2,26 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
 
-use std::sync::{Arc, Mutex};
+mod engine;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_runtime::file::LoadOptions;
-use pipeline_runtime::plan::{Plan, RunSettings, load_text};
-use pipeline_runtime::run::{Run, Summary};
-use pipeline_stage::{NoConsole, Registry, Result, StageType};
+use engine::{rows, run_all, run_for};
+use pipeline_runtime::plan::Plan;
 use pipeline_testkit::Random;
-use pipeline_testkit::faulty::{MemoryOptions, NumbersOptions, Table, table};
+use pipeline_testkit::faulty::table;
 use tokio::runtime::Builder;
-use tokio::sync::watch;
-
-fn registry() -> Arc<Registry> {
-    let mut registry = Registry::default();
-    let own = [StageType::source::<NumbersOptions>(), StageType::sink::<MemoryOptions>()];
-    for stage in own.into_iter().chain(pipeline_builtin::stages()) {
-        registry.add(stage).unwrap();
-    }
-    Arc::new(registry)
-}
 
 /// Three partitions of made-up readings; history and anomalies go to two tables of the same name.
 fn plan(name: &str, state: &std::path::Path, fail_one_in: u64, extra: &str) -> Arc<Plan> {
@@ -46,34 +36,13 @@ sinks:
 ",
         state.display()
     );
-    let loaded = load_text("test.yaml", &text, state, &LoadOptions::default(), &registry());
-    Arc::new(loaded.map_err(|report| report.render(false)).unwrap().0)
-}
-
-async fn run(plan: Arc<Plan>) -> Result<Summary> {
-    let settings = RunSettings { once: true, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
-    let (_stop, stopped) = watch::channel(false);
-    Run::prepare(plan, settings).await?.run(stopped).await
-}
-
-/// Runs in a runtime of its own for so long; `None` when it was dropped in the middle, with everything it had begun.
-fn run_for(plan: &Arc<Plan>, time: Duration) -> Option<Result<Summary>> {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let ended = runtime.block_on(async { tokio::time::timeout(time, run(plan.clone())).await.ok() });
-    runtime.shutdown_timeout(Duration::from_secs(5));
-    ended
-}
-
-fn rows(table: &Arc<Mutex<Table>>) -> Vec<String> {
-    let mut rows = table.lock().unwrap().rows.clone();
-    rows.sort();
-    rows
+    engine::plan(&text, state)
 }
 
 fn undisturbed() -> (Vec<String>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let name = pipeline_services::unique_name("undisturbed");
-    let summary = run_for(&plan(&name, folder.path(), 0, ""), Duration::from_secs(60)).unwrap().unwrap();
+    let summary = run_all(&plan(&name, folder.path(), 0, ""), false).unwrap();
     assert_eq!(summary.progress.stages[0].out, 2_100);
     (rows(&table(&format!("{name}-history"))), rows(&table(&format!("{name}-anomalies"))))
 }
@@ -91,7 +60,7 @@ fn a_crash_does_not_matter() {
         let plan = plan(&name, folder.path(), if seed % 2 == 0 { 9 } else { 0 }, "");
         let mut patience = Duration::from_millis(10);
         let summary = loop {
-            match run_for(&plan, patience + Duration::from_micros(random.below(60_000) as u64)) {
+            match run_for(&plan, false, patience + Duration::from_micros(random.below(60_000) as u64)) {
                 Some(ended) => break ended.unwrap(),
                 None => crashed += 1,
             }
@@ -112,7 +81,7 @@ fn refused_rows_become_dead_letters_once() {
     let folder = tempfile::tempdir().unwrap();
     let name = pipeline_services::unique_name("refused");
     let plan = plan(&name, folder.path(), 5, ", refuse: p1-3");
-    let summary = run_for(&plan, Duration::from_secs(60)).unwrap().unwrap();
+    let summary = run_all(&plan, false).unwrap();
     let (written, history) = (rows(&table(&format!("{name}-history"))), &summary.progress.stages[2]);
     assert!(0 < history.dead, "none was refused");
     assert_eq!(written.len() as u64 + history.dead, 2_100);
@@ -122,15 +91,15 @@ fn refused_rows_become_dead_letters_once() {
         store.dead_letters(0, 10_000).await.unwrap()
     });
     assert_eq!(letters.len() as u64, history.dead);
-    assert!(letters.iter().all(|(_, letter)| letter.reason == "`p1-3` is not wanted" && letter.stage == "history"));
+    assert!(letters.iter().all(|(_, letter)| letter.reason == "`p1-3` is not wanted" && letter.row.stage == "history"));
 }
 
 #[test]
 fn output_of_other_state_is_refused_in_words() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let name = pipeline_services::unique_name("foreign");
-    run_for(&plan(&name, folders[0].path(), 0, ""), Duration::from_secs(60)).unwrap().unwrap();
-    let error = run_for(&plan(&name, folders[1].path(), 0, ""), Duration::from_secs(60)).unwrap().unwrap_err();
+    run_all(&plan(&name, folders[0].path(), 0, ""), false).unwrap();
+    let error = run_all(&plan(&name, folders[1].path(), 0, ""), false).unwrap_err();
     let words = error.chain();
     assert!(words.contains("was made with other state") && words.contains("--cold-start"), "{words}");
     assert_eq!(rows(&table(&format!("{name}-history"))).len(), 2_100, "nothing was written");
@@ -173,14 +142,14 @@ fn logged_epochs_are_computed_by_the_file_they_were_logged_under() {
         let former = plan(&name, folder.path(), 0, "");
         let mut random = Random::new(seed);
         let until = loop {
-            let ended = run_for(&former, Duration::from_micros(60_000 + random.below(90_000) as u64));
+            let ended = run_for(&former, false, Duration::from_micros(60_000 + random.below(90_000) as u64));
             assert!(ended.is_none(), "the run has ended before it could be dropped with epochs to replay");
             if let Some(until) = logged_until(&former) {
                 break until;
             }
         };
         let changed = plan_with_window(&name, folder.path(), 0, "", 5);
-        run_for(&changed, Duration::from_secs(60)).unwrap().unwrap();
+        run_all(&changed, false).unwrap();
         assert_eq!(rows(&table(&format!("{name}-history"))), history, "seed {seed}");
         let found = before(rows(&table(&format!("{name}-anomalies"))), &until);
         assert_eq!(found, before(anomalies.clone(), &until), "seed {seed}");

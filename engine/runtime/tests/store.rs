@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use pipeline_runtime::store::{
-    Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, Segment, StageChanges, StateStore, open,
+    Append, Beside, Checkpoint, DeadLetter, EpochEntry, Segment, StageChanges, StateStore, StoredRow, open,
 };
 use pipeline_services::Postgres;
-use pipeline_stage::{Alert, ErrorKind, Mark, Position, Timestamp};
+use pipeline_stage::{ErrorKind, Mark, Position, Timestamp};
 
 fn entry(epoch: u64) -> EpochEntry {
     EpochEntry {
@@ -34,16 +34,22 @@ fn append(generation: u64, epoch: u64) -> Append {
 }
 
 fn letter(offset: u64) -> DeadLetter {
-    DeadLetter {
+    let row = StoredRow {
         stage: "readings".into(),
-        task: "0".into(),
+        edge: 1,
         place: "readings/0".into(),
         offset,
-        epoch: 1,
-        reason: "it has a \0 in it".into(),
+        branch: u64::MAX,
         bytes: Some(vec![0, 255, 10]),
-        at: Timestamp(7),
-    }
+        beside: Some(Beside {
+            topic: "readings.csv".into(),
+            partition: 3,
+            key: Some(vec![0, 255]),
+            time: Some(Timestamp(5)),
+            header: None,
+        }),
+    };
+    DeadLetter { row, task: "0".into(), epoch: 1, reason: "it has a \0 in it".into(), at: Timestamp(7) }
 }
 
 fn changes(stage: &str, changes: &[(&str, Option<&str>)]) -> StageChanges {
@@ -56,7 +62,6 @@ async fn keeps_what_it_was_given(store: Arc<dyn StateStore>) {
     logs_epochs_and_refuses_former_owners(&store).await;
     publishes_checkpoints(&store).await;
     keeps_dead_letters_until_they_are_replayed(&store).await;
-    keeps_alerts_until_they_are_delivered(&store).await;
     begins_anew(&store).await;
 }
 
@@ -106,40 +111,17 @@ async fn keeps_dead_letters_until_they_are_replayed(store: &Arc<dyn StateStore>)
     store.append(&[with_letters]).await.unwrap();
     store.add_dead_letters(&[letter(2), letter(3)]).await.unwrap();
     let all = store.dead_letters(0, 10).await.unwrap();
-    let offsets: Vec<u64> = all.iter().map(|(_, letter)| letter.offset).collect();
+    let offsets: Vec<u64> = all.iter().map(|(_, letter)| letter.row.offset).collect();
     assert_eq!(offsets, [1, 2, 3], "a letter that is there stays as it is");
-    assert_eq!(all[0].1.bytes.as_deref(), Some(&[0, 255, 10][..]));
+    assert_eq!(all[0].1, DeadLetter { reason: "it has a \u{2400} in it".into(), ..letter(1) });
     assert!(store.tasks_to_replay().await.unwrap().is_empty());
     assert_eq!(store.request_replay(&[all[1].0]).await.unwrap(), 1);
     assert_eq!(store.tasks_to_replay().await.unwrap(), ["0"]);
-    let requested = store.replay_requests("0", 10).await.unwrap();
+    let requested = store.replay_requests("0", 0, 10).await.unwrap();
     assert_eq!(requested, [all[1].clone()]);
+    assert_eq!(store.replay_requests("0", all[1].0, 10).await.unwrap(), []);
     store.append(&[Append { replayed: vec![all[1].0], ..append(3, 4) }]).await.unwrap();
     assert_eq!(store.dead_letters(all[0].0, 10).await.unwrap(), [all[2].clone()]);
-}
-
-async fn keeps_alerts_until_they_are_delivered(store: &Arc<dyn StateStore>) {
-    let alert = |id: &str| NewAlert {
-        sink: "alerts".into(),
-        alert: Alert { id: id.into(), row: serde_json::Map::new(), digest_of: None },
-        is_excess: false,
-        place: "readings/0".into(),
-        offset: 1,
-    };
-    let alerts = vec![alert("a"), alert("b"), alert("c")];
-    store.append(&[Append { alerts, ..append(3, 5) }]).await.unwrap();
-    let pending = store.pending("alerts", 2).await.unwrap();
-    let ids: Vec<&str> = pending.iter().map(|pending| pending.alert.id.as_str()).collect();
-    assert_eq!(ids, ["a", "b"]);
-    store.delivered(&[pending[0].number], Timestamp(9)).await.unwrap();
-    store.undeliverable(pending[1].number, &DeadLetter { stage: "alerts".into(), ..letter(9) }).await.unwrap();
-    assert_eq!(store.count_pending("alerts").await.unwrap(), 1);
-    assert_eq!(store.pending("alerts", 9).await.unwrap()[0].alert.id, "c");
-    let holds = async |holder: &str, now| store.lease("alerts", holder, Timestamp(now), Timestamp(now + 10)).await;
-    assert!(holds("one", 0).await.unwrap());
-    assert!(!holds("two", 5).await.unwrap(), "the first holds it still");
-    assert!(holds("one", 6).await.unwrap());
-    assert!(holds("two", 17).await.unwrap(), "it has run out");
 }
 
 async fn begins_anew(store: &Arc<dyn StateStore>) {
@@ -156,7 +138,7 @@ async fn begins_anew(store: &Arc<dyn StateStore>) {
     store.set_marks(std::slice::from_ref(&mark)).await.unwrap();
     let before = store.claim("0").await.unwrap();
     assert_eq!(before.marks, [mark]);
-    let state_id = store.begin_anew("0", before.generation).await.unwrap();
+    let state_id = store.begin_anew("0", before.generation, Some(5)).await.unwrap();
     let after = store.claim("0").await.unwrap();
     assert_ne!(state_id, before.state_id);
     assert_eq!((after.state_id, after.generation), (state_id, before.generation + 1));

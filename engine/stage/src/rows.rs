@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, BinaryArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 
 use crate::position::Origins;
@@ -64,6 +64,14 @@ impl SourceBatch {
     /// True when there is no row.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
+    }
+
+    /// About how much memory the rows take.
+    pub fn bytes(&self) -> usize {
+        match &self.rows {
+            SourceRows::Raw(raw) => raw.payloads.get_array_memory_size(),
+            SourceRows::Columns(batch) => batch.get_array_memory_size(),
+        }
     }
 }
 

@@ -200,7 +200,7 @@ pub enum WhenFull {
 /// One row to be delivered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Made from the row's source position: the same at every delivery of the same row.
+    /// Made from the row's source position and the stages it came by: the same at every delivery of the same row.
     pub id: String,
     /// The columns in their order; timestamps as RFC 3339 text in UTC. Of a digest, those of its last row.
     pub row: Map<String, Value>,

@@ -29,6 +29,17 @@ pub trait Source: Send {
         true
     }
 
+    /// Whether its input is parted already (a topic), so that there is a task for each partition. The rows of other
+    /// sources are spread over `tasks:` by the engine, which opens the one stream once for each task.
+    fn has_partitions(&self) -> bool {
+        false
+    }
+
+    /// How many partitions there are; none for a source without. Asked when a pipeline has several sources.
+    async fn partition_count(&mut self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     /// Looks, for `validate --connect`, whether what the options name is there. Each problem is one error.
     async fn check(&mut self) -> Vec<crate::StageError> {
         Vec::new()

@@ -64,6 +64,14 @@ impl Source for Numbers {
         SourceOutput::Columns(numbers_schema())
     }
 
+    fn has_partitions(&self) -> bool {
+        true
+    }
+
+    async fn partition_count(&mut self) -> Result<Option<u32>> {
+        Ok(Some(self.options.partitions))
+    }
+
     async fn assignment(&mut self) -> Result<Assignment> {
         if std::mem::replace(&mut self.is_assigned, true) {
             return Ok(Assignment::Final);

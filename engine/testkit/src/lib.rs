@@ -8,6 +8,7 @@
 mod check;
 pub mod faulty;
 mod laws;
+pub mod mailbox;
 mod random;
 mod readings;
 

@@ -20,8 +20,6 @@ struct State {
     reason: Option<String>,
     /// The brokers have refused this client for good.
     refusal: Option<String>,
-    /// The client can do no more.
-    fatal: Option<String>,
     /// Since when no broker answers.
     down_since: Option<Instant>,
     /// From when on an outage is worth a warning: before, the failing call reports it.
@@ -52,7 +50,6 @@ impl Health {
                     }
                 }
             }
-            RDKafkaErrorCode::Fatal => state.fatal = Some(reason.to_owned()),
             code if is_refusal(code) => state.refusal = Some(reason.to_owned()),
             _ => state.reason = Some(reason.to_owned()),
         }
@@ -79,11 +76,6 @@ impl Health {
             let seconds = since.elapsed().as_secs();
             info!(brokers = %self.brokers, "brokers are back after {seconds} s; nothing was lost");
         }
-    }
-
-    /// The client can do no more, in words.
-    pub(crate) fn fatal(&self) -> Option<String> {
-        self.state().fatal.clone()
     }
 
     /// Why a call failed: what the engine should do about it, and what the brokers have said.

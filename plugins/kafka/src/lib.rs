@@ -37,3 +37,20 @@ pub use sources::kafka::KafkaSourceOptions;
 pub fn stages() -> Vec<StageType> {
     vec![StageType::source::<KafkaSourceOptions>(), StageType::sink::<KafkaSinkOptions>()]
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_schemas_are_strict_and_keep_client_settings_secret() {
+        for stage in stages() {
+            let schema: Value = stage.schema.into();
+            assert_eq!(schema["additionalProperties"], Value::Bool(false), "{}", stage.name);
+            assert_eq!(schema["properties"]["client"]["additionalProperties"]["writeOnly"], Value::Bool(true));
+            assert!(schema["description"].as_str().is_some_and(|text| text.contains("Apache Kafka")));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pipeline_services::{Kafka, Record, eventually, unique_name};
@@ -132,35 +133,69 @@ async fn a_reader_of_a_released_partition_ends() {
 /// What the engine's state would be: where each partition stands, and which rows were read.
 type Book = Arc<Mutex<BTreeMap<Partition, Vec<u64>>>>;
 
-/// Reads all that it is given until it is told to stop, like a process that runs the pipeline.
-async fn run(mut source: Box<dyn Source>, book: Book, mut stop: oneshot::Receiver<()>) -> usize {
+/// A member that runs like a process, in tasks of its own.
+struct Process {
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+    /// How many partitions it has gained so far.
+    gained: Arc<AtomicUsize>,
+}
+
+impl Process {
+    fn start(source: Box<dyn Source>, book: &Book) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let gained = Arc::<AtomicUsize>::default();
+        let running = tokio::spawn(run(source, Arc::clone(book), Arc::clone(&gained), stopped));
+        Process { stop, running, gained }
+    }
+
+    fn n_gained(&self) -> usize {
+        self.gained.load(Ordering::Relaxed)
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).expect("runs");
+        self.running.await.expect("stops");
+    }
+}
+
+async fn run(mut source: Box<dyn Source>, book: Book, gained: Arc<AtomicUsize>, mut stop: oneshot::Receiver<()>) {
     let mut tasks: BTreeMap<Partition, (oneshot::Sender<()>, JoinHandle<()>)> = BTreeMap::new();
-    let mut n_revoked = 0;
     loop {
         let change = tokio::select! {
             change = source.assignment() => change.expect("a change"),
-            _ = &mut stop => return n_revoked,
+            _ = &mut stop => Assignment::Final,
         };
-        match change {
+        let is_last = change == Assignment::Final;
+        let stopping = match change {
             Assignment::Gained(partitions) => {
+                gained.fetch_add(partitions.len(), Ordering::Relaxed);
                 for partition in partitions {
-                    let from = book.lock().unwrap().get(&partition).and_then(|rows| rows.last()).map(|last| last + 1);
+                    let from = book
+                        .lock()
+                        .expect("no panic")
+                        .get(&partition)
+                        .and_then(|rows| rows.last())
+                        .map(|last| last + 1);
                     let reader = open(&mut source, &partition, from).await.expect("opened");
                     let (stop_task, stopped) = oneshot::channel();
                     let task = tokio::spawn(read_along(partition.clone(), reader, Arc::clone(&book), stopped));
                     tasks.insert(partition, (stop_task, task));
                 }
+                Vec::new()
             }
-            Assignment::Revoked(partitions) => {
-                for partition in partitions {
-                    n_revoked += 1;
-                    let (stop_task, task) = tasks.remove(&partition).expect("a task");
-                    stop_task.send(()).expect("runs");
-                    task.await.expect("stops");
-                    source.release(&partition).await.expect("released");
-                }
-            }
-            other => panic!("unexpected {other:?}"),
+            Assignment::Revoked(partitions) => partitions,
+            Assignment::Final => tasks.keys().cloned().collect(),
+            Assignment::Lost(partitions) => panic!("lost {partitions:?}"),
+        };
+        for partition in stopping {
+            let (stop_task, task) = tasks.remove(&partition).expect("a task");
+            stop_task.send(()).expect("runs");
+            task.await.expect("stops");
+            source.release(&partition).await.expect("released");
+        }
+        if is_last {
+            return;
         }
     }
 }
@@ -171,51 +206,45 @@ async fn read_along(partition: Partition, mut reader: Box<dyn Reader>, book: Boo
             batch = reader.next(None) => batch,
             _ = &mut stop => return,
         };
-        // The source was dropped: its partitions are gone.
-        let Ok(Some(batch)) = batch else { return };
-        book.lock().unwrap().entry(partition.clone()).or_default().extend(batch.offsets);
+        let batch = batch.expect("rows").expect("no end");
+        book.lock().expect("no panic").entry(partition.clone()).or_default().extend(batch.offsets);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_flow_while_partitions_move_are_read_once() {
-    const ROWS: usize = 20_000;
     let kafka = Kafka::shared().await;
     let topic = unique_name("flowing");
     kafka.create_topic(&topic, N_PARTITIONS).await;
     let book = Book::default();
-    let start = || {
-        let (stop, stopped) = oneshot::channel();
-        (stop, tokio::spawn(run(Setup::of(kafka, &topic).build(), Arc::clone(&book), stopped)))
-    };
-    let (stop_first, first) = start();
-    let mut second = Some(start());
-    for round in 0..20 {
-        let records = (0..ROWS / 20).map(|n| Record::new(n.to_string()).partition(n as i32 % N_PARTITIONS));
+    // The members hear of a change within a heartbeat.
+    let source = || Setup::of(kafka, &topic).with("client", json!({ "heartbeat.interval.ms": 100 })).build();
+    let mut n_written = 0;
+    let mut write = async || {
+        let records = (0..400).map(|n| Record::new(n.to_string()).partition(n % N_PARTITIONS));
         kafka.produce(&topic, records.collect()).await;
-        // Now and then the second member leaves or comes.
-        if round % 4 == 3 {
-            second = match second {
-                Some((stop, member)) => {
-                    stop.send(()).expect("runs");
-                    member.await.expect("stops");
-                    None
-                }
-                None => Some(start()),
-            };
+        n_written += 100;
+    };
+    let first = Process::start(source(), &book);
+    for _ in 0..3 {
+        let n_before = first.n_gained();
+        let second = Process::start(source(), &book);
+        while second.n_gained() == 0 {
+            write().await;
+        }
+        write().await;
+        second.stop().await;
+        while first.n_gained() <= n_before {
+            write().await;
         }
     }
-    let n_read = || book.lock().unwrap().values().map(Vec::len).sum::<usize>();
-    eventually(TIMEOUT, "all rows", async || ROWS <= n_read()).await;
-    stop_first.send(()).expect("runs");
-    assert!(0 < first.await.expect("stops"), "no partition moved");
-    if let Some((stop, member)) = second {
-        stop.send(()).expect("runs");
-        member.await.expect("stops");
-    }
-    let expected: Vec<u64> = (0..(ROWS as u64 / N_PARTITIONS as u64)).collect();
+    write().await;
+    let expected: Vec<u64> = (0..n_written).collect();
+    let is_all = || book.lock().unwrap().values().filter(|rows| expected.len() <= rows.len()).count() == 4;
+    eventually(TIMEOUT, "all rows", async || is_all()).await;
+    first.stop().await;
     for (partition, offsets) in book.lock().unwrap().iter() {
-        assert!(*offsets == expected, "{partition}: {} rows, not each once and in order", offsets.len());
+        assert!(*offsets == expected, "{partition}: {} rows of {n_written}, not each once and in order", offsets.len());
     }
 }
 
@@ -250,7 +279,7 @@ async fn partitions_are_lost_when_the_group_is_silent_for_a_session_and_come_bac
     assert_eq!(lost, Assignment::Lost(vec![partition.clone()]));
     assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::Lost);
     kafka.resume();
-    assert_eq!(gained(&mut source).await, [partition.clone()]);
+    assert_eq!(gained(&mut source).await, std::slice::from_ref(&partition));
     kafka.produce("readings", vec![Record::new("after")]).await;
     let mut reader = open(&mut source, &partition, Some(1)).await.unwrap();
     assert_eq!(read(&mut reader, Some(2)).await.unwrap(), [row(1, "after")]);

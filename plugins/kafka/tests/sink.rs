@@ -11,6 +11,8 @@ use pipeline_stage::{
     BuiltSink, Claim, Commit, Delivery, EpochRows, ErrorKind, Mark, Origins, Owner, Refused, Rows, Sink, SinkContext,
     SinkOptions, parse,
 };
+use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 use support::*;
 
@@ -35,7 +37,7 @@ fn rows(from: i64, count: usize) -> Rows {
 fn rows_of<const N: usize>(columns: [(&str, ArrayRef); N], count: usize) -> Rows {
     let batch = RecordBatch::try_from_iter(columns).expect("a batch");
     let offsets = (0..count as u64).collect();
-    Rows { batch, origins: Origins { place: "readings/0".into(), offsets } }
+    Rows { batch, origins: Origins::new("readings/0".into(), offsets) }
 }
 
 fn owner(topic: &str, task: &str, generation: u64) -> Owner {
@@ -181,10 +183,10 @@ async fn the_transaction_of_an_owner_that_died_is_undone() {
     done(&mut sink_of_first, &[epoch(&first, 1, vec![rows(0, 1)])]).await;
     // As the first owner's producer would be when it is killed between rows and commit.
     let dead = transactional(kafka, &format!("pipeline-{topic}-out-0"));
-    rdkafka::producer::Producer::begin_transaction(&dead).unwrap();
-    let record = rdkafka::producer::BaseRecord::<(), str>::to(&topic).payload(r#"{"number":666}"#);
+    dead.begin_transaction().unwrap();
+    let record = BaseRecord::<(), str>::to(&topic).payload(r#"{"number":666}"#);
     dead.send(record).map_err(|(error, _)| error).unwrap();
-    rdkafka::producer::Producer::flush(&dead, TIMEOUT).unwrap();
+    dead.flush(TIMEOUT).unwrap();
 
     let second = owner(&topic, "0", 2);
     let mut sink_of_second = sink(kafka, &topic, json!({}));
@@ -238,7 +240,7 @@ async fn rows_that_can_never_be_taken_come_back_and_nothing_is_written() {
 
     let without = Rows {
         batch: large.batch.slice(2, 1),
-        origins: Origins { place: "readings/0".into(), offsets: Arc::from([2]) },
+        origins: Origins::new("readings/0".into(), Arc::from([2])),
     };
     done(&mut sink, &[epoch(&one, 1, vec![rows(0, 3)]), epoch(&two, 1, vec![rows(3, 3), without])]).await;
     assert_eq!(numbers(kafka, &topic).await, [0, 1, 2, 3, 4, 5, 52]);
@@ -263,12 +265,9 @@ async fn rows_that_the_broker_refuses_come_back() {
 }
 
 async fn compact(kafka: &Kafka, topic: &str) {
-    let mut config = rdkafka::ClientConfig::new();
-    config.set("bootstrap.servers", kafka.brokers());
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = config.create().unwrap();
-    let change = rdkafka::admin::AlterConfig::new(rdkafka::admin::ResourceSpecifier::Topic(topic));
-    let change = change.set("cleanup.policy", "compact");
-    admin.alter_configs([&change], &rdkafka::admin::AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", "compact");
+    let changed = admin(kafka).alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
+    changed[0].as_ref().expect("changed");
 }
 
 #[tokio::test]

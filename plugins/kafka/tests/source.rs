@@ -4,6 +4,9 @@ mod support;
 
 use pipeline_services::{Kafka, Record, unique_name};
 use pipeline_stage::{Assignment, ErrorKind, Position, SourceRows};
+use rdkafka::admin::AdminOptions;
+use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 use support::*;
 
@@ -134,17 +137,17 @@ async fn an_open_transaction_holds_back_what_follows_it() {
     let topic = topic_with(kafka, 1, vec![]).await;
     let producer = transactional(kafka, &topic);
     transaction(&producer, &topic, &["a"], true); // 0, marker 1
-    rdkafka::producer::Producer::begin_transaction(&producer).unwrap();
-    let open = rdkafka::producer::BaseRecord::<(), str>::to(&topic).partition(0).payload("open");
+    producer.begin_transaction().unwrap();
+    let open = BaseRecord::<(), str>::to(&topic).partition(0).payload("open");
     producer.send(open).map_err(|(error, _)| error).unwrap();
-    rdkafka::producer::Producer::flush(&producer, TIMEOUT).unwrap();
+    producer.flush(TIMEOUT).unwrap();
     kafka.produce(&topic, vec![Record::new("b")]).await;
 
     let mut source = Setup::of(kafka, &topic).once().build();
     let mut reader = open_first(&mut source, None).await;
     assert_eq!(read(&mut reader, None).await.unwrap(), [row(0, "a")]);
     assert_eq!(reader.position(), Position::at(2));
-    rdkafka::producer::Producer::abort_transaction(&producer, TIMEOUT).unwrap();
+    producer.abort_transaction(TIMEOUT).unwrap();
 }
 
 #[tokio::test]
@@ -181,7 +184,7 @@ async fn committed_offsets_without_state_are_an_error_unless_it_is_accepted() {
         source.release(&partition).await.unwrap();
     }
     let mut source = Setup::of(kafka, &topic).build();
-    assert_eq!(gained(&mut source).await, [partition.clone()]);
+    assert_eq!(gained(&mut source).await, std::slice::from_ref(&partition));
     let error = open(&mut source, &partition, None).await.err().expect("no state");
     assert_eq!(error.kind(), ErrorKind::Fatal);
     let expected =
@@ -245,12 +248,9 @@ async fn rows_that_are_deleted_while_they_are_waited_for_are_an_error() {
 }
 
 async fn delete_before(kafka: &Kafka, topic: &str, offset: i64) {
-    let mut config = rdkafka::ClientConfig::new();
-    config.set("bootstrap.servers", kafka.brokers());
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = config.create().unwrap();
-    let mut list = rdkafka::TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, rdkafka::Offset::Offset(offset)).unwrap();
-    admin.delete_records(&list, &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(offset)).expect("an offset");
+    admin(kafka).delete_records(&list, &AdminOptions::new()).await.expect("deleted");
 }
 
 #[tokio::test]

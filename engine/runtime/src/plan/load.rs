@@ -75,6 +75,7 @@ fn plan(mut file: PipelineFile, registry: &Arc<Registry>) -> Result<(Plan, Repor
         );
     }
     let built = build::build(&mut findings, &settings, &mut drafts, &edges);
+    partitions::agree(&mut findings, &drafts, &built);
     partitions::warn(&mut findings, &settings, &drafts, &built, &edges);
     let report = Report::new(file.sources.clone(), std::mem::take(&mut findings.diagnostics));
     if report.has_errors() {

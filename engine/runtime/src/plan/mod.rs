@@ -112,6 +112,8 @@ pub struct SourceStage {
     pub columns: Vec<Column>,
     /// `tasks:`, for sources without partitions of their own; 1 for the others.
     pub tasks: u32,
+    /// Whether its input is parted already.
+    pub has_partitions: bool,
     /// Leader or follower.
     pub role: Role,
     /// `partitioned_by:`; empty when the file does not say it.

@@ -1,16 +1,46 @@
-//! Warns of series whose rows come from several partitions: each task would have a window of its own.
+//! How sources are spread over tasks: whether they agree, and whether a series stays in one of them.
 
 use pipeline_stage::{Kind, OneOrMany};
 use serde::Deserialize;
 
-use super::Settings;
 use super::build::Built;
 use super::draft::Draft;
 use super::edges::Edges;
 use super::report::Findings;
+use super::{Settings, SourceStage};
 use crate::diagnostics::{Diagnostic, list};
 use crate::file::Pointer;
 
+/// All sources of a pipeline are read by the same tasks, so they must be parted alike.
+pub(super) fn agree(findings: &mut Findings<'_>, drafts: &[Draft<'_>], built: &[Built]) {
+    let sources = drafts.iter().zip(built).filter_map(|(draft, built)| Some((draft, built.source.as_ref()?)));
+    let mut leader: Option<(&Draft<'_>, &SourceStage)> = None;
+    for (draft, source) in sources {
+        if source.has_partitions && 1 < source.tasks {
+            let message =
+                format!("`tasks` is {}, but `{}` has a task for each partition", source.tasks, draft.type_name);
+            let help = "`tasks` spreads the rows of sources that have no partitions of their own";
+            findings.error(&draft.pointer.join("tasks"), message, "", &[help.to_owned()]);
+        }
+        let Some((first, leading)) = leader else {
+            leader = Some((draft, source));
+            continue;
+        };
+        if source.has_partitions != leading.has_partitions {
+            let (with, without) = if source.has_partitions { (draft, first) } else { (first, draft) };
+            let message = format!("`{}` has partitions, `{}` has none", with.id, without.id);
+            let help =
+                "all sources of a pipeline are read by the same tasks; two pipelines can write into the same table";
+            findings.error(&draft.type_pointer(), message, "", &[help.to_owned()]);
+        } else if source.tasks != leading.tasks && !source.has_partitions {
+            let message = format!("`{}` has {} tasks, `{}` has {}", draft.id, source.tasks, first.id, leading.tasks);
+            let help = format!("all sources of a pipeline are read by the same tasks: `tasks: {}`", leading.tasks);
+            findings.error(&draft.type_pointer(), message, "", &[help]);
+        }
+    }
+}
+
+/// Warns of series whose rows come from several partitions: each task would have a window of its own.
 pub(super) fn warn(
     findings: &mut Findings<'_>,
     settings: &Settings,

@@ -20,7 +20,9 @@ impl Builder<'_, '_> {
             Make::Source(make) => make(options, SourceContext { stage: context.clone(), framing: framing.ok(), role }),
             _ => Err(wrong_kind()),
         });
-        let output = made.map(|source: Box<dyn Source>| source.output());
+        let made = made.map(|source: Box<dyn Source>| (source.output(), source.has_partitions()));
+        let has_partitions = made.as_ref().is_some_and(|(_, has_partitions)| *has_partitions);
+        let output = made.map(|(output, _)| output);
         let schema = match &output {
             Some(SourceOutput::Columns(schema)) => {
                 self.refuse_declared(draft, &declared);
@@ -42,6 +44,7 @@ impl Builder<'_, '_> {
             format: declared.format.map(|(name, options)| (name, Value::Object(options))),
             columns: declared.columns.unwrap_or_default(),
             tasks: declared.tasks,
+            has_partitions,
             role,
             partitioned_by: declared.partitioned_by,
         });

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::{Run, retry::until_it_works};
+use super::{Run, retry::until_store_works};
 use crate::file::Environment;
 use crate::plan::{RunSettings, load_definition};
 
@@ -35,7 +35,7 @@ fn computing_part(mut definition: Value) -> Value {
 impl Run {
     /// Computes epochs that were logged under another definition, up to a checkpoint.
     pub(super) async fn catch_up(&self, stop: &watch::Receiver<bool>) -> Result<()> {
-        let pending = until_it_works("state store", || self.store.pending_definitions()).await?;
+        let pending = until_store_works(|| self.store.pending_definitions()).await?;
         for definition in pending.iter().filter(|definition| !computes_the_same(definition, &self.plan.definition)) {
             if *stop.borrow() {
                 return Ok(());

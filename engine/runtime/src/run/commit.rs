@@ -11,8 +11,8 @@ use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Resu
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::compute::EpochOutput;
-use super::retry::until_it_works;
+use super::compute::{Dead, EpochOutput};
+use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use super::sink_worker::Committed;
 use crate::store::{Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, StageChanges};
@@ -162,20 +162,15 @@ impl Committer {
             is_excess: false,
             place: rows.origins.place.to_string(),
             offset: rows.origins.offsets[row],
+            branch: rows.origins.branch(row),
         }
     }
 
     fn dead_letters(&self, ended: &mut EndedEpoch) -> Vec<DeadLetter> {
-        let letters = std::mem::take(&mut ended.output.dead).into_iter().map(|dead| DeadLetter {
-            stage: dead.stage.to_string(),
-            task: self.task.clone(),
-            place: dead.place.to_string(),
-            offset: dead.offset,
-            epoch: ended.entry.epoch,
-            reason: dead.reason,
-            bytes: dead.bytes,
-            at: ended.entry.ended_at,
-        });
+        let (epoch, at) = (ended.entry.epoch, ended.entry.ended_at);
+        let letters = std::mem::take(&mut ended.output.dead).into_iter();
+        let letters =
+            letters.map(|Dead { row, reason }| DeadLetter { row, task: self.task.clone(), epoch, reason, at });
         letters.collect()
     }
 
@@ -206,7 +201,7 @@ impl Committer {
         if marks.is_empty() {
             return Ok(());
         }
-        until_it_works("state store", || self.shared.store.set_marks(&marks)).await
+        until_store_works(|| self.shared.store.set_marks(&marks)).await
     }
 
     async fn written(&mut self) -> Result<()> {
@@ -219,6 +214,15 @@ impl Committer {
     }
 }
 
+/// A task that is dropped stops writing: the partition has another owner.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if let Some(writing) = &self.writing {
+            writing.abort();
+        }
+    }
+}
+
 async fn write(
     shared: &Shared,
     task: &str,
@@ -227,15 +231,14 @@ async fn write(
     changes: Vec<StageChanges>,
 ) -> Result<()> {
     let store = &shared.store;
-    let what = "state store";
     for stage in changes {
         for (part, changes) in crate::store::in_parts(stage.changes).into_iter().enumerate() {
             let changes = StageChanges { stage: stage.stage.clone(), changes };
             let write = || store.write_changes(task, generation, checkpoint.epoch, part as u64, &changes);
-            until_it_works(what, write).await?;
+            until_store_works(write).await?;
         }
     }
-    until_it_works(what, || store.publish(task, generation, checkpoint)).await
+    until_store_works(|| store.publish(task, generation, checkpoint)).await
 }
 
 fn count_by_sink(alerts: &[NewAlert]) -> Vec<(String, u64)> {

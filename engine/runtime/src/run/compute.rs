@@ -2,29 +2,32 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::array::AsArray;
+use arrow::compute::filter_record_batch;
 use pipeline_stage::{
-    ErrorKind, Kind, Origin, Origins, Outcome, Output, Result, Rows, StageError, StateWriter, Times, Transform,
-    row_to_json,
+    ErrorKind, Kind, Outcome, Output, Result, Rows, StageError, StateWriter, Times, Transform, row_to_json,
 };
 
 use super::decode::DecodedRows;
 use super::ledger::Counts;
+use super::origins::Naming;
 use crate::expression::Expression;
 use crate::plan::{Plan, RunSettings};
-use crate::store::StageChanges;
+use crate::store::{StageChanges, StoredRow};
 
 /// All stages of a task, and the books of the epoch that is being made.
 pub struct Compute {
     stages: Vec<Running>,
     order: Vec<usize>,
+    /// The number of the epoch that is being made.
+    epoch: u64,
     output: EpochOutput,
 }
 
 struct Running {
     id: Arc<str>,
     transform: Option<Box<dyn Transform>>,
+    naming: Naming,
     is_sink: bool,
     when: Vec<Expression>,
     /// The stages that read it, each with the number of the edge on its side.
@@ -49,23 +52,24 @@ pub struct EpochOutput {
 
 /// A row that a stage could not process.
 pub struct Dead {
-    /// The stage's id.
-    pub stage: Arc<str>,
-    /// `source/partition`.
-    pub place: Arc<str>,
-    /// The offset of the row it came from.
-    pub offset: u64,
+    /// The row, and the stage.
+    pub row: StoredRow,
     /// Why.
     pub reason: String,
-    /// A payload, or the row as JSON.
-    pub bytes: Option<Vec<u8>>,
+}
+
+/// What a stage was given, and by which edge.
+struct Given {
+    rows: Rows,
+    edge: usize,
 }
 
 impl Compute {
-    /// Builds the transforms and detectors with their state, which `state` gives by stage id.
+    /// Builds a task's transforms and detectors with their state, which `state` gives by stage id.
     pub fn build(
         plan: &Plan,
         run: &RunSettings,
+        task: &str,
         mut state: impl FnMut(&str) -> pipeline_stage::SavedState,
     ) -> Result<Self> {
         let mut stages = Vec::with_capacity(plan.stages.len());
@@ -84,6 +88,7 @@ impl Compute {
             stages.push(Running {
                 id: stage.id.as_str().into(),
                 transform,
+                naming: Naming::new(&stage.id, task),
                 is_sink: stage.kind == Kind::Sink,
                 when: stage.when.clone(),
                 readers: readers.collect(),
@@ -92,7 +97,13 @@ impl Compute {
             });
         }
         let output = EpochOutput { sinks: stages.iter().map(|_| Vec::new()).collect(), ..EpochOutput::default() };
-        Ok(Compute { stages, order: plan.order.clone(), output })
+        Ok(Compute { stages, order: plan.order.clone(), epoch: 0, output })
+    }
+
+    /// The rows that come next are of this epoch.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.stages.iter_mut().for_each(|stage| stage.naming.begin_epoch());
     }
 
     /// Takes what a source has read.
@@ -101,14 +112,16 @@ impl Compute {
         let counts = &mut self.stages[source].counts;
         counts.rows_in += (rows.batch.num_rows() + rejected.len()) as u64;
         counts.dead += rejected.len() as u64;
-        for row in rejected {
-            self.output.dead.push(Dead {
-                stage: self.stages[source].id.clone(),
-                place: rows.origins.place.clone(),
-                offset: row.offset,
-                reason: row.reason,
-                bytes: row.bytes,
-            });
+        for rejected in rejected {
+            let row = StoredRow {
+                stage: self.stages[source].id.to_string(),
+                place: rows.origins.place.to_string(),
+                offset: rejected.offset,
+                bytes: rejected.bytes,
+                beside: Some(rejected.beside),
+                ..StoredRow::default()
+            };
+            self.output.dead.push(Dead { row, reason: rejected.reason });
         }
         let rows = self.apply_when(source, 0, rows)?;
         self.stages[source].counts.out += rows.batch.num_rows() as u64;
@@ -143,9 +156,8 @@ impl Compute {
         if batch.num_rows() == rows.batch.num_rows() {
             return Ok(rows);
         }
-        let offsets =
-            rows.origins.offsets.iter().zip(keep.values()).filter(|(_, keep)| *keep).map(|(offset, _)| *offset);
-        Ok(Rows { batch, origins: Origins { place: rows.origins.place.clone(), offsets: offsets.collect() } })
+        let origins = rows.origins.take(&keep.values().set_indices().collect::<Vec<_>>());
+        Ok(Rows { batch, origins })
     }
 
     fn process(&mut self, stage: usize, edge: usize, rows: Rows) -> Result<()> {
@@ -161,22 +173,24 @@ impl Compute {
             }
             Err(error) => return Err(self.named(stage, error)),
         }
-        self.spread(stage, Some(&rows), out.take())
+        self.spread(stage, Some(Given { rows, edge }), out.take())
     }
 
     /// Books what a stage has said and hands its rows on.
-    fn spread(&mut self, stage: usize, given: Option<&Rows>, outcome: Outcome) -> Result<()> {
+    fn spread(&mut self, stage: usize, given: Option<Given>, outcome: Outcome) -> Result<()> {
         let counts = &mut self.stages[stage].counts;
         counts.dead += outcome.rejected.len() as u64;
         counts.late += outcome.late.len() as u64;
         counts.filtered += outcome.filtered;
         counts.created += outcome.created;
         for (row, why) in outcome.rejected {
-            let given = given.ok_or_else(|| StageError::fatal("a row was rejected outside of `process`"))?;
+            let given = given.as_ref().ok_or_else(|| StageError::fatal("a row was rejected outside of `process`"))?;
             self.bury(stage, given, row as usize, why)?;
         }
-        for (batch, origin) in outcome.emitted {
-            let origins = origins_of(given, &origin, batch.num_rows())?;
+        let emitted: Vec<_> = outcome.emitted.iter().map(|(batch, origin)| (batch.num_rows(), origin)).collect();
+        let named = self.stages[stage].naming.name(given.as_ref().map(|given| &given.rows), &emitted, self.epoch);
+        let named = named.map_err(|error| self.named(stage, error))?;
+        for ((batch, _), origins) in outcome.emitted.into_iter().zip(named) {
             self.stages[stage].counts.out += batch.num_rows() as u64;
             if let Some(column) = self.stages[stage].anomaly_column {
                 self.output.anomalies += batch.column(column).as_boolean().true_count() as u64;
@@ -186,16 +200,20 @@ impl Compute {
         Ok(())
     }
 
-    fn bury(&mut self, stage: usize, given: &Rows, row: usize, reason: String) -> Result<()> {
-        let json = serde_json::to_vec(&row_to_json(&given.batch, row))
-            .map_err(|error| StageError::fatal(error.to_string()))?;
-        self.output.dead.push(Dead {
-            stage: self.stages[stage].id.clone(),
-            place: given.origins.place.clone(),
-            offset: given.origins.offsets[row],
-            reason,
+    fn bury(&mut self, stage: usize, given: &Given, row: usize, reason: String) -> Result<()> {
+        let Given { rows: Rows { batch, origins }, edge } = given;
+        let json =
+            serde_json::to_vec(&row_to_json(batch, row)).map_err(|error| StageError::fatal(error.to_string()))?;
+        let row = StoredRow {
+            stage: self.stages[stage].id.to_string(),
+            edge: *edge as u32,
+            place: origins.place.to_string(),
+            offset: origins.offsets[row],
+            branch: origins.branch(row),
             bytes: Some(json),
-        });
+            beside: None,
+        };
+        self.output.dead.push(Dead { row, reason });
         Ok(())
     }
 
@@ -257,29 +275,4 @@ impl StateWriter for Changes {
     fn delete(&mut self, key: &[u8]) {
         self.0.changes.push((key.to_vec(), None));
     }
-}
-
-fn origins_of(given: Option<&Rows>, origin: &Origin, n_rows: usize) -> Result<Origins> {
-    let wrong = || StageError::fatal("the stage names origins that are not in the batch it was given");
-    match (origin, given) {
-        (Origin::Same, Some(given)) if given.batch.num_rows() == n_rows => Ok(given.origins.clone()),
-        (Origin::Rows(rows), Some(given)) if rows.len() == n_rows => {
-            let offsets = rows.iter().map(|row| given.origins.offsets.get(*row as usize).copied());
-            let offsets = offsets.collect::<Option<Arc<[u64]>>>().ok_or_else(wrong)?;
-            Ok(Origins { place: given.origins.place.clone(), offsets })
-        }
-        (Origin::Created, given) => {
-            let place = given.map_or_else(|| "created".into(), |given| given.origins.place.clone());
-            Ok(Origins { place, offsets: vec![u64::MAX; n_rows].into() })
-        }
-        _ => Err(wrong()),
-    }
-}
-
-/// The rows of a batch without some of them.
-pub fn without(rows: &Rows, dropped: &[usize]) -> Result<Rows> {
-    let kept: Vec<u32> = (0..rows.batch.num_rows() as u32).filter(|row| !dropped.contains(&(*row as usize))).collect();
-    let offsets = kept.iter().map(|row| rows.origins.offsets[*row as usize]).collect();
-    let batch = take_record_batch(&rows.batch, &UInt32Array::from(kept))?;
-    Ok(Rows { batch, origins: Origins { place: rows.origins.place.clone(), offsets } })
 }

@@ -3,10 +3,14 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, BinaryArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, BinaryArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use pipeline_stage::keyed::{KeyColumns, write_key};
-use pipeline_stage::{Format, Origins, RawRows, Result, Rows, SourceBatch, SourceRows, StageError};
+use pipeline_stage::{
+    Format, Origins, RawRows, Result, Rows, SourceBatch, SourceRows, StageError, Timestamp, timestamp_type,
+};
+
+use crate::store::{Beside, StoredRow};
 
 /// Decodes the batches of one source for one task.
 pub struct Decode {
@@ -42,6 +46,8 @@ pub struct Rejected {
     pub reason: String,
     /// Its bytes; none for a tombstone.
     pub bytes: Option<Vec<u8>>,
+    /// What stood beside it.
+    pub beside: Beside,
 }
 
 impl Decode {
@@ -70,7 +76,8 @@ impl Decode {
         let rejected = decoded.rejected.into_iter().map(|(row, reason)| Rejected {
             offset: batch.offsets[row as usize],
             reason,
-            bytes: payload(&raw, row as usize),
+            bytes: value(&raw.payloads, row as usize),
+            beside: beside(&raw, row as usize),
         });
         let rejected = rejected.collect();
         let offsets = match decoded.rows {
@@ -82,28 +89,46 @@ impl Decode {
     }
 
     fn all_good(&self, batch: RecordBatch, offsets: Arc<[u64]>) -> DecodedRows {
-        let origins = Origins { place: self.place.clone(), offsets };
+        let origins = Origins::new(self.place.clone(), offsets);
         DecodedRows { rows: Rows { batch, origins }, rejected: Vec::new() }
     }
 
     /// Decodes a payload that was kept, as if it had been read at its first place.
-    pub fn decode_again(&mut self, bytes: Option<&[u8]>, place: &str, offset: u64) -> Result<DecodedRows> {
+    ///
+    /// # Errors
+    /// `Fatal` when this source gives no payloads, or the format cannot decode any with that header.
+    pub fn decode_again(&mut self, row: &StoredRow) -> Result<DecodedRows> {
+        let beside = row.beside.as_ref();
+        let beside = beside.ok_or_else(|| StageError::fatal("it is a row with columns, a source takes payloads"))?;
+        let time =
+            beside.time.map(|time| TimestampMicrosecondArray::from(vec![time.0]).with_data_type(timestamp_type()));
         let raw = RawRows {
-            payloads: BinaryArray::from_opt_vec(vec![bytes]),
-            keys: None,
-            times: None,
-            header: None,
-            topic: place.into(),
-            partition: 0,
+            payloads: BinaryArray::from_opt_vec(vec![row.bytes.as_deref()]),
+            keys: beside.key.as_deref().map(|key| BinaryArray::from_vec(vec![key])),
+            times: time,
+            header: beside.header.as_deref().map(Arc::from),
+            topic: beside.topic.as_str().into(),
+            partition: beside.partition,
         };
-        let mut decoded = self.decode_all(SourceBatch { rows: SourceRows::Raw(raw), offsets: vec![offset] })?;
-        decoded.rows.origins.place = place.into();
+        let mut decoded = self.decode_all(SourceBatch { rows: SourceRows::Raw(raw), offsets: vec![row.offset] })?;
+        decoded.rows.origins.place = row.place.as_str().into();
         Ok(decoded)
     }
 }
 
-fn payload(raw: &RawRows, row: usize) -> Option<Vec<u8>> {
-    raw.payloads.is_valid(row).then(|| raw.payloads.value(row).to_vec())
+fn value(of: &BinaryArray, row: usize) -> Option<Vec<u8>> {
+    of.is_valid(row).then(|| of.value(row).to_vec())
+}
+
+fn beside(raw: &RawRows, row: usize) -> Beside {
+    let time = raw.times.as_ref().filter(|times| times.is_valid(row)).map(|times| Timestamp(times.value(row)));
+    Beside {
+        topic: raw.topic.to_string(),
+        partition: raw.partition,
+        key: raw.keys.as_ref().and_then(|keys| value(keys, row)),
+        time,
+        header: raw.header.as_deref().map(<[u8]>::to_vec),
+    }
 }
 
 impl Share {
@@ -117,8 +142,7 @@ impl Share {
                 Some(self.is_mine(&key))
             })
             .collect();
-        let offsets = origins.offsets.iter().zip(mine.values()).filter(|(_, mine)| *mine).map(|(offset, _)| *offset);
-        let origins = Origins { place: origins.place.clone(), offsets: offsets.collect() };
+        let origins = origins.take(&mine.values().set_indices().collect::<Vec<_>>());
         let rows = Rows { batch: filter_record_batch(&batch, &mine)?, origins };
         // What cannot be decoded has no key: its offset decides.
         let rejected = decoded.rejected.into_iter();

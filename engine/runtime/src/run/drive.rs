@@ -8,7 +8,7 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
 use super::commit::EndedEpoch;
-use super::epoch::{Epoch, MAX_EPOCH_ROWS};
+use super::epoch::Epoch;
 use super::input::next_of;
 use super::recovery::recover;
 use super::shared::Shared;
@@ -16,6 +16,7 @@ use super::task::Task;
 
 /// One epoch is being committed, one waits, a third is being read: at most two are in flight.
 const EPOCHS_WAITING: usize = 1;
+
 /// What a task is told while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -107,7 +108,7 @@ async fn read_all(
     let mut epoch = Epoch::default();
     loop {
         let is_due = task.is_due(&epoch);
-        let has_room = epoch.rows < MAX_EPOCH_ROWS;
+        let has_room = !epoch.is_full();
         tokio::select! {
             biased;
             ended = &mut *commits => return Err(Stopped::ByCommitter(why(ended))),
@@ -122,7 +123,11 @@ async fn read_all(
             }
             () = sleep_until(task.deadline(&epoch).into()), if !is_due && task.has_deadline(&epoch) => {}
             changed = replays.changed(), if epoch.is_empty() => match changed {
-                Ok(()) => task.take_dead_letters(&mut epoch).await?,
+                Ok(()) => {
+                    if task.take_dead_letters(&mut epoch).await? {
+                        replays.mark_changed();
+                    }
+                }
                 Err(_) => return Err(StageError::fatal("the supervisor has ended").into()),
             },
             next = next_of(&mut task.inputs), if has_room => match next? {

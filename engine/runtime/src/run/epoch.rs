@@ -7,7 +7,10 @@ use pipeline_stage::Position;
 use crate::store::{Segment, StoredRow};
 
 /// More rows than this end an epoch before its time.
-pub const MAX_EPOCH_ROWS: u64 = 100_000;
+const MAX_EPOCH_ROWS: u64 = 100_000;
+
+/// More bytes than this end it too: large messages must not fill the memory while a sink is down.
+const MAX_EPOCH_BYTES: usize = 64 << 20;
 
 /// What was read since the last epoch ended.
 #[derive(Default)]
@@ -16,6 +19,8 @@ pub struct Epoch {
     pub segments: Vec<Segment>,
     /// The number of rows read.
     pub rows: u64,
+    /// About how much memory they take.
+    pub bytes: usize,
     /// Of their positions and the order of sources.
     pub hash: u64,
     /// Dead letters that are processed again, by number.
@@ -46,6 +51,12 @@ impl Epoch {
         for offset in offsets {
             self.hash = mix(self.hash, *offset);
         }
+    }
+
+    /// Whether it must end before more is read. Dead letters that are processed again are an epoch of their own, so that
+    /// all of them are taken before the sources are over.
+    pub fn is_full(&self) -> bool {
+        MAX_EPOCH_ROWS <= self.rows || MAX_EPOCH_BYTES <= self.bytes || !self.stored.is_empty()
     }
 
     /// True when nothing was read or replayed.

@@ -7,9 +7,9 @@ use pipeline_stage::keyed::KeyColumns;
 use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatch, StageError, Timestamp};
 
 use super::decode::{Decode, DecodedRows, Share};
-use super::retry::until_it_works;
+use super::retry::{Retry, until_it_works};
 use super::shared::Shared;
-use crate::store::Segment;
+use crate::store::{Segment, StoredRow};
 
 /// One source, as a task reads it.
 pub struct Input {
@@ -20,6 +20,7 @@ pub struct Input {
     /// The first timestamp column: event time, for the watermark.
     time: Option<usize>,
     is_over: bool,
+    retry: Retry,
 }
 
 impl Input {
@@ -42,7 +43,14 @@ impl Input {
             |field: &arrow::datatypes::FieldRef| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp);
         let time = stage.schema.fields().iter().position(is_time);
         let place = format!("{}/{}", stage.id, partition.name).into();
-        Ok(Input { source, reader, decode: Decode::new(format, place, share), time, is_over: false })
+        Ok(Input {
+            source,
+            reader,
+            decode: Decode::new(format, place, share),
+            time,
+            is_over: false,
+            retry: Retry::new(stage.id.as_str()),
+        })
     }
 
     /// Where the next row begins.
@@ -61,8 +69,8 @@ impl Input {
     }
 
     /// Decodes a payload that was kept.
-    pub fn decode_again(&mut self, bytes: Option<&[u8]>, place: &str, offset: u64) -> Result<DecodedRows> {
-        self.decode.decode_again(bytes, place, offset)
+    pub fn decode_again(&mut self, row: &StoredRow) -> Result<DecodedRows> {
+        self.decode.decode_again(row)
     }
 
     /// The latest event time of some rows.
@@ -74,6 +82,19 @@ impl Input {
         arrow::compute::max(column.as_primitive::<TimestampMicrosecondType>()).map(Timestamp)
     }
 
+    /// The next batch; what may pass is waited for. Cancel-safe: a pause that was cut short is only a sooner try.
+    async fn next(&mut self, until: Option<&Position>) -> Result<Option<SourceBatch>> {
+        loop {
+            match self.reader.next(until).await {
+                Ok(batch) => {
+                    self.retry.worked();
+                    return Ok(batch);
+                }
+                Err(error) => self.retry.wait(error).await?,
+            }
+        }
+    }
+
     /// Reads a part of an epoch again, exactly as it was.
     pub async fn read_again(
         &mut self,
@@ -81,7 +102,7 @@ impl Input {
         mut each: impl FnMut(&mut Self, SourceBatch) -> Result<()>,
     ) -> Result<()> {
         let mut rows = 0;
-        while let Some(batch) = self.reader.next(Some(&segment.until)).await? {
+        while let Some(batch) = self.next(Some(&segment.until)).await? {
             rows += batch.len() as u64;
             each(self, batch)?;
         }
@@ -103,7 +124,7 @@ pub async fn next_of(inputs: &mut [Input]) -> Result<Option<(usize, SourceBatch)
             .iter_mut()
             .enumerate()
             .filter(|(_, input)| !input.is_over)
-            .map(|(number, input)| async move { (number, input.reader.next(None).await) }.boxed())
+            .map(|(number, input)| async move { (number, input.next(None).await) }.boxed())
             .collect();
         if waiting.is_empty() {
             return Ok(None);

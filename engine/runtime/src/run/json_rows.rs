@@ -6,15 +6,18 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use pipeline_stage::{ColumnType, Result, StageError};
+use pipeline_stage::{ColumnType, Result, StageError, printable};
 use serde_json::{Map, Value};
+
+/// Of a value that does not fit, this many characters are shown: enough to know it again in a line of a log.
+const MAX_SHOWN: usize = 60;
 
 /// Reads what `row_to_json` wrote, as a batch of one row.
 ///
 /// # Errors
 /// `Fatal` when a column has another type than the pipeline has now, or a value that is not nullable is missing.
 pub fn rows_of_json(schema: &SchemaRef, bytes: &[u8]) -> Result<RecordBatch> {
-    let unreadable = |error| StageError::fatal("a dead letter cannot be read").because(error);
+    let unreadable = |error| StageError::fatal("it is no row").because(error);
     let row: Map<String, Value> = serde_json::from_slice(bytes).map_err(unreadable)?;
     let columns = schema.fields().iter().map(|field| column(field, row.get(field.name()).unwrap_or(&Value::Null)));
     let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
@@ -23,11 +26,9 @@ pub fn rows_of_json(schema: &SchemaRef, bytes: &[u8]) -> Result<RecordBatch> {
 
 fn column(field: &Field, value: &Value) -> Result<ArrayRef> {
     let wrong = || {
-        StageError::fatal(format!(
-            "a dead letter has `{value}` in column `{}`, which is {}",
-            field.name(),
-            field.data_type()
-        ))
+        let is = ColumnType::of(field.data_type()).map_or("of another type", ColumnType::name);
+        let value = printable(&value.to_string(), MAX_SHOWN);
+        StageError::fatal(format!("it has `{value}` in column `{}`, which is {is} now", field.name()))
     };
     if !value.is_null() && !is_of(field, value) {
         return Err(wrong());
@@ -57,12 +58,12 @@ fn is_of(field: &Field, value: &Value) -> bool {
 fn micros(text: &str) -> Result<i64> {
     let time = chrono::DateTime::parse_from_rfc3339(text);
     time.map(|time| time.timestamp_micros())
-        .map_err(|error| StageError::fatal(format!("a dead letter has the time `{text}`")).because(error))
+        .map_err(|error| StageError::fatal(format!("it has the time `{}`", printable(text, MAX_SHOWN))).because(error))
 }
 
 fn misfit(schema: &Schema, error: &str) -> StageError {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    StageError::fatal(format!("a dead letter does not fit the columns {}", names.join(", "))).because(error.to_string())
+    StageError::fatal(format!("it does not fit the columns {}", names.join(", "))).because(error.to_string())
 }
 
 #[cfg(test)]
@@ -96,7 +97,10 @@ mod tests {
     #[test]
     fn says_what_does_not_fit() {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-        for (json, part) in [("{\"n\":\"x\"}", "`\"x\"` in column `n`"), ("{}", "does not fit the columns n")] {
+        for (json, part) in [
+            ("{\"n\":\"x\"}", "it has `\"x\"` in column `n`, which is integer now"),
+            ("{}", "does not fit the columns n"),
+        ] {
             let error = rows_of_json(&schema, json.as_bytes()).unwrap_err().chain();
             assert!(error.contains(part), "{error}");
         }

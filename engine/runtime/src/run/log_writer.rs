@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pipeline_stage::{Result, StageError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::retry::until_it_works;
+use super::retry::until_store_works;
 use crate::store::{Append, StateStore};
 
 /// Appends to the epoch log.
@@ -48,7 +48,7 @@ async fn serve(store: Arc<dyn StateStore>, mut requests: mpsc::Receiver<(Append,
             waiting.push(next);
         }
         let (appends, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-        match until_it_works("state store", || store.append(&appends)).await {
+        match until_store_works(|| store.append(&appends)).await {
             Ok(answers) => {
                 for (reply, is_owner) in replies.into_iter().zip(answers) {
                     // A task that was dropped meanwhile does not wait for its answer.

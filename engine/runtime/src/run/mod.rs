@@ -1,16 +1,21 @@
 //! Runs a plan: a task for each partition, until the sources are over or somebody says stop.
 
 mod catch_up;
+mod claim;
 mod clock;
 mod commit;
 mod compute;
 mod decode;
+mod deliveries;
 mod drive;
 mod epoch;
 mod input;
 mod json_rows;
+mod lease;
 mod ledger;
 mod log_writer;
+mod origins;
+mod outbox;
 mod outbox_worker;
 mod progress;
 mod recovery;
@@ -18,35 +23,38 @@ mod retry;
 mod shared;
 mod sink_worker;
 mod source_worker;
+mod stored;
 mod supervisor;
 mod task;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipeline_stage::{Assignment, Kind, OutboxSink, Result, Role, StageError};
+use pipeline_stage::{Assignment, Kind, Result, Role, Source, StageError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tracing::warn;
 
 pub use clock::{Clock, SystemClock};
 pub use ledger::Counts;
 pub use progress::{Lag, Progress, Snapshot};
 
-use crate::plan::{Plan, RunSettings};
+use crate::plan::{Plan, RunSettings, Stage};
 use crate::store::{self, StateStore};
+use deliveries::Deliveries;
 use log_writer::LogWriter;
-use outbox_worker::{Outbox, OutboxWorker};
-use retry::until_it_works;
+use retry::{Retry, until_store_works};
 use shared::{Shared, start_sinks};
 use source_worker::SourceWorker;
+pub use supervisor::RunEnd;
 use supervisor::Supervisor;
 
 /// How a run has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// Everything there was to read is read; otherwise somebody said stop.
-    pub is_complete: bool,
+    /// Why.
+    pub end: RunEnd,
     /// How long it took.
     pub took: Duration,
     /// The books and the rest.
@@ -72,9 +80,9 @@ impl Run {
     /// When the state cannot be used; see [`store::open`].
     pub async fn prepare(plan: Arc<Plan>, settings: RunSettings) -> Result<Self> {
         let (location, name) = (plan.state_location(), plan.settings.name.clone());
-        let store = until_it_works("state store", || store::open(&location, &name)).await?;
+        let store = until_store_works(|| store::open(&location, &name)).await?;
         let progress = Arc::new(Progress::new(plan.stages.len()));
-        let is_new = until_it_works("state store", || store.setting("tasks")).await?.is_none();
+        let is_new = until_store_works(|| store.setting("tasks")).await?.is_none();
         Ok(Run { plan, settings, store, clock: Arc::new(SystemClock), progress, is_new })
     }
 
@@ -98,17 +106,18 @@ impl Run {
     /// # Errors
     /// What made the pipeline stop; everything before the last commit is safe.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<Summary> {
-        self.check_tasks().await?;
-        if !self.settings.cold_start {
-            self.catch_up(&stop).await?;
+        match self.catch_up(&stop).await {
+            Err(error) if self.settings.cold_start => warn!("{}; what was logged is given up", error.chain()),
+            caught_up => caught_up?,
         }
+        self.check_tasks().await?;
         self.run_plan(stop).await
     }
 
     async fn run_plan(self, stop: watch::Receiver<bool>) -> Result<Summary> {
         let began = Instant::now();
         let (sinks, outboxes) = start_sinks(&self.plan, &self.settings, &self.store, &self.clock).await?;
-        let (sources, assignments) = self.start_sources()?;
+        let (sources, assignments) = self.start_sources().await?;
         let shared = Arc::new(Shared {
             plan: self.plan.clone(),
             run: self.settings.clone(),
@@ -119,50 +128,55 @@ impl Run {
             sources,
             sinks,
         });
-        let (stop_outboxes, outboxes_stop) = watch::channel(false);
-        let mut workers = self.start_outboxes(outboxes, &outboxes_stop);
+        let mut deliveries = Deliveries::start(outboxes, &self.store, &self.clock);
         let supervisor = Supervisor::new(shared.clone(), assignments, stop.clone());
-        let is_complete = tokio::select! {
-            ended = supervisor.run() => ended?,
-            failed = first_failure(&mut workers) => return Err(failed),
+        let mut ended = tokio::select! {
+            ended = supervisor.run() => ended,
+            failed = deliveries.failed() => Err(failed),
         };
-        if is_complete && !self.settings.catches_up {
-            wait_for_outboxes(&shared, &mut workers, stop).await?;
+        if matches!(ended, Ok(RunEnd::Complete)) && !self.settings.catches_up {
+            ended = deliveries.emptied(stop).await.map(|()| RunEnd::Complete);
         }
-        // Receivers are gone only when the workers are.
-        let _ = stop_outboxes.send(true);
-        while let Some(ended) = workers.join_next().await {
-            ended.map_err(|error| StageError::fatal("an outbox failed").because(error))??;
-        }
-        let waiting = shared.outboxes().map(|outbox| (outbox.sink.clone(), outbox.waiting()));
-        Ok(Summary {
-            is_complete,
-            took: began.elapsed(),
-            progress: self.progress.snapshot(),
-            waiting: waiting.filter(|(_, waiting)| 0 < *waiting).collect(),
-        })
+        // After a failure, too: a delivery under way is noted, and its outbox is free for the next run.
+        let waiting = deliveries.stop().await;
+        let end = ended?;
+        Ok(Summary { end, took: began.elapsed(), progress: self.progress.snapshot(), waiting: waiting? })
     }
 
     /// A series' state is in the task its key falls to: with another number of tasks it would be looked for elsewhere.
     async fn check_tasks(&self) -> Result<()> {
+        let store = &self.store;
         let tasks = self.plan.leader().map_or(1, |(_, source)| source.tasks).to_string();
-        let found = until_it_works("state store", || self.store.setting("tasks")).await?;
-        match found {
-            Some(found) if found != tasks && !self.settings.cold_start => Err(StageError::fatal(format!(
+        let found = until_store_works(|| store.setting("tasks")).await?.unwrap_or_else(|| tasks.clone());
+        if found != tasks && !self.settings.cold_start {
+            return Err(StageError::fatal(format!(
                 "`tasks` is {tasks}, but the state in {} was made with {found}; `--cold-start` begins anew",
-                self.store.place()
-            ))),
-            _ => until_it_works("state store", || self.store.set_setting("tasks", &tasks)).await,
+                store.place()
+            )));
         }
+        if found != tasks {
+            warn!("`tasks` was {found} and is {tasks} now: all tasks begin anew");
+            for task in until_store_works(|| store.tasks()).await? {
+                let claimed = until_store_works(|| store.claim(&task)).await?;
+                let above = claim::last_epoch(&claimed);
+                until_store_works(|| store.begin_anew(&task, claimed.generation, above)).await?;
+            }
+        }
+        until_store_works(|| store.set_setting("tasks", &tasks)).await
     }
 
     #[allow(clippy::type_complexity)]
-    fn start_sources(&self) -> Result<(BTreeMap<usize, SourceWorker>, mpsc::Receiver<Result<Assignment>>)> {
+    async fn start_sources(&self) -> Result<(BTreeMap<usize, SourceWorker>, mpsc::Receiver<Result<Assignment>>)> {
+        let mut sources = Vec::new();
+        for (number, stage) in self.plan.stages.iter().enumerate().filter(|(_, stage)| stage.kind == Kind::Source) {
+            sources.push((number, stage, self.plan.build_source(number, &self.settings)?));
+        }
+        if 1 < sources.len() {
+            check_partitions(&mut sources).await?;
+        }
         let (mut workers, mut assignments) = (BTreeMap::new(), None);
-        let sources = self.plan.stages.iter().enumerate().filter(|(_, stage)| stage.kind == Kind::Source);
-        for (number, stage) in sources {
+        for (number, stage, source) in sources {
             let role = stage.source.as_ref().map_or(Role::Leader, |source| source.role);
-            let source = self.plan.build_source(number, &self.settings)?;
             let (worker, changes) = SourceWorker::start(&stage.id, source, role);
             if role == Role::Leader {
                 assignments = Some(changes);
@@ -172,56 +186,29 @@ impl Run {
         let assignments = assignments.ok_or_else(|| StageError::fatal("there is no source"))?;
         Ok((workers, assignments))
     }
-
-    fn start_outboxes(
-        &self,
-        outboxes: Vec<(Arc<Outbox>, Box<dyn OutboxSink>)>,
-        stop: &watch::Receiver<bool>,
-    ) -> JoinSet<Result<()>> {
-        let mut workers = JoinSet::new();
-        let holder = format!("{}-{:?}", std::process::id(), self.clock.now());
-        for (outbox, sink) in outboxes {
-            let worker = OutboxWorker {
-                outbox,
-                sink,
-                store: self.store.clone(),
-                clock: self.clock.clone(),
-                holder: holder.clone(),
-                leased_until: None,
-                stop: stop.clone(),
-            };
-            workers.spawn(worker.run());
-        }
-        workers
-    }
 }
 
-/// Waits for a worker that fails; for ever if none does.
-async fn first_failure(workers: &mut JoinSet<Result<()>>) -> StageError {
-    while let Some(ended) = workers.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error,
-            Err(error) => return StageError::fatal("an outbox failed").because(error),
+/// A task reads the same partition of every source: one that has more would be read in part only.
+async fn check_partitions(sources: &mut [(usize, &Stage, Box<dyn Source>)]) -> Result<()> {
+    let mut first: Option<(&str, u32)> = None;
+    for (_, stage, source) in sources {
+        let mut retry = Retry::new(stage.id.as_str());
+        let count = loop {
+            match source.partition_count().await {
+                Ok(count) => break count,
+                Err(error) => retry.wait(error).await?,
+            }
+        };
+        match (first, count) {
+            (None, Some(count)) => first = Some((&stage.id, count)),
+            (Some((leader, of_leader)), Some(count)) if of_leader != count => {
+                return Err(StageError::config(format!(
+                    "`{leader}` has {of_leader} partitions, `{}` has {count}: sources of one pipeline must have equally many",
+                    stage.id
+                )));
+            }
+            _ => {}
         }
     }
-    std::future::pending().await
-}
-
-/// A run that is complete has delivered its alerts; somebody who does not want to wait says stop.
-async fn wait_for_outboxes(
-    shared: &Shared,
-    workers: &mut JoinSet<Result<()>>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<()> {
-    let emptied = async {
-        for outbox in shared.outboxes() {
-            outbox.emptied().await;
-        }
-    };
-    tokio::select! {
-        () = emptied => Ok(()),
-        _ = stop.wait_for(|stop| *stop) => Ok(()),
-        failed = first_failure(workers) => Err(failed),
-    }
+    Ok(())
 }

@@ -10,6 +10,8 @@ use tracing::{info, warn};
 pub struct Retry {
     /// What is written in the log before the error's words: a stage's id.
     what: String,
+    /// What people have to know while it is down.
+    meanwhile: Option<&'static str>,
     pauses: Box<dyn Iterator<Item = Duration> + Send>,
     down_since: Option<Instant>,
 }
@@ -17,7 +19,12 @@ pub struct Retry {
 impl Retry {
     /// For a stage or a part of the engine.
     pub fn new(what: impl Into<String>) -> Self {
-        Retry { what: what.into(), pauses: pauses(), down_since: None }
+        Retry { what: what.into(), meanwhile: None, pauses: pauses(), down_since: None }
+    }
+
+    /// Says in the log what happens while it is down.
+    pub fn meanwhile(self, consequence: &'static str) -> Self {
+        Retry { meanwhile: Some(consequence), ..self }
     }
 
     /// After a failure: says so if it is the first, then waits. Other errors than `Transient` are handed back.
@@ -27,14 +34,18 @@ impl Retry {
         }
         if self.down_since.is_none() {
             self.down_since = Some(Instant::now());
-            warn!("{}: {}; trying again until it works, reading pauses when 2 epochs wait", self.what, error.chain());
+            match self.meanwhile {
+                Some(then) => warn!("{}: {}; trying again until it works, {then}", self.what, error.chain()),
+                None => warn!("{}: {}; trying again until it works", self.what, error.chain()),
+            }
         }
         let pause = self.pauses.next().unwrap_or(MAX_PAUSE);
         tokio::time::sleep(error.pause().unwrap_or(pause)).await;
         Ok(())
     }
 
-    /// After a success: says so if it had failed before.
+    /// After a success: says so if it had failed before. Call it only for what shows that the work itself goes on: a
+    /// sink that can be reached but not written to is down still.
     pub fn worked(&mut self) {
         if let Some(since) = self.down_since.take() {
             info!("{}: back after {} s; nothing was lost", self.what, since.elapsed().as_secs());
@@ -55,15 +66,32 @@ fn pauses() -> Box<dyn Iterator<Item = Duration> + Send> {
     Box::new(builder.build())
 }
 
-/// Calls until it works or fails for good.
+/// Calls the state store until it works or fails for good.
 ///
 /// # Errors
 /// The first that is not `Transient`.
-pub async fn until_it_works<T, Attempt>(what: &str, mut attempt: impl FnMut() -> Attempt) -> Result<T>
+pub async fn until_store_works<T, Attempt>(attempt: impl FnMut() -> Attempt) -> Result<T>
 where
     Attempt: Future<Output = Result<T>>,
 {
-    let mut retry = Retry::new(what);
+    until_works(Retry::new("state store").meanwhile("reading pauses when 2 epochs wait for it"), attempt).await
+}
+
+/// Calls a source until it works or fails for good.
+///
+/// # Errors
+/// The first that is not `Transient`.
+pub async fn until_it_works<T, Attempt>(id: &str, attempt: impl FnMut() -> Attempt) -> Result<T>
+where
+    Attempt: Future<Output = Result<T>>,
+{
+    until_works(Retry::new(id), attempt).await
+}
+
+async fn until_works<T, Attempt>(mut retry: Retry, mut attempt: impl FnMut() -> Attempt) -> Result<T>
+where
+    Attempt: Future<Output = Result<T>>,
+{
     loop {
         match attempt().await {
             Ok(value) => {

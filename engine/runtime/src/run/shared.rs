@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pipeline_stage::{BuiltSink, Delivery, Kind, OutboxSink, Result, StageError, WhenFull};
+use pipeline_stage::{BuiltSink, Delivery, Kind, OutboxSink, Result, StageError};
 
 use super::clock::Clock;
 use super::log_writer::LogWriter;
-use super::outbox_worker::Outbox;
+use super::outbox::Outbox;
 use super::progress::Progress;
-use super::retry::until_it_works;
+use super::retry::until_store_works;
 use super::sink_worker::{Bury, RefusedRow, SinkWorker};
 use super::source_worker::SourceWorker;
 use crate::plan::{Plan, RunSettings};
-use crate::store::{DeadLetter, StateStore};
+use crate::store::{DeadLetter, StateStore, StoredRow};
 
 /// What all tasks of a run share.
 pub struct Shared {
@@ -89,8 +89,7 @@ pub async fn start_sinks(
                 let mut pace = sink.pace();
                 // An outbox that holds nothing could never be emptied into.
                 pace.max_pending = pace.max_pending.max(1);
-                debug_assert!(pace.when_full == WhenFull::Wait || pace.when_full == WhenFull::Digest);
-                let outbox = Outbox::open(&stage.id, pace, store.as_ref()).await?;
+                let outbox = Outbox::open(&stage.id, pace, store.clone()).await?;
                 outboxes.push((outbox.clone(), sink));
                 SinkEnd::Outbox(outbox)
             }
@@ -113,18 +112,19 @@ impl Bury for Graveyard {
         let letters: Vec<DeadLetter> = rows
             .iter()
             .map(|row| {
-                Ok(DeadLetter {
+                let bytes = serde_json::to_vec(&row.row).map_err(|error| StageError::fatal(error.to_string()))?;
+                let stored = StoredRow {
                     stage: self.sink.clone(),
-                    task: task.into(),
                     place: row.place.to_string(),
                     offset: row.offset,
-                    epoch,
-                    reason: row.reason.clone(),
-                    bytes: Some(serde_json::to_vec(&row.row).map_err(|error| StageError::fatal(error.to_string()))?),
-                    at: self.clock.now(),
-                })
+                    branch: row.branch,
+                    bytes: Some(bytes),
+                    ..StoredRow::default()
+                };
+                let (reason, at) = (row.reason.clone(), self.clock.now());
+                Ok(DeadLetter { row: stored, task: task.into(), epoch, reason, at })
             })
             .collect::<Result<_>>()?;
-        until_it_works("state store", || self.store.add_dead_letters(&letters)).await
+        until_store_works(|| self.store.add_dead_letters(&letters)).await
     }
 }

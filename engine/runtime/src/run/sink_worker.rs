@@ -1,11 +1,11 @@
 //! One worker for each sink: it owns the sink, gathers what several tasks have to commit, and tries again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use pipeline_stage::{Claim, Commit, Delivery, EpochRows, ErrorKind, Mark, Owner, Refused, Result, Sink, StageError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::compute::without;
+use super::origins::without;
 use super::retry::Retry;
 
 /// The way to a sink.
@@ -35,6 +35,8 @@ pub struct RefusedRow {
     pub place: std::sync::Arc<str>,
     /// The offset of the row it came from.
     pub offset: u64,
+    /// By which stages it came.
+    pub branch: u64,
     /// Why.
     pub reason: String,
     /// The row.
@@ -60,7 +62,8 @@ impl SinkWorker {
             sink,
             bury,
             owners: HashMap::new(),
-            retry: Retry::new(id),
+            id: id.into(),
+            retry: Retry::new(id).meanwhile("reading pauses when 2 epochs wait"),
             refused: HashMap::new(),
         };
         tokio::spawn(worker.serve(receiver));
@@ -87,6 +90,8 @@ fn gone() -> StageError {
 }
 
 struct Worker {
+    /// The stage's id.
+    id: String,
     sink: Box<dyn Sink>,
     delivery: Delivery,
     bury: Box<dyn Bury>,
@@ -120,7 +125,16 @@ impl Worker {
         }
     }
 
+    /// A task wants to become the owner of its output.
     async fn claim(&mut self, owner: Owner) -> Result<Claim> {
+        let claim = self.reach(owner).await?;
+        self.retry.worked();
+        Ok(claim)
+    }
+
+    /// Claims, as often as it takes. A sink that can be claimed may still not be written to (a full disk): that it is
+    /// back is not said here.
+    async fn reach(&mut self, owner: Owner) -> Result<Claim> {
         loop {
             match self.sink.claim(&owner).await {
                 Ok(claim) => {
@@ -136,21 +150,40 @@ impl Worker {
     /// Commits what waits in one call; if one task has lost its ownership, one by one, so that the others go on.
     async fn commit_all(&mut self, commits: Vec<Waiting>) {
         let (epochs, replies): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
-        let n_tasks = epochs.len();
         match self.commit(epochs.clone()).await {
             Ok(committed) => replies.into_iter().zip(committed).for_each(|(reply, done)| drop(reply.send(Ok(done)))),
-            Err(error) if error.kind() == ErrorKind::Lost && 1 < n_tasks => {
+            Err(error) if error.kind() == ErrorKind::Lost && 1 < epochs.len() => {
                 for (epoch, reply) in epochs.into_iter().zip(replies) {
-                    let one = self.commit(vec![epoch]).await.map(|mut committed| committed.remove(0));
-                    let _ = reply.send(one);
+                    let mark = epoch.mark.clone();
+                    let one = self.commit_alone(epoch).await;
+                    let _ = reply.send(one.map_err(|error| self.failed(&mark, &error)));
                 }
             }
             Err(error) => {
-                for reply in replies {
-                    let _ = reply.send(Err(StageError::new(error.kind(), error.chain())));
+                for (epoch, reply) in epochs.iter().zip(replies) {
+                    let _ = reply.send(Err(self.failed(&epoch.mark, &error)));
                 }
             }
         }
+    }
+
+    /// Commits an epoch after a commit of several has failed: it may have been made, with its answer lost.
+    async fn commit_alone(&mut self, epoch: EpochRows) -> Result<Committed> {
+        let place = (epoch.mark.task.clone(), epoch.mark.epoch);
+        let mut missing = vec![epoch.clone()];
+        if missing.is_empty() {
+            let refused = self.refused.remove(&place).unwrap_or_default();
+            return Ok(Committed { mark: epoch.mark, refused });
+        }
+        // It has its refused rows still: they are refused again.
+        let committed = self.commit(missing).await?;
+        committed.into_iter().next().ok_or_else(|| StageError::fatal("a commit of one epoch gave no answer"))
+    }
+
+    /// The epoch is not there; when it comes again, its refused rows do, too.
+    fn failed(&mut self, mark: &Mark, error: &StageError) -> StageError {
+        self.refused.remove(&(mark.task.clone(), mark.epoch));
+        StageError::new(error.kind(), format!("{}: {}", self.id, error.chain()))
     }
 
     async fn commit(&mut self, mut epochs: Vec<EpochRows>) -> Result<Vec<Committed>> {
@@ -193,8 +226,8 @@ impl Worker {
 
     /// Makes dead letters of refused rows, durably, before the rest is tried again.
     async fn set_aside(&mut self, epochs: &mut [EpochRows], refused: &[Refused]) -> Result<()> {
-        if refused.is_empty() {
-            return Err(StageError::fatal("the sink has refused a commit without naming a row"));
+        if refused.is_empty() || !refused.iter().all(|row| is_there(epochs, row)) {
+            return Err(StageError::fatal("it has refused a commit without naming a row of it"));
         }
         for (number, epoch) in epochs.iter_mut().enumerate() {
             let rows: Vec<RefusedRow> =
@@ -217,11 +250,10 @@ impl Worker {
 
     /// After a failure nobody knows whether the commit was made: the marks do.
     async fn claim_again(&mut self, epochs: &mut Vec<EpochRows>) -> Result<()> {
-        let mut tasks: Vec<String> = epochs.iter().map(|epoch| epoch.mark.task.clone()).collect();
-        tasks.dedup();
+        let tasks: BTreeSet<String> = epochs.iter().map(|epoch| epoch.mark.task.clone()).collect();
         for task in tasks {
             let Some(owner) = self.owners.get(&task).cloned() else { continue };
-            let claim = self.claim(owner).await?;
+            let claim = self.reach(owner).await?;
             if let Claim::At(mark) = claim {
                 epochs.retain(|epoch| epoch.mark.task != task || mark.epoch < epoch.mark.epoch);
             }
@@ -230,12 +262,21 @@ impl Worker {
     }
 }
 
+fn is_there(epochs: &[EpochRows], refused: &Refused) -> bool {
+    let batch = epochs.get(refused.epoch).and_then(|epoch| epoch.rows.get(refused.batch));
+    batch.is_some_and(|rows| refused.row < rows.batch.num_rows())
+}
+
 fn describe(epoch: &EpochRows, refused: &Refused) -> RefusedRow {
     let rows = &epoch.rows[refused.batch];
     RefusedRow {
         place: rows.origins.place.clone(),
         offset: rows.origins.offsets[refused.row],
+        branch: rows.origins.branch(refused.row),
         reason: refused.why.clone(),
         row: pipeline_stage::row_to_json(&rows.batch, refused.row),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@ use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Role, Sour
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use super::retry::Retry;
+
 /// The way to a source.
 #[derive(Clone)]
 pub struct SourceWorker {
@@ -69,18 +71,36 @@ async fn serve(
     assignments: mpsc::Sender<Result<Assignment>>,
 ) {
     let mut is_final = role == Role::Follower;
+    let mut retry = Retry::new(id.as_str());
+    // While the supervisor is busy the tasks must be answered: it may be waiting for one of them.
+    let mut untold = None;
     loop {
         tokio::select! {
             request = requests.recv() => match request {
                 Some(request) => answer(&id, source.as_mut(), request).await,
                 None => return,
             },
-            assignment = source.assignment(), if !is_final => {
+            permit = assignments.reserve(), if untold.is_some() => match (permit, untold.take()) {
+                (Ok(permit), Some(assignment)) => permit.send(assignment),
+                _ => is_final = true,
+            },
+            assignment = next_assignment(source.as_mut(), &mut retry), if !is_final && untold.is_none() => {
                 is_final = matches!(assignment, Ok(Assignment::Final) | Err(_));
-                if assignments.send(assignment).await.is_err() {
-                    is_final = true;
-                }
+                untold = Some(assignment);
             }
+        }
+    }
+}
+
+/// Waits for a change; what may pass is waited for. Cancel-safe: a pause that was cut short is only a sooner try.
+async fn next_assignment(source: &mut dyn Source, retry: &mut Retry) -> Result<Assignment> {
+    loop {
+        match source.assignment().await {
+            Ok(assignment) => {
+                retry.worked();
+                return Ok(assignment);
+            }
+            Err(error) => retry.wait(error).await?,
         }
     }
 }

@@ -15,8 +15,24 @@ use super::shared::Shared;
 
 /// How long a revoked partition's task may take to commit and checkpoint before it is dropped: the next owner replays.
 const REVOKE_WITHIN: Duration = Duration::from_secs(20);
+/// How long a stop waits for sinks that do not answer; what is logged is computed again by the next run.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// A task whose stage dies at once must not make the machine busy with starting it.
+const FIRST_RESTART_PAUSE: Duration = Duration::from_millis(100);
+const MAX_RESTART_PAUSE: Duration = Duration::from_secs(10);
 /// How often it is looked whether somebody wants dead letters processed again.
 const LOOK_FOR_REPLAYS: Duration = Duration::from_secs(2);
+
+/// How a run has ended that has not failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// Everything there was to read is read and committed.
+    Complete,
+    /// Somebody said stop; everything that was read is committed.
+    Told,
+    /// Somebody said stop, but a sink did not answer: the next run computes again what is not committed.
+    Uncommitted,
+}
 
 /// Runs the tasks of a process.
 pub struct Supervisor {
@@ -30,6 +46,8 @@ pub struct Supervisor {
     is_final: bool,
     was_assigned: bool,
     is_stopping: bool,
+    stop_by: Option<Instant>,
+    has_given_up: bool,
 }
 
 struct Running {
@@ -39,6 +57,8 @@ struct Running {
     /// Set when the partition was revoked.
     drop_at: Option<Instant>,
     is_lost: bool,
+    /// How often it has been started again.
+    restarts: u32,
 }
 
 impl Supervisor {
@@ -58,19 +78,22 @@ impl Supervisor {
             is_final: false,
             was_assigned: false,
             is_stopping: false,
+            stop_by: None,
+            has_given_up: false,
         }
     }
 
-    /// Runs until all tasks have ended; true when everything there was to read is read.
+    /// Runs until all tasks have ended, and says why they have.
     ///
     /// # Errors
     /// The first of any task, once the others have committed what they could.
-    pub async fn run(mut self) -> Result<bool> {
+    pub async fn run(mut self) -> Result<RunEnd> {
         let mut look = interval(LOOK_FOR_REPLAYS);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failure = None;
         let mut stop = self.stop.clone();
         while !self.is_done() {
+            let stop_by = self.stop_by;
             let drop_at = self.running.values().filter_map(|task| task.drop_at).min();
             tokio::select! {
                 () = told_to_stop(&mut stop), if !self.is_stopping => self.finish_all(),
@@ -88,11 +111,14 @@ impl Supervisor {
                 }
                 _ = look.tick() => self.look_for_replays().await,
                 () = sleep_until(drop_at.unwrap_or_else(Instant::now)), if drop_at.is_some() => self.drop_overdue(),
+                () = sleep_until(stop_by.unwrap_or_else(Instant::now)), if stop_by.is_some() => self.give_up(),
             }
         }
         match failure {
             Some(error) => Err(error),
-            None => Ok(!self.is_stopping),
+            None if self.has_given_up => Ok(RunEnd::Uncommitted),
+            None if self.is_stopping => Ok(RunEnd::Told),
+            None => Ok(RunEnd::Complete),
         }
     }
 
@@ -103,8 +129,21 @@ impl Supervisor {
 
     fn finish_all(&mut self) {
         self.is_stopping = true;
+        self.stop_by = Some(Instant::now() + STOP_WITHIN);
+        for outbox in self.shared.outboxes() {
+            outbox.stop_waiting();
+        }
         for task in self.running.values() {
             task.order.send_replace(Order::Finish);
+        }
+    }
+
+    /// The sinks have not answered in time.
+    fn give_up(&mut self) {
+        (self.stop_by, self.has_given_up) = (None, true);
+        for task in self.running.values() {
+            warn!("task `{}` could not commit what it has read: the next run computes it again", task.partition);
+            task.abort.abort();
         }
     }
 
@@ -113,7 +152,7 @@ impl Supervisor {
             Some(Ok(Assignment::Gained(partitions))) => {
                 self.was_assigned = true;
                 for partition in self.with_tasks(partitions) {
-                    self.start(partition);
+                    self.start(partition, 0);
                 }
             }
             Some(Ok(Assignment::Revoked(partitions))) => self.revoke(&partitions),
@@ -135,11 +174,16 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, partition: Partition) {
+    /// A task that has failed `restarts` times waits before it starts.
+    fn start(&mut self, partition: Partition, restarts: u32) {
         let (order, orders) = watch::channel(Order::Run);
         let task = run_task(self.shared.clone(), partition.clone(), orders, self.replays.subscribe());
-        let abort = self.tasks.spawn(task);
-        let running = Running { partition, order, abort: abort.clone(), drop_at: None, is_lost: false };
+        let pause = MAX_RESTART_PAUSE.min(FIRST_RESTART_PAUSE * restarts.saturating_mul(restarts));
+        let abort = self.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            task.await
+        });
+        let running = Running { partition, order, abort: abort.clone(), drop_at: None, is_lost: false, restarts };
         self.running.insert(abort.id(), running);
     }
 
@@ -183,9 +227,14 @@ impl Supervisor {
                 }
                 Ok(())
             }
+            Err(error) if task.is_lost || task.drop_at.is_some() => {
+                warn!("task `{}`, which another process takes over, has ended: {}", task.partition, error.chain());
+                self.let_go(&task).await;
+                Ok(())
+            }
             Err(error) if error.kind() == ErrorKind::Lost && !self.is_stopping => {
                 warn!("task `{}`: {}; it starts again from its checkpoint", task.partition, error.chain());
-                self.start(task.partition);
+                self.start(task.partition, task.restarts + 1);
                 Ok(())
             }
             Err(error) => {

@@ -4,19 +4,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipeline_stage::{Kind, Origins, Partition, Position, Result, Rows, SourceBatch, StageError, Times, Timestamp};
+use pipeline_stage::{Kind, Partition, Position, Result, SourceBatch, StageError, Times, Timestamp};
+use tracing::warn;
 
 use super::commit::EndedEpoch;
 use super::compute::{Compute, EpochOutput};
-use super::epoch::{Epoch, MAX_EPOCH_ROWS};
+use super::epoch::Epoch;
 use super::input::Input;
-use super::json_rows::rows_of_json;
-use super::retry::until_it_works;
+use super::retry::until_store_works;
 use super::shared::Shared;
-use crate::store::{Checkpoint, ClaimedTask, DeadLetter, EpochEntry, Segment, StoredRow};
+use super::stored::{Ready, refusal};
+use crate::store::{Checkpoint, ClaimedTask, DeadLetter, EpochEntry, Segment};
 
-/// Dead letters that are processed again in one epoch.
-const MAX_REPLAYED: u32 = 1_000;
+/// Dead letters that are processed again in one epoch: more would be faster, but each may have megabytes.
+const MAX_REPLAYED: u32 = 100;
 
 /// The reading and computing half of a task.
 pub struct Task {
@@ -64,6 +65,7 @@ impl Task {
     /// The next epoch comes after this one.
     pub fn continue_after(&mut self, epoch: u64, ended_at: Timestamp) {
         (self.epoch, self.ended_at) = (epoch, ended_at);
+        self.compute.begin_epoch(epoch + 1);
     }
 
     /// Where each source goes on.
@@ -91,13 +93,11 @@ impl Task {
 
     /// Whether the epoch is to end now.
     pub fn is_due(&self, epoch: &Epoch) -> bool {
-        let is_full = MAX_EPOCH_ROWS <= epoch.rows;
-        is_full || !epoch.stored.is_empty() || (self.has_deadline(epoch) && self.deadline(epoch) <= Instant::now())
+        epoch.is_full() || (self.has_deadline(epoch) && self.deadline(epoch) <= Instant::now())
     }
 
     /// Takes a batch that was read.
     pub fn take(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
-        self.shared.progress.read(batch.len() as u64);
         self.compute_batch(input, batch, epoch)?;
         let lag = self.inputs.iter().map(Input::lag).sum();
         self.shared.progress.set_lag(&self.partition.name, lag);
@@ -107,7 +107,9 @@ impl Task {
     fn compute_batch(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
         let input = &mut self.inputs[input];
         epoch.add(&self.shared.plan.stages[input.source].id, &batch.offsets, input.position());
+        epoch.bytes += batch.bytes();
         let rows = input.decode(batch)?;
+        self.shared.progress.read((rows.rows.batch.num_rows() + rows.rejected.len()) as u64);
         self.watermark = self.watermark.max(input.latest(&rows));
         let source = input.source;
         self.compute.read(source, rows)
@@ -131,53 +133,57 @@ impl Task {
     }
 
     /// Takes dead letters that somebody wants processed again into the epoch, which must be empty: when it is computed
-    /// again they come first, too.
-    pub async fn take_dead_letters(&mut self, epoch: &mut Epoch) -> Result<()> {
-        let (store, task) = (self.shared.store.clone(), self.partition.name.clone());
-        let letters = until_it_works("state store", || store.replay_requests(&task, MAX_REPLAYED)).await?;
-        let letters = letters.into_iter().filter(|(number, _)| self.taken_letters.insert(*number));
-        let (numbers, rows): (Vec<i64>, Vec<StoredRow>) = letters
-            .map(|(number, letter)| {
-                let DeadLetter { stage, place, offset, bytes, .. } = letter;
-                (number, StoredRow { stage, place, offset, bytes })
-            })
-            .unzip();
-        self.enter_stored(&rows, epoch)?;
-        epoch.replayed.extend(numbers);
-        Ok(())
+    /// again they come first, too. True when there are more.
+    ///
+    /// Those that do not fit the pipeline stay dead letters, with the reason.
+    pub async fn take_dead_letters(&mut self, epoch: &mut Epoch) -> Result<bool> {
+        let (letters, has_more) = self.requested_letters().await?;
+        let mut refused = Vec::new();
+        for (number, letter) in letters {
+            match Ready::new(&self.shared.plan, &mut self.inputs, &letter.row) {
+                Ok(ready) => {
+                    ready.enter(&mut self.compute)?;
+                    self.taken_letters.insert(number);
+                    epoch.replayed.push(number);
+                    epoch.stored.push(letter.row);
+                }
+                Err(why) => refused.push((number, refusal(&letter.reason, &why))),
+            }
+        }
+        if let Some((number, reason)) = refused.first() {
+            warn!(
+                "{} dead letters of task `{}` cannot be processed again and stay as they are, the first is {number}: {reason}",
+                refused.len(),
+                self.partition.name
+            );
+            until_store_works(|| self.shared.store.refuse_replay(&refused)).await?;
+        }
+        Ok(has_more)
     }
 
-    /// Puts stored rows into the stages they were stored for.
-    pub fn enter_stored(&mut self, rows: &[StoredRow], epoch: &mut Epoch) -> Result<()> {
-        for row in rows {
-            let Some(stage) = self.shared.stage(&row.stage) else {
-                return Err(StageError::fatal(format!(
-                    "a dead letter of `{}` is to be replayed, but there is no such stage",
-                    row.stage
-                )));
-            };
-            match self.inputs.iter_mut().find(|input| input.source == stage) {
-                Some(input) => {
-                    let decoded = input.decode_again(row.bytes.as_deref(), &row.place, row.offset)?;
-                    self.compute.read(stage, decoded)?;
-                }
-                None => self.enter_row(stage, row)?,
+    /// The next letters that are not on their way already, and whether there may be more.
+    async fn requested_letters(&mut self) -> Result<(Vec<(i64, DeadLetter)>, bool)> {
+        let (store, task) = (&self.shared.store, &self.partition.name);
+        let mut after = 0;
+        loop {
+            let mut letters = until_store_works(|| store.replay_requests(task, after, MAX_REPLAYED)).await?;
+            let is_full = letters.len() == MAX_REPLAYED as usize;
+            after = letters.last().map_or(after, |(number, _)| *number);
+            letters.retain(|(number, _)| !self.taken_letters.contains(number));
+            if !letters.is_empty() || !is_full {
+                return Ok((letters, is_full));
             }
+        }
+    }
+
+    /// Begins to compute a logged epoch again, with the rows stored in it, which come first.
+    pub fn begin_again(&mut self, entry: &EpochEntry, epoch: &mut Epoch) -> Result<()> {
+        self.compute.begin_epoch(entry.epoch);
+        for row in &entry.stored {
+            Ready::new(&self.shared.plan, &mut self.inputs, row)?.enter(&mut self.compute)?;
             epoch.stored.push(row.clone());
         }
         Ok(())
-    }
-
-    fn enter_row(&mut self, stage: usize, row: &StoredRow) -> Result<()> {
-        let plan = &self.shared.plan;
-        // The rows a sink takes have its own schema; those of a transform that of what it reads.
-        let schema = match plan.stages[stage].kind {
-            Kind::Sink => &plan.stages[stage].schema,
-            _ => &plan.stages[plan.stages[stage].inputs[0]].schema,
-        };
-        let batch = rows_of_json(schema, row.bytes.as_deref().unwrap_or_default())?;
-        let origins = Origins { place: row.place.as_str().into(), offsets: Arc::from([row.offset]) };
-        self.compute.enter(stage, 0, Rows { batch, origins })
     }
 
     /// Ends the computation of an epoch.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use pipeline_stage::Result;
+use sqlx::{Any, Transaction};
 
 use super::connect::{SqlStore, store_error};
-use super::log::{bytes, number, taken_over, text, unreadable};
-use super::{Checkpoint, StageChanges};
+use super::log::{bytes, number, text, unreadable};
+use super::{Checkpoint, StageChanges, log};
 
 /// The newest checkpoint of a task, with the state id it belongs to.
 pub(super) async fn newest(store: &SqlStore, task: &str) -> Result<Option<(String, Checkpoint)>> {
@@ -33,15 +34,18 @@ pub(super) async fn drop_unpublished(store: &SqlStore, task: &str, epoch: Option
     Ok(())
 }
 
+/// Writes a part of a checkpoint, if the task is the writer's still: a former owner's parts must not mix with those of
+/// its successor.
 pub(super) async fn write_changes(
     store: &SqlStore,
-    task: &str,
+    (task, generation): (&str, u64),
     epoch: u64,
     part: u64,
     changes: &StageChanges,
 ) -> Result<()> {
     let mut encoded = Vec::new();
     pipeline_stage::encode(&changes.changes, &mut encoded)?;
+    let mut transaction = begin_as_owner(store, task, generation).await?;
     sqlx::query(
         "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, changes) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (pipeline, task, stage, epoch, part) DO UPDATE SET changes = excluded.changes",
@@ -52,23 +56,27 @@ pub(super) async fn write_changes(
     .bind(epoch as i64)
     .bind(part as i64)
     .bind(encoded)
-    .execute(&store.checkpoints)
+    .execute(&mut *transaction)
     .await
     .map_err(|error| store_error(&error))?;
-    Ok(())
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+/// A transaction on the checkpoints in which no other process can claim the task. The files of a folder have one user,
+/// whose appends must not wait for a checkpoint: there it is enough to look who owns the task.
+async fn begin_as_owner(store: &SqlStore, task: &str, generation: u64) -> Result<Transaction<'static, Any>> {
+    let mut transaction = store.checkpoints.begin().await.map_err(|error| store_error(&error))?;
+    match store.is_one_database {
+        true => log::lock(store, &mut transaction, task, generation).await?,
+        false => drop(log::state_id(store, task, generation).await?),
+    }
+    Ok(transaction)
 }
 
 /// The checkpoint counts from here on; only then is the log before it dropped.
 pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
-    let owner =
-        sqlx::query("SELECT state_id FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2 AND generation = $3")
-            .bind(&store.pipeline)
-            .bind(task)
-            .bind(generation as i64)
-            .fetch_optional(&store.log)
-            .await
-            .map_err(|error| store_error(&error))?;
-    let Some(owner) = owner else { return Err(taken_over(task)) };
+    let state_id = log::state_id(store, task, generation).await?;
+    let mut transaction = begin_as_owner(store, task, generation).await?;
     sqlx::query(
         "INSERT INTO pipeline_state_checkpoints (pipeline, task, state_id, epoch, checkpoint) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (pipeline, task) DO UPDATE
@@ -76,12 +84,13 @@ pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, check
     )
     .bind(&store.pipeline)
     .bind(task)
-    .bind(text(&owner, 0)?)
+    .bind(state_id)
     .bind(checkpoint.epoch as i64)
     .bind(serde_json::to_string(checkpoint).map_err(unreadable)?)
-    .execute(&store.checkpoints)
+    .execute(&mut *transaction)
     .await
     .map_err(|error| store_error(&error))?;
+    transaction.commit().await.map_err(|error| store_error(&error))?;
     sqlx::query("DELETE FROM pipeline_state_epochs WHERE pipeline = $1 AND task = $2 AND epoch <= $3")
         .bind(&store.pipeline)
         .bind(task)
@@ -89,8 +98,36 @@ pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, check
         .execute(&store.log)
         .await
         .map_err(|error| store_error(&error))?;
+    drop_removed_stages(store, task, checkpoint).await?;
     for (stage, _) in &checkpoint.stages {
         merge_if_large(store, task, stage, checkpoint.epoch).await?;
+    }
+    Ok(())
+}
+
+/// A stage that is not in the pipeline any more has no state: if it comes back, it begins anew.
+async fn drop_removed_stages(store: &SqlStore, task: &str, checkpoint: &Checkpoint) -> Result<()> {
+    let rows = sqlx::query("SELECT DISTINCT stage FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2")
+        .bind(&store.pipeline)
+        .bind(task)
+        .fetch_all(&store.checkpoints)
+        .await
+        .map_err(|error| store_error(&error))?;
+    for row in &rows {
+        let stage = text(row, 0)?;
+        if checkpoint.stages.iter().any(|(id, _)| *id == stage) {
+            continue;
+        }
+        sqlx::query(
+            "DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4",
+        )
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(&stage)
+        .bind(checkpoint.epoch as i64)
+        .execute(&store.checkpoints)
+        .await
+        .map_err(|error| store_error(&error))?;
     }
     Ok(())
 }

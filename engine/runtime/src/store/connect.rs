@@ -19,6 +19,8 @@ pub struct SqlStore {
     pub(super) log: AnyPool,
     /// Checkpoints; with PostgreSQL the same pool.
     pub(super) checkpoints: AnyPool,
+    /// Whether both are the same database.
+    pub(super) is_one_database: bool,
     place: String,
     /// Held as long as the store is open: a folder has one user.
     _lock: Option<File>,
@@ -90,7 +92,7 @@ async fn open_files(folder: &Path, pipeline: &str, lock: Option<File>) -> Result
     let log = sqlite(&folder.join("log.db"), LOG_TABLES).await?;
     let checkpoints = sqlite(&folder.join("checkpoints.db"), CHECKPOINT_TABLES).await?;
     let place = folder.display().to_string();
-    Ok(SqlStore { pipeline: pipeline.into(), log, checkpoints, place, _lock: lock })
+    Ok(SqlStore { pipeline: pipeline.into(), log, checkpoints, is_one_database: false, place, _lock: lock })
 }
 
 async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
@@ -128,7 +130,14 @@ async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     make_tables(&pool, Dialect::Postgres, LOG_TABLES).await.map_err(|error| store_error(&error))?;
     make_tables(&pool, Dialect::Postgres, CHECKPOINT_TABLES).await.map_err(|error| store_error(&error))?;
     let place = "PostgreSQL".to_string();
-    Ok(SqlStore { pipeline: pipeline.into(), log: pool.clone(), checkpoints: pool, place, _lock: None })
+    Ok(SqlStore {
+        pipeline: pipeline.into(),
+        log: pool.clone(),
+        checkpoints: pool,
+        is_one_database: true,
+        place,
+        _lock: None,
+    })
 }
 
 async fn make_tables(pool: &AnyPool, dialect: Dialect, tables: &[&str]) -> Result<(), sqlx::Error> {

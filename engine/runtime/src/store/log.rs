@@ -43,17 +43,13 @@ pub(super) async fn set_setting(store: &SqlStore, name: &str, value: &str) -> Re
     Ok(())
 }
 
-/// Raises the generation first; whatever an older owner does from then on is refused.
-pub(super) async fn claim(
-    store: &SqlStore,
-    task: &str,
-    checkpoint: Option<(String, Checkpoint)>,
-) -> Result<ClaimedTask> {
+/// Raises the generation; whatever an older owner does from then on is refused.
+pub(super) async fn raise(store: &SqlStore, task: &str) -> Result<Owned> {
     let row = sqlx::query(
-        "INSERT INTO pipeline_state_tasks (pipeline, task, state_id, generation, epoch, sinks, definition)
-         VALUES ($1, $2, $3, 1, -1, '[]', NULL)
+        "INSERT INTO pipeline_state_tasks (pipeline, task, state_id, generation, epoch, begun_above, sinks, definition)
+         VALUES ($1, $2, $3, 1, -1, -1, '[]', NULL)
          ON CONFLICT (pipeline, task) DO UPDATE SET generation = pipeline_state_tasks.generation + 1
-         RETURNING state_id, generation, sinks, definition",
+         RETURNING state_id, generation, sinks, definition, epoch, begun_above",
     )
     .bind(&store.pipeline)
     .bind(task)
@@ -61,19 +57,91 @@ pub(super) async fn claim(
     .fetch_one(&store.log)
     .await
     .map_err(|error| store_error(&error))?;
-    let state_id = text(&row, 0)?;
-    // A checkpoint of an earlier life of the state: `begin_anew` was interrupted before it could drop it.
-    let checkpoint = checkpoint.filter(|(of, _)| *of == state_id).map(|(_, checkpoint)| checkpoint);
-    let after = checkpoint.as_ref().map_or(-1, |checkpoint| checkpoint.epoch as i64);
-    Ok(ClaimedTask {
-        state_id,
+    Ok(Owned {
+        state_id: text(&row, 0)?,
         generation: number(&row, 1)? as u64,
         sinks: serde_json::from_str(&text(&row, 2)?).map_err(unreadable)?,
         definition: row.try_get(3).map_err(|error| store_error(&error))?,
-        log: read_log(store, task, after).await?,
+        epoch: u64::try_from(number(&row, 4)?).ok(),
+        begun_above: u64::try_from(number(&row, 5)?).ok(),
+    })
+}
+
+/// What stands in the row of a task.
+pub(super) struct Owned {
+    pub state_id: String,
+    generation: u64,
+    sinks: Vec<String>,
+    definition: Option<String>,
+    epoch: Option<u64>,
+    begun_above: Option<u64>,
+}
+
+/// Reads what there is of a task that was claimed.
+pub(super) async fn read(
+    store: &SqlStore,
+    task: &str,
+    owned: Owned,
+    checkpoint: Option<Checkpoint>,
+) -> Result<ClaimedTask> {
+    let after = checkpoint.as_ref().map_or(-1, |checkpoint| checkpoint.epoch as i64);
+    let log = read_log(store, task, after).await?;
+    let has_nothing = checkpoint.is_none() && log.is_empty();
+    Ok(ClaimedTask {
+        is_lost: has_nothing && owned.begun_above < owned.epoch,
+        state_id: owned.state_id,
+        generation: owned.generation,
+        begun_above: owned.begun_above,
+        sinks: owned.sinks,
+        definition: owned.definition,
+        log,
         marks: read_marks(store, task).await?,
         checkpoint,
     })
+}
+
+pub(super) async fn tasks(store: &SqlStore) -> Result<Vec<String>> {
+    let rows = sqlx::query("SELECT task FROM pipeline_state_tasks WHERE pipeline = $1 ORDER BY task")
+        .bind(&store.pipeline)
+        .fetch_all(&store.log)
+        .await
+        .map_err(|error| store_error(&error))?;
+    rows.iter().map(|row| text(row, 0)).collect()
+}
+
+/// Locks the row of a task, if the writer owns it still. Whoever claims it waits for the transaction.
+pub(super) async fn lock(
+    store: &SqlStore,
+    transaction: &mut Transaction<'_, Any>,
+    task: &str,
+    generation: u64,
+) -> Result<()> {
+    let locked = sqlx::query(
+        "UPDATE pipeline_state_tasks SET generation = generation WHERE pipeline = $1 AND task = $2 AND generation = $3",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(generation as i64)
+    .execute(&mut **transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
+    if locked.rows_affected() == 0 { Err(taken_over(task)) } else { Ok(()) }
+}
+
+/// The state id of a task.
+///
+/// # Errors
+/// `Lost` when somebody else owns it.
+pub(super) async fn state_id(store: &SqlStore, task: &str, generation: u64) -> Result<String> {
+    let row =
+        sqlx::query("SELECT state_id FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2 AND generation = $3")
+            .bind(&store.pipeline)
+            .bind(task)
+            .bind(generation as i64)
+            .fetch_optional(&store.log)
+            .await
+            .map_err(|error| store_error(&error))?;
+    row.map_or_else(|| Err(taken_over(task)), |row| text(&row, 0))
 }
 
 async fn read_log(store: &SqlStore, task: &str, after: i64) -> Result<Vec<EpochEntry>> {
@@ -100,7 +168,7 @@ async fn read_marks(store: &SqlStore, task: &str) -> Result<Vec<Mark>> {
 }
 
 /// Drops the log and gives the task another state id. The checkpoint is left: it belongs to the former id.
-pub(super) async fn begin_anew(store: &SqlStore, task: &str, generation: u64) -> Result<String> {
+pub(super) async fn begin_anew(store: &SqlStore, task: &str, generation: u64, above: Option<u64>) -> Result<String> {
     let state_id = new_state_id();
     let mut transaction = store.log.begin().await.map_err(|error| store_error(&error))?;
     for statement in [
@@ -111,13 +179,15 @@ pub(super) async fn begin_anew(store: &SqlStore, task: &str, generation: u64) ->
         delete.execute(&mut *transaction).await.map_err(|error| store_error(&error))?;
     }
     let updated = sqlx::query(
-        "UPDATE pipeline_state_tasks SET state_id = $1, epoch = -1, sinks = '[]', definition = NULL
+        "UPDATE pipeline_state_tasks
+         SET state_id = $1, epoch = $5, begun_above = $5, sinks = '[]', definition = NULL
          WHERE pipeline = $2 AND task = $3 AND generation = $4",
     )
     .bind(&state_id)
     .bind(&store.pipeline)
     .bind(task)
     .bind(generation as i64)
+    .bind(above.map_or(-1, |epoch| epoch as i64))
     .execute(&mut *transaction)
     .await
     .map_err(|error| store_error(&error))?;
@@ -149,16 +219,18 @@ pub(super) async fn set_sinks(
     if updated.rows_affected() == 0 { Err(taken_over(task)) } else { Ok(()) }
 }
 
-pub(super) async fn pending_definitions(store: &SqlStore) -> Result<Vec<String>> {
+/// The definition of each task and the last epoch with rows that was logged under it.
+pub(super) async fn logged_definitions(store: &SqlStore) -> Result<Vec<(String, String, u64)>> {
     let rows = sqlx::query(
-        "SELECT DISTINCT definition FROM pipeline_state_tasks t WHERE pipeline = $1 AND definition IS NOT NULL AND EXISTS
-             (SELECT 1 FROM pipeline_state_epochs e WHERE e.pipeline = t.pipeline AND e.task = t.task) ORDER BY definition",
+        "SELECT t.task, t.definition, MAX(e.epoch) FROM pipeline_state_tasks t JOIN pipeline_state_epochs e
+             ON e.pipeline = t.pipeline AND e.task = t.task
+         WHERE t.pipeline = $1 AND t.definition IS NOT NULL AND e.n_rows > 0 GROUP BY t.task, t.definition ORDER BY t.task",
     )
     .bind(&store.pipeline)
     .fetch_all(&store.log)
     .await
     .map_err(|error| store_error(&error))?;
-    rows.iter().map(|row| text(row, 0)).collect()
+    rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?, number(row, 2)? as u64))).collect()
 }
 
 /// Appends the epochs of several tasks in one transaction, each only if its writer still owns the task.
@@ -166,20 +238,28 @@ pub(super) async fn append(store: &SqlStore, appends: &[Append]) -> Result<Vec<b
     let mut transaction = store.log.begin().await.map_err(|error| store_error(&error))?;
     let mut answers = Vec::with_capacity(appends.len());
     for append in appends {
-        let is_owner = append_entry(store, &mut transaction, append).await?;
-        if is_owner {
+        let appended = append_entry(store, &mut transaction, append).await?;
+        if appended == Appended::Now {
             put_marks(store, &mut transaction, &append.marks).await?;
             letters::remove(store, &mut transaction, &append.replayed).await?;
             letters::insert(store, &mut transaction, &append.dead_letters).await?;
             outbox::insert(store, &mut transaction, append).await?;
         }
-        answers.push(is_owner);
+        answers.push(appended != Appended::NotOwner);
     }
     transaction.commit().await.map_err(|error| store_error(&error))?;
     Ok(answers)
 }
 
-async fn append_entry(store: &SqlStore, transaction: &mut Transaction<'_, Any>, append: &Append) -> Result<bool> {
+#[derive(PartialEq, Eq)]
+enum Appended {
+    Now,
+    /// All of it, but the answer was lost.
+    Before,
+    NotOwner,
+}
+
+async fn append_entry(store: &SqlStore, transaction: &mut Transaction<'_, Any>, append: &Append) -> Result<Appended> {
     let epoch = append.entry.epoch as i64;
     let updated = sqlx::query(
         "UPDATE pipeline_state_tasks SET epoch = $1 WHERE pipeline = $2 AND task = $3 AND generation = $4 AND epoch < $1",
@@ -196,33 +276,50 @@ async fn append_entry(store: &SqlStore, transaction: &mut Transaction<'_, Any>, 
     }
     let mut entry = Vec::new();
     pipeline_stage::encode(&append.entry, &mut entry)?;
-    sqlx::query("INSERT INTO pipeline_state_epochs (pipeline, task, epoch, entry) VALUES ($1, $2, $3, $4)")
+    sqlx::query("INSERT INTO pipeline_state_epochs (pipeline, task, epoch, n_rows, entry) VALUES ($1, $2, $3, $4, $5)")
         .bind(&store.pipeline)
         .bind(&append.task)
         .bind(epoch)
+        .bind((append.entry.rows + append.entry.stored.len() as u64) as i64)
         .bind(entry)
         .execute(&mut **transaction)
         .await
         .map_err(|error| store_error(&error))?;
-    Ok(true)
+    Ok(Appended::Now)
 }
 
 /// Tells a lost answer (our own append is there already) from a task that somebody else owns.
-async fn was_appended(store: &SqlStore, transaction: &mut Transaction<'_, Any>, append: &Append) -> Result<bool> {
-    let row = sqlx::query("SELECT generation FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2")
-        .bind(&store.pipeline)
-        .bind(&append.task)
-        .fetch_optional(&mut **transaction)
-        .await
-        .map_err(|error| store_error(&error))?;
-    Ok(match row {
-        Some(row) => number(&row, 0)? as u64 == append.generation,
-        None => false,
-    })
+async fn was_appended(store: &SqlStore, transaction: &mut Transaction<'_, Any>, append: &Append) -> Result<Appended> {
+    let row = sqlx::query(
+        "SELECT t.generation, (SELECT COUNT(*) FROM pipeline_state_epochs e
+                               WHERE e.pipeline = t.pipeline AND e.task = t.task AND e.epoch = $3)
+         FROM pipeline_state_tasks t WHERE t.pipeline = $1 AND t.task = $2",
+    )
+    .bind(&store.pipeline)
+    .bind(&append.task)
+    .bind(append.entry.epoch as i64)
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
+    match row {
+        Some(row) if number(&row, 0)? as u64 != append.generation => Ok(Appended::NotOwner),
+        None => Ok(Appended::NotOwner),
+        Some(row) if number(&row, 1)? == 1 => Ok(Appended::Before),
+        Some(_) => Err(StageError::fatal(format!(
+            "epoch {} of task `{}` cannot be logged: the log in {} is ahead of it",
+            append.entry.epoch,
+            append.task,
+            store.place()
+        ))),
+    }
 }
 
+/// Stores marks of one task, if it is the writer's still.
 pub(super) async fn set_marks(store: &SqlStore, marks: &[Mark]) -> Result<()> {
     let mut transaction = store.log.begin().await.map_err(|error| store_error(&error))?;
+    if let Some(mark) = marks.first() {
+        lock(store, &mut transaction, &mark.task, mark.generation).await?;
+    }
     put_marks(store, &mut transaction, marks).await?;
     transaction.commit().await.map_err(|error| store_error(&error))
 }

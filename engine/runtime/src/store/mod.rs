@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use checkpoints::in_parts;
 pub(crate) use connect::is_postgres;
 pub use connect::{open, open_beside};
+pub use outbox::{Digest, OutboxStore, Pending};
 
 /// What the epoch log holds of one epoch: enough to compute it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,13 @@ pub struct EpochEntry {
     pub stored: Vec<StoredRow>,
 }
 
+impl EpochEntry {
+    /// Whether it holds nothing but where sources begin.
+    pub fn is_start(&self) -> bool {
+        !self.segments.is_empty() && self.rows == 0 && self.stored.is_empty()
+    }
+}
+
 /// Consecutive rows of one input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
@@ -47,36 +55,52 @@ pub struct Segment {
     pub rows: u64,
 }
 
-/// A row kept with its bytes, to enter the pipeline at a stage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A row kept with its bytes, to enter the pipeline at a stage. Stage, place, offset and branch name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRow {
     /// Where it enters: a source's id for a payload to be decoded, any other stage's for a row as JSON.
     pub stage: String,
-    /// Where it was read first: `source/partition`.
+    /// By which of the stage's inputs, in the order of `inputs:`; 0 for a source, and for a sink, whose inputs are alike.
+    pub edge: u32,
+    /// Where it was read first, `source/partition`; see [`Origins`](pipeline_stage::Origins).
     pub place: String,
     /// Its offset there.
     pub offset: u64,
+    /// By which stages it came.
+    pub branch: u64,
     /// The payload, or the row as JSON; none for a tombstone.
     pub bytes: Option<Vec<u8>>,
+    /// What stood beside a payload; none for a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
+}
+
+/// What a source knows of a payload but for its offset; see [`RawRows`](pipeline_stage::RawRows).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// The topic or file.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: u32,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// When it was written.
+    pub time: Option<Timestamp>,
+    /// The header line of its file.
+    pub header: Option<Vec<u8>>,
 }
 
 /// A row that could not be processed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The stage that could not.
-    pub stage: String,
+    /// The row, and the stage that could not.
+    pub row: StoredRow,
     /// The task.
     pub task: String,
-    /// Where it was read: `source/partition`.
-    pub place: String,
-    /// Its offset there.
-    pub offset: u64,
     /// The epoch it was read in.
     pub epoch: u64,
     /// Why, in words.
     pub reason: String,
-    /// A source's payload as it came, or the row as JSON; none for a tombstone.
-    pub bytes: Option<Vec<u8>>,
     /// When that was.
     pub at: Timestamp,
 }
@@ -113,25 +137,8 @@ pub struct NewAlert {
     pub place: String,
     /// The row's offset there.
     pub offset: u64,
-}
-
-/// An alert that waits in an outbox.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pending {
-    /// Orders the alerts of a store.
-    pub number: i64,
-    /// What to deliver.
-    pub alert: Alert,
-    /// It goes into a digest with its neighbours.
-    pub is_excess: bool,
-    /// The task it came from.
-    pub task: String,
-    /// Where its row was read: `source/partition`.
-    pub place: String,
-    /// The row's offset there.
-    pub offset: u64,
-    /// The epoch it was read in.
-    pub epoch: u64,
+    /// By which stages the row came.
+    pub branch: u64,
 }
 
 /// All there is of a task when it is claimed.
@@ -141,6 +148,10 @@ pub struct ClaimedTask {
     pub state_id: String,
     /// Of this owner.
     pub generation: u64,
+    /// The state began after this epoch: another life of it, with output up to there, was given up.
+    pub begun_above: Option<u64>,
+    /// Epochs were logged, but neither they nor a checkpoint are there.
+    pub is_lost: bool,
     /// The sinks that have had all epochs so far.
     pub sinks: Vec<String>,
     /// The pipeline's definition that wrote the log.
@@ -182,7 +193,7 @@ pub struct StageChanges {
 /// Errors are `Transient` when the store may come back (the callers retry), `Lost` when another owner has the task,
 /// `Fatal` otherwise.
 #[async_trait]
-pub trait StateStore: Send + Sync {
+pub trait StateStore: OutboxStore + Send + Sync {
     /// Where it is, for people; no secret.
     fn place(&self) -> String;
 
@@ -193,8 +204,11 @@ pub trait StateStore: Send + Sync {
 
     /// Becomes the owner of a task: raises its generation and reads what there is.
     async fn claim(&self, task: &str) -> Result<ClaimedTask>;
-    /// Begins the state of a task anew, after `claim`: another state id, no checkpoint, no log, the same generation.
-    async fn begin_anew(&self, task: &str, generation: u64) -> Result<String>;
+    /// Begins the state of a task anew, after `claim`: another state id, no checkpoint, no log, the same generation. Its
+    /// epochs are numbered on above those that any sink has.
+    async fn begin_anew(&self, task: &str, generation: u64, above: Option<u64>) -> Result<String>;
+    /// The tasks that have state.
+    async fn tasks(&self) -> Result<Vec<String>>;
     /// Says which sinks have had all epochs, and which definition writes from here on.
     async fn set_sinks(&self, task: &str, generation: u64, sinks: &[String], definition: &str) -> Result<()>;
 
@@ -203,7 +217,7 @@ pub trait StateStore: Send + Sync {
 
     /// Appends epochs of several tasks with one fsync. One answer for each: false when another owner has the task.
     async fn append(&self, appends: &[Append]) -> Result<Vec<bool>>;
-    /// Stores marks of sinks that cannot keep their own.
+    /// Stores marks of sinks that cannot keep their own; all of one task.
     async fn set_marks(&self, marks: &[Mark]) -> Result<()>;
 
     /// Writes a part of a checkpoint; it is not seen until `publish`.
@@ -220,25 +234,18 @@ pub trait StateStore: Send + Sync {
     /// The state of a stage as of the newest checkpoint, sorted by key.
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
 
-    /// The next alerts of an outbox, the oldest first.
-    async fn pending(&self, sink: &str, limit: u32) -> Result<Vec<Pending>>;
-    /// How many alerts wait.
-    async fn count_pending(&self, sink: &str) -> Result<u64>;
-    /// These alerts were delivered, in a digest if there are several.
-    async fn delivered(&self, numbers: &[i64], at: Timestamp) -> Result<()>;
-    /// This alert can never be delivered: it becomes a dead letter.
-    async fn undeliverable(&self, number: i64, letter: &DeadLetter) -> Result<()>;
-    /// Takes or renews a lease; false when somebody else holds it.
-    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool>;
-
     /// Stores dead letters; those that are there already stay as they are.
     async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()>;
     /// Dead letters by number, the oldest first, those after `after`.
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<(i64, DeadLetter)>>;
     /// Asks for these to be processed again (all, when none are named); returns how many.
+    ///
+    /// When one is not there, the error names it and nothing is asked for.
     async fn request_replay(&self, numbers: &[i64]) -> Result<u64>;
-    /// Those of a task that somebody wants processed again.
-    async fn replay_requests(&self, task: &str, limit: u32) -> Result<Vec<(i64, DeadLetter)>>;
+    /// Those of a task that somebody wants processed again, by number, those after `after`.
+    async fn replay_requests(&self, task: &str, after: i64, limit: u32) -> Result<Vec<(i64, DeadLetter)>>;
+    /// These cannot be processed again: withdraws the request and stores the new reason.
+    async fn refuse_replay(&self, refused: &[(i64, String)]) -> Result<()>;
     /// The tasks that have such requests.
     async fn tasks_to_replay(&self) -> Result<Vec<String>>;
 }

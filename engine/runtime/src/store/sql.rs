@@ -1,12 +1,10 @@
 //! The store's trait over its parts.
 
 use async_trait::async_trait;
-use pipeline_stage::{Mark, Result, Timestamp};
+use pipeline_stage::{Mark, Result};
 
 use super::connect::SqlStore;
-use super::{
-    Append, Checkpoint, ClaimedTask, DeadLetter, Pending, StageChanges, StateStore, checkpoints, letters, log, outbox,
-};
+use super::{Append, Checkpoint, ClaimedTask, DeadLetter, StageChanges, StateStore, checkpoints, letters, log};
 
 #[async_trait]
 impl StateStore for SqlStore {
@@ -23,17 +21,24 @@ impl StateStore for SqlStore {
     }
 
     async fn claim(&self, task: &str) -> Result<ClaimedTask> {
+        let owned = log::raise(self, task).await?;
         let checkpoint = checkpoints::newest(self, task).await?;
-        let claimed = log::claim(self, task, checkpoint).await?;
+        // A checkpoint of an earlier life of the state: `begin_anew` was interrupted before it could drop it.
+        let checkpoint = checkpoint.filter(|(of, _)| *of == owned.state_id).map(|(_, checkpoint)| checkpoint);
+        let claimed = log::read(self, task, owned, checkpoint).await?;
         let epoch = claimed.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch);
         checkpoints::drop_unpublished(self, task, epoch).await?;
         Ok(claimed)
     }
 
-    async fn begin_anew(&self, task: &str, generation: u64) -> Result<String> {
-        let state_id = log::begin_anew(self, task, generation).await?;
+    async fn begin_anew(&self, task: &str, generation: u64, above: Option<u64>) -> Result<String> {
+        let state_id = log::begin_anew(self, task, generation, above).await?;
         checkpoints::drop_unpublished(self, task, None).await?;
         Ok(state_id)
+    }
+
+    async fn tasks(&self) -> Result<Vec<String>> {
+        log::tasks(self).await
     }
 
     async fn set_sinks(&self, task: &str, generation: u64, sinks: &[String], definition: &str) -> Result<()> {
@@ -41,7 +46,15 @@ impl StateStore for SqlStore {
     }
 
     async fn pending_definitions(&self) -> Result<Vec<String>> {
-        log::pending_definitions(self).await
+        let mut pending = Vec::new();
+        for (task, definition, logged) in log::logged_definitions(self).await? {
+            let checkpoint = checkpoints::newest(self, &task).await?;
+            let is_pending = checkpoint.is_none_or(|(_, checkpoint)| checkpoint.epoch < logged);
+            if is_pending && !pending.contains(&definition) {
+                pending.push(definition);
+            }
+        }
+        Ok(pending)
     }
 
     async fn append(&self, appends: &[Append]) -> Result<Vec<bool>> {
@@ -55,12 +68,12 @@ impl StateStore for SqlStore {
     async fn write_changes(
         &self,
         task: &str,
-        _generation: u64,
+        generation: u64,
         epoch: u64,
         part: u64,
         changes: &StageChanges,
     ) -> Result<()> {
-        checkpoints::write_changes(self, task, epoch, part, changes).await
+        checkpoints::write_changes(self, (task, generation), epoch, part, changes).await
     }
 
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
@@ -69,26 +82,6 @@ impl StateStore for SqlStore {
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         Ok(checkpoints::load(self, task, stage).await?.into_iter().collect())
-    }
-
-    async fn pending(&self, sink: &str, limit: u32) -> Result<Vec<Pending>> {
-        outbox::pending(self, sink, limit).await
-    }
-
-    async fn count_pending(&self, sink: &str) -> Result<u64> {
-        outbox::count_pending(self, sink).await
-    }
-
-    async fn delivered(&self, numbers: &[i64], at: Timestamp) -> Result<()> {
-        outbox::delivered(self, numbers, at).await
-    }
-
-    async fn undeliverable(&self, number: i64, letter: &DeadLetter) -> Result<()> {
-        outbox::undeliverable(self, number, letter).await
-    }
-
-    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool> {
-        outbox::lease(self, name, holder, now, until).await
     }
 
     async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()> {
@@ -103,8 +96,12 @@ impl StateStore for SqlStore {
         letters::request(self, numbers).await
     }
 
-    async fn replay_requests(&self, task: &str, limit: u32) -> Result<Vec<(i64, DeadLetter)>> {
-        letters::requested(self, task, limit).await
+    async fn replay_requests(&self, task: &str, after: i64, limit: u32) -> Result<Vec<(i64, DeadLetter)>> {
+        letters::requested(self, task, after, limit).await
+    }
+
+    async fn refuse_replay(&self, refused: &[(i64, String)]) -> Result<()> {
+        letters::refuse(self, refused).await
     }
 
     async fn tasks_to_replay(&self) -> Result<Vec<String>> {

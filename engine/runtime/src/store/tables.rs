@@ -9,25 +9,30 @@ pub(super) const LOG_TABLES: &[&str] = &[
         pipeline TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (pipeline, name))",
     "CREATE TABLE IF NOT EXISTS pipeline_state_tasks (
         pipeline TEXT NOT NULL, task TEXT NOT NULL, state_id TEXT NOT NULL, generation BIGINT NOT NULL,
-        epoch BIGINT NOT NULL, sinks TEXT NOT NULL, definition TEXT, PRIMARY KEY (pipeline, task))",
+        epoch BIGINT NOT NULL, begun_above BIGINT NOT NULL, sinks TEXT NOT NULL, definition TEXT,
+        PRIMARY KEY (pipeline, task))",
     "CREATE TABLE IF NOT EXISTS pipeline_state_epochs (
-        pipeline TEXT NOT NULL, task TEXT NOT NULL, epoch BIGINT NOT NULL, entry {blob} NOT NULL,
-        PRIMARY KEY (pipeline, task, epoch))",
+        pipeline TEXT NOT NULL, task TEXT NOT NULL, epoch BIGINT NOT NULL, n_rows BIGINT NOT NULL,
+        entry {blob} NOT NULL, PRIMARY KEY (pipeline, task, epoch))",
     "CREATE TABLE IF NOT EXISTS pipeline_state_marks (
         pipeline TEXT NOT NULL, task TEXT NOT NULL, sink TEXT NOT NULL, mark TEXT NOT NULL,
         PRIMARY KEY (pipeline, task, sink))",
     "CREATE TABLE IF NOT EXISTS pipeline_state_outbox (
         number {number}, pipeline TEXT NOT NULL, sink TEXT NOT NULL, task TEXT NOT NULL, epoch BIGINT NOT NULL,
-        place TEXT NOT NULL, row_offset BIGINT NOT NULL, alert TEXT NOT NULL, is_excess BIGINT NOT NULL, delivered_at BIGINT)",
+        place TEXT NOT NULL, row_offset BIGINT NOT NULL, branch BIGINT NOT NULL, alert TEXT NOT NULL,
+        is_excess BIGINT NOT NULL, digest BIGINT, delivered_at BIGINT)",
     "CREATE INDEX IF NOT EXISTS pipeline_state_outbox_pending
         ON pipeline_state_outbox (pipeline, sink, number) WHERE delivered_at IS NULL",
+    "CREATE INDEX IF NOT EXISTS pipeline_state_outbox_delivered
+        ON pipeline_state_outbox (pipeline, sink, delivered_at) WHERE delivered_at IS NOT NULL",
     "CREATE TABLE IF NOT EXISTS pipeline_state_leases (
         pipeline TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL, until BIGINT NOT NULL,
         PRIMARY KEY (pipeline, name))",
     "CREATE TABLE IF NOT EXISTS pipeline_state_dead_letters (
-        number {number}, pipeline TEXT NOT NULL, stage TEXT NOT NULL, task TEXT NOT NULL, place TEXT NOT NULL,
-        row_offset BIGINT NOT NULL, epoch BIGINT NOT NULL, reason TEXT NOT NULL, bytes {blob}, at BIGINT NOT NULL,
-        replay_requested BIGINT NOT NULL DEFAULT 0, UNIQUE (pipeline, stage, place, row_offset))",
+        number {number}, pipeline TEXT NOT NULL, stage TEXT NOT NULL, edge BIGINT NOT NULL, task TEXT NOT NULL,
+        place TEXT NOT NULL, row_offset BIGINT NOT NULL, branch BIGINT NOT NULL, epoch BIGINT NOT NULL,
+        reason TEXT NOT NULL, bytes {blob}, beside {blob}, at BIGINT NOT NULL,
+        replay_requested BIGINT NOT NULL DEFAULT 0, UNIQUE (pipeline, stage, place, row_offset, branch))",
     "CREATE INDEX IF NOT EXISTS pipeline_state_dead_letters_replay
         ON pipeline_state_dead_letters (pipeline, task) WHERE replay_requested <> 0",
 ];

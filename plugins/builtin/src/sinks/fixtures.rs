@@ -88,7 +88,7 @@ pub fn epoch(task: &str, number: u64, batch: &RecordBatch) -> EpochRows {
         detail: None,
     };
     let offsets = (0..batch.num_rows() as u64).map(|row| number * 1_000 + row).collect();
-    let origins = Origins { place: format!("readings/{task}").into(), offsets };
+    let origins = Origins::new(format!("readings/{task}").into(), offsets);
     EpochRows { mark, rows: vec![Rows { batch: batch.clone(), origins }] }
 }
 

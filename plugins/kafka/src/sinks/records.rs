@@ -115,7 +115,7 @@ mod tests {
             ("count", Arc::new(Int64Array::from(vec![1, 2, 3]))),
         ];
         let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)));
-        let origins = Origins { place: "readings/0".into(), offsets: Arc::from([0, 1, 2]) };
+        let origins = Origins::new("readings/0".into(), Arc::from([0, 1, 2]));
         let mark = Mark {
             pipeline: "iot".into(),
             sink: "out".into(),

@@ -157,7 +157,7 @@ impl Driver {
 
     fn release(&mut self, place: &Place) {
         if let Some(held) = self.held.get_mut(place) {
-            held.close();
+            held.release();
         }
         if let Some(revoking) = &mut self.revoking {
             revoking.waiting_for.remove(place);
@@ -187,7 +187,8 @@ impl Driver {
                 }
                 Rebalance::Revoke(places) => {
                     permit.send(Ok(Assignment::Revoked(partitions(&places))));
-                    let waiting_for = places.iter().cloned().collect();
+                    let has_task = |place: &&Place| self.held.get(place).is_some_and(|held| !held.is_released());
+                    let waiting_for = places.iter().filter(has_task).cloned().collect();
                     let deadline = Instant::now() + REVOKE_DEADLINE;
                     self.revoking = Some(Revoking { places, waiting_for, deadline });
                 }
@@ -256,7 +257,7 @@ impl Driver {
         if self.has_failed {
             return;
         }
-        let Some(reason) = self.consumer.context().health.fatal() else { return };
+        let Some((_, reason)) = self.consumer.client().fatal_error() else { return };
         let failure = || StageError::fatal(format!("the consumer has failed for good: {reason}"));
         self.has_failed = self.assigns_itself || self.changes.try_send(Err(failure())).is_ok();
         for held in self.held.values_mut() {

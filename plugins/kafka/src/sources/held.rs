@@ -44,6 +44,8 @@ pub(crate) struct Held {
     _wakes_driver: PartitionQueue<ConsumerNotes>,
     /// librdkafka knows of it: it was opened before.
     is_assigned: bool,
+    /// Its task has stopped, and did not open it again.
+    is_released: bool,
     reading: Option<Reading>,
 }
 
@@ -68,12 +70,24 @@ impl Held {
         let waker = Arc::clone(waker);
         queue.set_nonempty_callback(move || waker.wake());
         let messages = PartitionMessages::new(consumer, place)?;
-        Some(Held { place: place.clone(), messages, _wakes_driver: queue, is_assigned: false, reading: None })
+        Some(Held {
+            place: place.clone(),
+            messages,
+            _wakes_driver: queue,
+            is_assigned: false,
+            is_released: false,
+            reading: None,
+        })
     }
 
     /// True when librdkafka knows of it.
     pub(crate) fn is_assigned(&self) -> bool {
         self.is_assigned
+    }
+
+    /// True when no task has it any more.
+    pub(crate) fn is_released(&self) -> bool {
+        self.is_released
     }
 
     /// Begins to read, instead of whoever read before.
@@ -82,6 +96,7 @@ impl Held {
     /// seek, it would ask a broker for the offset, and apply the answer even after the seek: rows would be skipped.
     pub(crate) fn open(&mut self, consumer: &KafkaConsumer, opening: Opening) {
         let Opening { place, offset, feeds, high_watermark, opened } = opening;
+        self.is_released = false;
         if self.is_assigned {
             let seek = Seek { deadline: Instant::now() + SEEK_DEADLINE, opened: Some(opened) };
             self.reading = Some(Reading { feeds, next: offset, seek: Some(seek), high_watermark });
@@ -100,8 +115,9 @@ impl Held {
         let _ = opened.send(answer);
     }
 
-    /// Stops reading; the reader is told that the partition is gone.
-    pub(crate) fn close(&mut self) {
+    /// Stops reading, because the task has stopped.
+    pub(crate) fn release(&mut self) {
+        self.is_released = true;
         self.reading = None;
     }
 

@@ -104,7 +104,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "16384"),
     // A process that was killed keeps its partitions for so long.
     ("session.timeout.ms", "10000"),
-    ("heartbeat.interval.ms", "2000"),
+    // How long it takes at most until the others notice that partitions are to move.
+    ("heartbeat.interval.ms", "1000"),
     ("reconnect.backoff.max.ms", "2000"),
     ("socket.keepalive.enable", "true"),
 ];

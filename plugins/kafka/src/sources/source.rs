@@ -68,6 +68,17 @@ impl Source for KafkaSource {
         SourceOutput::Raw
     }
 
+    fn has_partitions(&self) -> bool {
+        true
+    }
+
+    async fn partition_count(&mut self) -> Result<Option<u32>> {
+        let (asker, topics) = (self.asker()?, self.settings.topics.clone());
+        let count = move || topics.iter().map(|topic| partition_count(&asker, topic, CALL_TIMEOUT)).sum();
+        let counted: Result<usize> = tokio::task::spawn_blocking(count).await.map_err(thread_died)?;
+        counted.map(|count| Some(count as u32))
+    }
+
     async fn check(&mut self) -> Vec<StageError> {
         let topics = self.settings.topics.clone();
         let asker = match self.asker() {

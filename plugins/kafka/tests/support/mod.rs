@@ -11,6 +11,8 @@ use pipeline_stage::{
     SourceRows, StageContext, parse,
 };
 use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
@@ -155,4 +157,11 @@ pub fn transaction(producer: &BaseProducer, topic: &str, payloads: &[&str], is_c
         true => producer.commit_transaction(TIMEOUT).expect("committed"),
         false => producer.abort_transaction(TIMEOUT).expect("aborted"),
     }
+}
+
+/// A client that changes topics.
+pub fn admin(kafka: &Kafka) -> AdminClient<DefaultClientContext> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.brokers());
+    config.create().expect("a client")
 }

@@ -101,7 +101,7 @@ pub fn mark(owner: &Owner, epoch: u64) -> Mark {
 pub fn epoch(owner: &Owner, epoch: u64, batches: Vec<RecordBatch>) -> EpochRows {
     let rows = batches.into_iter().map(|batch| {
         let offsets = (0..batch.num_rows() as u64).collect::<Vec<_>>();
-        Rows { origins: Origins { place: "readings/0".into(), offsets: offsets.into() }, batch }
+        Rows { origins: Origins::new("readings/0".into(), offsets.into()), batch }
     });
     EpochRows { mark: mark(owner, epoch), rows: rows.collect() }
 }

@@ -1,0 +1,177 @@
+//! A task becomes the owner of its state and its output, and finds out whether they belong together.
+
+use std::collections::HashMap;
+
+use pipeline_stage::{Claim, Delivery, EpochRows, Mark, Owner, Result, StageError};
+use tracing::warn;
+
+use super::catch_up::computes_the_same;
+use super::commit::Committer;
+use super::retry::until_store_works;
+use super::shared::{Shared, SinkEnd};
+use crate::store::ClaimedTask;
+
+/// For each sink that takes epochs, the mark it had.
+pub type Marks = HashMap<usize, Option<Mark>>;
+
+/// Raises the generation in the store and then in every sink, and compares them.
+///
+/// # Errors
+/// `Fatal`, in words, when state and output do not belong together and nobody has said `--cold-start`.
+pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> {
+    let claimed = until_store_works(|| shared.store.claim(task)).await?;
+    let marks = claim_sinks(shared, &claimed, task, false).await?;
+    let Err(problem) = fits(shared, &claimed, &marks) else { return Ok((claimed, marks)) };
+    if !shared.run.cold_start {
+        let message = format!("task `{task}`: {problem}; `--cold-start` begins anew, with empty state");
+        return Err(StageError::fatal(message));
+    }
+    warn!("task `{task}` begins anew: {problem}");
+    let highest = marks.values().flatten().map(|mark| mark.epoch).max();
+    let generation = claimed.generation;
+    until_store_works(|| shared.store.begin_anew(task, generation, highest)).await?;
+    let claimed = until_store_works(|| shared.store.claim(task)).await?;
+    let marks = claim_sinks(shared, &claimed, task, true).await?;
+    Ok((claimed, marks))
+}
+
+/// The last epoch there was: logged, in a checkpoint, or of a life of the state that was given up; none at a first start.
+pub fn last_epoch(claimed: &ClaimedTask) -> Option<u64> {
+    let logged = claimed.log.last().map(|entry| entry.epoch);
+    logged.or(claimed.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch)).or(claimed.begun_above)
+}
+
+/// What the store knows a sink by: one of another type is another sink.
+pub fn known_as(shared: &Shared, sink: usize) -> String {
+    format!("{} ({})", shared.id(sink), shared.plan.stages[sink].type_name)
+}
+
+async fn claim_sinks(shared: &Shared, claimed: &ClaimedTask, task: &str, takes_over: bool) -> Result<Marks> {
+    let mut marks = HashMap::new();
+    for (stage, end) in &shared.sinks {
+        let SinkEnd::Epochs(worker, _) = end else { continue };
+        let sink = shared.id(*stage);
+        let owner = Owner {
+            pipeline: shared.plan.settings.name.clone(),
+            sink: sink.into(),
+            task: task.into(),
+            state_id: claimed.state_id.clone(),
+            generation: claimed.generation,
+            stored: claimed.marks.iter().find(|mark| mark.sink == sink).cloned(),
+            takes_over,
+        };
+        let named = |error: StageError| StageError::new(error.kind(), format!("{sink}: {}", error.chain()));
+        let mark = match worker.claim(owner).await.map_err(named)? {
+            Claim::New => None,
+            Claim::At(mark) => Some(mark),
+        };
+        marks.insert(*stage, mark);
+    }
+    Ok(marks)
+}
+
+/// Whether state and output belong together; the reason in words if they do not.
+fn fits(shared: &Shared, claimed: &ClaimedTask, marks: &Marks) -> Result<(), String> {
+    let place = shared.store.place();
+    if claimed.is_lost {
+        return Err(format!(
+            "epochs were committed, but neither the epoch log nor a checkpoint is in {place} any more"
+        ));
+    }
+    for (stage, mark) in marks {
+        let sink = shared.id(*stage);
+        let is_known = claimed.sinks.contains(&known_as(shared, *stage));
+        let checkpoint = claimed.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch).filter(|_| is_known);
+        match (mark, checkpoint) {
+            (Some(mark), _) => mark_fits(sink, mark, claimed, checkpoint, &place)?,
+            (None, Some(checkpoint)) => {
+                return Err(format!(
+                    "`{sink}` has no mark, though {checkpoint} epochs were committed into it: its output was lost or replaced"
+                ));
+            }
+            (None, None) => {}
+        }
+    }
+    types_fit(shared, claimed)?;
+    definition_fits(shared, claimed)
+}
+
+fn mark_fits(
+    sink: &str,
+    mark: &Mark,
+    claimed: &ClaimedTask,
+    checkpoint: Option<u64>,
+    place: &str,
+) -> Result<(), String> {
+    let epoch = mark.epoch;
+    if mark.state_id != claimed.state_id {
+        return Err(format!(
+            "`{sink}` holds output up to epoch {epoch} that was made with other state than that in {place}: another \
+             machine has it, or it was lost"
+        ));
+    }
+    let last = last_epoch(claimed);
+    if last.is_none_or(|last| last < epoch) {
+        return Err(format!(
+            "`{sink}` is at epoch {epoch}, ahead of the epoch log in {place}, which ends at {}: the state is older than \
+             the output",
+            last.unwrap_or(0)
+        ));
+    }
+    match checkpoint {
+        Some(checkpoint) if epoch < checkpoint => Err(format!(
+            "`{sink}` is at epoch {epoch}, behind the checkpoint in {place} at {checkpoint}: the output is older than the \
+             state"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn types_fit(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {
+    let Some(checkpoint) = &claimed.checkpoint else { return Ok(()) };
+    for (id, was) in &checkpoint.stages {
+        let Some(stage) = shared.plan.stages.iter().find(|stage| stage.id == *id) else { continue };
+        let is = format!("{}.{}", stage.kind.name(), stage.type_name);
+        if is != *was {
+            return Err(format!("`{id}` is a {is} now, its state was written by a {was}"));
+        }
+    }
+    Ok(())
+}
+
+fn definition_fits(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {
+    let pending = claimed.log.iter().filter(|entry| 0 < entry.rows || !entry.stored.is_empty()).count();
+    match &claimed.definition {
+        Some(was) if 0 < pending && !computes_the_same(was, &shared.plan.definition) => Err(format!(
+            "the pipeline file has changed, and {pending} epochs have still to be computed as it was: start again, which \
+             does that first"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A sink that came into the file later begins where the state is: its first mark says so.
+pub async fn begin_new_sinks(
+    shared: &Shared,
+    committer: &mut Committer,
+    claimed: &ClaimedTask,
+    marks: &Marks,
+) -> Result<()> {
+    // Before the first epoch every sink is new.
+    let Some(last) = last_epoch(claimed).filter(|last| 0 < *last && claimed.definition.is_some()) else {
+        return Ok(());
+    };
+    for (stage, mark) in marks {
+        let SinkEnd::Epochs(worker, delivery) = &shared.sinks[stage] else { continue };
+        if mark.is_some() || claimed.sinks.contains(&known_as(shared, *stage)) {
+            continue;
+        }
+        let mark = committer.mark(*stage, last, "{}");
+        let committed = worker.commit(EpochRows { mark, rows: Vec::new() }).await?;
+        committer.marks.insert(*stage, last);
+        if *delivery != Delivery::Transactional {
+            committer.unsaved_marks.insert(*stage, committed.mark);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! The engine on stages that fail on purpose, for the tests of this folder.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pipeline_runtime::file::LoadOptions;
+use pipeline_runtime::plan::{Plan, RunSettings, load_text};
+use pipeline_runtime::run::{Run, Summary};
+use pipeline_stage::{NoConsole, Registry, Result, StageType};
+use pipeline_testkit::faulty::{MemoryOptions, NumbersOptions, Table};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+/// The built-in stages and the faulty ones.
+pub fn registry() -> Arc<Registry> {
+    let mut registry = Registry::default();
+    let own = [StageType::source::<NumbersOptions>(), StageType::sink::<MemoryOptions>()];
+    for stage in own.into_iter().chain(pipeline_builtin::stages()) {
+        registry.add(stage).unwrap();
+    }
+    Arc::new(registry)
+}
+
+/// Plans a file; its relative paths start at `folder`.
+pub fn plan(text: &str, folder: &Path) -> Arc<Plan> {
+    let loaded = load_text("test.yaml", text, folder, &LoadOptions::default(), &registry());
+    Arc::new(loaded.map_err(|report| report.render(false)).unwrap().0)
+}
+
+/// Runs in a runtime of its own for so long; `None` when it was dropped in the middle, with everything it had begun.
+pub fn run_for(plan: &Arc<Plan>, cold_start: bool, time: Duration) -> Option<Result<Summary>> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let settings = RunSettings { once: true, cold_start, catches_up: false, console: Arc::new(NoConsole) };
+    let run = async {
+        let (_stop, stopped) = watch::channel(false);
+        Run::prepare(plan.clone(), settings).await?.run(stopped).await
+    };
+    let ended = runtime.block_on(async { tokio::time::timeout(time, run).await.ok() });
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    ended
+}
+
+/// Runs to the end.
+#[allow(dead_code, reason = "not every test that shares this module has a run that ends")]
+pub fn run_all(plan: &Arc<Plan>, cold_start: bool) -> Result<Summary> {
+    run_for(plan, cold_start, Duration::from_secs(60)).expect("it ends within a minute")
+}
+
+/// The rows of a table, sorted.
+pub fn rows(table: &Arc<Mutex<Table>>) -> Vec<String> {
+    let mut rows = table.lock().unwrap().rows.clone();
+    rows.sort();
+    rows
+}
