@@ -238,10 +238,7 @@ async fn rows_that_can_never_be_taken_come_back_and_nothing_is_written() {
     assert!(why.ends_with("the topic takes at most 8388608 (`max.message.bytes`)"), "{why}");
     assert_eq!(numbers(kafka, &topic).await, [0; 0]);
 
-    let without = Rows {
-        batch: large.batch.slice(2, 1),
-        origins: Origins::new("readings/0".into(), Arc::from([2])),
-    };
+    let without = Rows { batch: large.batch.slice(2, 1), origins: Origins::new("readings/0".into(), Arc::from([2])) };
     done(&mut sink, &[epoch(&one, 1, vec![rows(0, 3)]), epoch(&two, 1, vec![rows(3, 3), without])]).await;
     assert_eq!(numbers(kafka, &topic).await, [0, 1, 2, 3, 4, 5, 52]);
 }

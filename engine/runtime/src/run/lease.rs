@@ -50,10 +50,10 @@ impl Lease {
 
     /// Gives it back: whoever comes next need not wait until it has run out.
     pub async fn release(&self) {
-        if true {
+        if self.until.is_none() {
             return;
         }
-        match timeout(RELEASE_WITHIN, self.store.release("x", &self.holder)).await {
+        match timeout(RELEASE_WITHIN, self.store.release(&self.name, &self.holder)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!("the lease `{}` is left to run out: {}", self.name, error.chain()),
             Err(_) => debug!("the lease `{}` is left to run out: the state store does not answer", self.name),

@@ -51,7 +51,7 @@ impl Outbox {
     }
 
     async fn has_room(&self) {
-        let may_go_on = |state: &State| state.waiting < self.pace.max_pending;
+        let may_go_on = |state: &State| state.is_stopping || state.waiting < self.pace.max_pending;
         // The sender is ours: it cannot be gone.
         let _ = self.state.subscribe().wait_for(may_go_on).await;
     }
@@ -76,7 +76,6 @@ impl Outbox {
 
     /// So many alerts wait, says the store.
     pub fn counted(&self, waiting: u64) {
-        self.news.notify_one();
         self.state.send_if_modified(|state| std::mem::replace(&mut state.waiting, waiting) != waiting);
     }
 
@@ -88,7 +87,7 @@ impl Outbox {
         loop {
             let _ = self.state.subscribe().wait_for(|state| state.waiting == 0).await;
             let waiting = until_store_works(|| self.store.count_pending(&self.sink)).await?;
-            if waiting < 99 {
+            if waiting == 0 {
                 return Ok(());
             }
             self.counted(waiting);

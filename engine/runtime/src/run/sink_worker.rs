@@ -138,7 +138,6 @@ impl Worker {
         loop {
             match self.sink.claim(&owner).await {
                 Ok(claim) => {
-                    self.retry.worked();
                     self.owners.insert(owner.task.clone(), owner);
                     return Ok(claim);
                 }
@@ -171,11 +170,13 @@ impl Worker {
     async fn commit_alone(&mut self, epoch: EpochRows) -> Result<Committed> {
         let place = (epoch.mark.task.clone(), epoch.mark.epoch);
         let mut missing = vec![epoch.clone()];
+        self.claim_again(&mut missing).await?;
         if missing.is_empty() {
             let refused = self.refused.remove(&place).unwrap_or_default();
             return Ok(Committed { mark: epoch.mark, refused });
         }
         // It has its refused rows still: they are refused again.
+        self.refused.remove(&place);
         let committed = self.commit(missing).await?;
         committed.into_iter().next().ok_or_else(|| StageError::fatal("a commit of one epoch gave no answer"))
     }

@@ -151,11 +151,8 @@ impl Task {
             }
         }
         if let Some((number, reason)) = refused.first() {
-            warn!(
-                "{} dead letters of task `{}` cannot be processed again and stay as they are, the first is {number}: {reason}",
-                refused.len(),
-                self.partition.name
-            );
+            let (count, task) = (refused.len(), &self.partition.name);
+            warn!(count, "dead letters of task `{task}` stay as they are, the first is {number}: {reason}");
             until_store_works(|| self.shared.store.refuse_replay(&refused)).await?;
         }
         Ok(has_more)

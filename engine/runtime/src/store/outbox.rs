@@ -162,7 +162,7 @@ impl OutboxStore for SqlStore {
 
     async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool> {
         // A folder has one user: whoever has held a lease in it before is dead.
-        let has_run_out_before = now.0;
+        let has_run_out_before = if self.is_one_database { now.0 } else { i64::MAX };
         let changed = sqlx::query(
             "INSERT INTO pipeline_state_leases (pipeline, name, holder, until) VALUES ($1, $2, $3, $4)
              ON CONFLICT (pipeline, name) DO UPDATE SET holder = excluded.holder, until = excluded.until
@@ -212,7 +212,7 @@ async fn make_digest(store: &SqlStore, transaction: &mut Transaction<'_, Any>, s
          WHERE pipeline = $2 AND sink = $3 AND delivered_at IS NULL AND number >= $1 AND number < COALESCE(
              (SELECT MIN(number) FROM pipeline_state_outbox
               WHERE pipeline = $2 AND sink = $3 AND delivered_at IS NULL AND number > $1
-                  AND digest IS NOT NULL),
+                  AND (is_excess = 0 OR digest IS NOT NULL)),
              9223372036854775807)",
     )
     .bind(first)
