@@ -1,4 +1,6 @@
-//! Pipeline files without anything running: what is said of wrong ones, and the schemas that editors check them with.
+//! Files without anything running: what is said of wrong pipelines, the schemas that editors check them with, and who
+//! may know whom in the source.
 
+mod architecture;
 mod bad_files;
 mod schemas;

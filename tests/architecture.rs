@@ -1,0 +1,78 @@
+//! Which crate may know which, and where `unsafe` may stand.
+
+use std::path::{Path, PathBuf};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository is there")
+}
+
+/// The crates of ours that a crate needs to be built, not those its tests need.
+fn needs(folder: &Path) -> Vec<String> {
+    let manifest = folder.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap_or_else(|error| panic!("{}: {error}", manifest.display()));
+    let dependencies = text.split("[dependencies]").nth(1).expect("it has dependencies");
+    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+    let names = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+    names.filter(|name| name.starts_with("pipeline-")).map(String::from).collect()
+}
+
+fn folders(of: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(repository().join(of)).expect("the folder is there");
+    let folders = entries.map(|entry| entry.expect("it can be read").path());
+    folders.filter(|folder| folder.join("Cargo.toml").exists()).collect()
+}
+
+#[test]
+fn plugins_know_the_contract_and_no_engine() {
+    let plugins = folders("plugins");
+    assert!(5 <= plugins.len(), "{plugins:?}");
+    for plugin in plugins {
+        let allowed = ["pipeline-stage", "pipeline-tables"];
+        let needed = needs(&plugin);
+        assert!(needed.iter().all(|name| allowed.contains(&name.as_str())), "{}: {needed:?}", plugin.display());
+    }
+}
+
+#[test]
+fn the_engine_names_no_plugin() {
+    assert_eq!(needs(&repository().join("engine/stage")), [String::new(); 0]);
+    assert_eq!(needs(&repository().join("engine/runtime")), ["pipeline-stage"]);
+    assert_eq!(needs(&repository().join("engine/testkit")), ["pipeline-stage"]);
+}
+
+/// The files in which librdkafka's batch call stands; everywhere else the lint forbids `unsafe`.
+const UNSAFE: [&str; 1] = ["plugins/kafka/src/sources/batch_call.rs"];
+
+#[test]
+fn unsafe_stands_where_it_may_and_nowhere_else() {
+    let mut found = Vec::new();
+    for folder in ["engine", "plugins", "tests"] {
+        visit(&repository().join(folder), &mut found);
+    }
+    assert_eq!(found, UNSAFE);
+}
+
+fn visit(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            visit(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("architecture.rs") {
+            let text = std::fs::read_to_string(&path).expect("source is text");
+            if text.contains("allow(unsafe_code)") || text.contains("unsafe {") {
+                let path = path.strip_prefix(repository()).expect("it is in the repository");
+                found.push(path.display().to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_crate_keeps_the_lints_of_the_workspace() {
+    let crates = [folders("engine"), folders("plugins"), folders("tests")].concat();
+    assert!(10 <= crates.len(), "{crates:?}");
+    for folder in crates {
+        let text = std::fs::read_to_string(folder.join("Cargo.toml")).expect("it can be read");
+        assert!(text.contains("[lints]\nworkspace = true"), "{}", folder.display());
+    }
+}
