@@ -131,7 +131,7 @@ fn listen_for_stop(screen: Screen) -> Result<watch::Receiver<bool>, StageError> 
 fn opening(plan: &Plan, run: &Run) -> Vec<String> {
     let count = |kind: Kind| plan.stages.iter().filter(|stage| stage.kind == kind).count();
     let counted = Kind::ALL.into_iter().filter(|kind| 0 < count(*kind));
-    let parts: Vec<String> = counted.map(|kind| plural(count(kind), kind.name())).collect();
+    let parts: Vec<String> = counted.map(|kind| counted(count(kind) as u64, kind.name())).collect();
     let with = |wanted: &dyn Fn(Promise) -> bool| -> Vec<&str> {
         let sinks = plan.stages.iter().filter(|stage| stage.promise.is_some_and(wanted));
         sinks.map(|stage| stage.id.as_str()).collect()
@@ -149,8 +149,9 @@ fn opening(plan: &Plan, run: &Run) -> Vec<String> {
     vec![line, format!("state      {}{new}", run.place())]
 }
 
-fn plural(count: usize, name: &str) -> String {
-    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
+/// `1 alert`, `4,120 alerts`.
+fn counted(count: u64, name: &str) -> String {
+    if count == 1 { format!("1 {name}") } else { format!("{} {name}s", grouped(count)) }
 }
 
 async fn show_progress(plan: Arc<Plan>, progress: Arc<Progress>, screen: Screen) {
@@ -202,11 +203,11 @@ fn closing(plan: &Plan, summary: &Summary) -> Vec<String> {
     };
     let mut lines = vec![first, String::new(), table(plan, &summary.progress.stages)];
     for (sink, waiting) in &summary.waiting {
-        lines.push(format!("  {} alerts wait in the outbox of {sink}; the next run delivers them", grouped(*waiting)));
+        lines.push(format!("  {} in the outbox of {sink}; the next run delivers what waits", counted(*waiting, "alert")));
     }
     let dead: u64 = summary.progress.stages.iter().map(|stage| stage.dead).sum();
     if 0 < dead {
-        lines.push(format!("  {} dead letters: `pipeline dead-letters FILE list` shows them", grouped(dead)));
+        lines.push(format!("  {}; see `pipeline dead-letters FILE list`", counted(dead, "dead letter")));
     }
     lines
 }

@@ -6,8 +6,8 @@ use pipeline_stage::Result;
 use sqlx::{Any, Transaction};
 
 use super::connect::{SqlStore, store_error};
-use super::log::{bytes, number, text, unreadable};
-use super::{Checkpoint, StageChanges, log};
+use super::values::{bytes, number, text, unreadable};
+use super::{Checkpoint, StageChanges, tasks};
 
 /// The newest checkpoint of a task, with the state id it belongs to.
 pub(super) async fn newest(store: &SqlStore, task: &str) -> Result<Option<(String, Checkpoint)>> {
@@ -43,23 +43,35 @@ pub(super) async fn write_changes(
     part: u64,
     changes: &StageChanges,
 ) -> Result<()> {
-    let mut encoded = Vec::new();
-    pipeline_stage::encode(&changes.changes, &mut encoded)?;
     let mut transaction = begin_as_owner(store, task, generation).await?;
+    insert(store, &mut transaction, (task, &changes.stage), (epoch, part), &changes.changes).await?;
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+/// Writes a part of a stage's changes.
+async fn insert(
+    store: &SqlStore,
+    transaction: &mut Transaction<'_, Any>,
+    (task, stage): (&str, &str),
+    (epoch, part): (u64, u64),
+    changes: &Changes,
+) -> Result<()> {
+    let mut encoded = Vec::new();
+    pipeline_stage::encode(changes, &mut encoded)?;
     sqlx::query(
         "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, changes) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (pipeline, task, stage, epoch, part) DO UPDATE SET changes = excluded.changes",
     )
     .bind(&store.pipeline)
     .bind(task)
-    .bind(&changes.stage)
+    .bind(stage)
     .bind(epoch as i64)
     .bind(part as i64)
     .bind(encoded)
-    .execute(&mut *transaction)
+    .execute(&mut **transaction)
     .await
     .map_err(|error| store_error(&error))?;
-    transaction.commit().await.map_err(|error| store_error(&error))
+    Ok(())
 }
 
 /// A transaction on the checkpoints in which no other process can claim the task. The files of a folder have one user,
@@ -67,15 +79,15 @@ pub(super) async fn write_changes(
 async fn begin_as_owner(store: &SqlStore, task: &str, generation: u64) -> Result<Transaction<'static, Any>> {
     let mut transaction = store.checkpoints.begin().await.map_err(|error| store_error(&error))?;
     match store.is_one_database {
-        true => log::lock(store, &mut transaction, task, generation).await?,
-        false => drop(log::state_id(store, task, generation).await?),
+        true => tasks::lock(store, &mut transaction, task, generation).await?,
+        false => drop(tasks::state_id(store, task, generation).await?),
     }
     Ok(transaction)
 }
 
 /// The checkpoint counts from here on; only then is the log before it dropped.
 pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
-    let state_id = log::state_id(store, task, generation).await?;
+    let state_id = tasks::state_id(store, task, generation).await?;
     let mut transaction = begin_as_owner(store, task, generation).await?;
     sqlx::query(
         "INSERT INTO pipeline_state_checkpoints (pipeline, task, state_id, epoch, checkpoint) VALUES ($1, $2, $3, $4, $5)
@@ -100,7 +112,7 @@ pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, check
         .map_err(|error| store_error(&error))?;
     drop_removed_stages(store, task, checkpoint).await?;
     for (stage, _) in &checkpoint.stages {
-        merge_if_large(store, task, stage, checkpoint.epoch).await?;
+        merge_if_large(store, (task, generation), stage, checkpoint.epoch).await?;
     }
     Ok(())
 }
@@ -132,15 +144,16 @@ async fn drop_removed_stages(store: &SqlStore, task: &str, checkpoint: &Checkpoi
     Ok(())
 }
 
-/// The state of a stage: all published changes in their order, the last of each key.
-pub(super) async fn load(store: &SqlStore, task: &str, stage: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+/// The state of a stage after an epoch: all changes up to it in their order, the last of each key.
+pub(super) async fn load(store: &SqlStore, task: &str, stage: &str, epoch: i64) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let rows = sqlx::query(
         "SELECT changes FROM pipeline_state_changes
-         WHERE pipeline = $1 AND task = $2 AND stage = $3 ORDER BY epoch, part",
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4 ORDER BY epoch, part",
     )
     .bind(&store.pipeline)
     .bind(task)
     .bind(stage)
+    .bind(epoch)
     .fetch_all(&store.checkpoints)
     .await
     .map_err(|error| store_error(&error))?;
@@ -162,7 +175,7 @@ const MERGE_AT: i64 = 2;
 /// Smaller piles are not worth a merge.
 const MERGE_ABOVE_BYTES: i64 = 1 << 20;
 
-async fn merge_if_large(store: &SqlStore, task: &str, stage: &str, epoch: u64) -> Result<()> {
+async fn merge_if_large(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: u64) -> Result<()> {
     let row = sqlx::query(
         "SELECT CAST(COALESCE(SUM(LENGTH(changes)), 0) AS BIGINT),
                 CAST(COALESCE(SUM(CASE WHEN epoch = oldest THEN LENGTH(changes) ELSE 0 END), 0) AS BIGINT)
@@ -180,8 +193,9 @@ async fn merge_if_large(store: &SqlStore, task: &str, stage: &str, epoch: u64) -
     if all < MERGE_ABOVE_BYTES || all - first < first * MERGE_AT {
         return Ok(());
     }
-    let merged = load(store, task, stage).await?;
-    replace(store, task, stage, epoch, merged).await
+    // What comes after the checkpoint may be another owner's.
+    let merged = load(store, task, stage, epoch as i64).await?;
+    replace(store, (task, generation), stage, epoch, merged).await
 }
 
 /// How many bytes of changes go into one row.
@@ -189,12 +203,12 @@ pub(crate) const PART_BYTES: usize = 256 << 10;
 
 async fn replace(
     store: &SqlStore,
-    task: &str,
+    (task, generation): (&str, u64),
     stage: &str,
     epoch: u64,
     state: BTreeMap<Vec<u8>, Vec<u8>>,
 ) -> Result<()> {
-    let mut transaction = store.checkpoints.begin().await.map_err(|error| store_error(&error))?;
+    let mut transaction = begin_as_owner(store, task, generation).await?;
     sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4")
         .bind(&store.pipeline)
         .bind(task)
@@ -205,20 +219,7 @@ async fn replace(
         .map_err(|error| store_error(&error))?;
     let changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
     for (part, changes) in in_parts(changes).into_iter().enumerate() {
-        let mut encoded = Vec::new();
-        pipeline_stage::encode(&changes, &mut encoded)?;
-        sqlx::query(
-            "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, changes) VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(&store.pipeline)
-        .bind(task)
-        .bind(stage)
-        .bind(epoch as i64)
-        .bind(part as i64)
-        .bind(encoded)
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| store_error(&error))?;
+        insert(store, &mut transaction, (task, stage), (epoch, part as u64), &changes).await?;
     }
     transaction.commit().await.map_err(|error| store_error(&error))
 }

@@ -10,7 +10,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyPool, AssertSqlSafe, Executor};
 
 use super::tables::{CHECKPOINT_TABLES, Dialect, LOG_TABLES, VERSION};
-use super::{StateStore, log};
+use super::{StateStore, settings};
 
 /// The store of one pipeline over sqlx.
 pub struct SqlStore {
@@ -37,7 +37,7 @@ pub async fn open(location: &str, pipeline: &str) -> Result<Arc<dyn StateStore>>
         true => open_postgres(location, pipeline).await?,
         false => open_folder(Path::new(location), pipeline).await?,
     };
-    log::check_version(&store, VERSION).await?;
+    settings::check_version(&store, VERSION).await?;
     Ok(Arc::new(store))
 }
 
@@ -54,7 +54,7 @@ pub async fn open_beside(location: &str, pipeline: &str) -> Result<Arc<dyn State
         }
         false => open_files(Path::new(location), pipeline, None).await?,
     };
-    log::check_version(&store, VERSION).await?;
+    settings::check_version(&store, VERSION).await?;
     Ok(Arc::new(store))
 }
 

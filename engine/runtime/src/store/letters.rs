@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::connect::{SqlStore, store_error};
-use super::log::{number, text};
+use super::values::{number, text};
 use super::{Beside, DeadLetter, StoredRow};
 
 const COLUMNS: &str = "number, stage, edge, task, place, row_offset, branch, epoch, reason, bytes, beside, at";

@@ -7,8 +7,11 @@ mod connect;
 mod letters;
 mod log;
 mod outbox;
+mod settings;
 mod sql;
 mod tables;
+mod tasks;
+mod values;
 
 use async_trait::async_trait;
 use pipeline_stage::{Alert, Mark, Position, Result, Timestamp};

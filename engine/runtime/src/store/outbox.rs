@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::connect::{SqlStore, store_error};
-use super::log::{number, text, unreadable};
+use super::values::{number, text, unreadable};
 use super::{Append, DeadLetter, letters};
 
 /// An alert that waits in an outbox.

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use pipeline_stage::{Mark, Result};
 
 use super::connect::SqlStore;
-use super::{Append, Checkpoint, ClaimedTask, DeadLetter, StageChanges, StateStore, checkpoints, letters, log};
+use super::{
+    Append, Checkpoint, ClaimedTask, DeadLetter, StageChanges, StateStore, checkpoints, letters, log, settings, tasks,
+};
 
 #[async_trait]
 impl StateStore for SqlStore {
@@ -13,41 +15,41 @@ impl StateStore for SqlStore {
     }
 
     async fn setting(&self, name: &str) -> Result<Option<String>> {
-        log::setting(self, name).await
+        settings::setting(self, name).await
     }
 
     async fn set_setting(&self, name: &str, value: &str) -> Result<()> {
-        log::set_setting(self, name, value).await
+        settings::set_setting(self, name, value).await
     }
 
     async fn claim(&self, task: &str) -> Result<ClaimedTask> {
-        let owned = log::raise(self, task).await?;
+        let owned = tasks::raise(self, task).await?;
         let checkpoint = checkpoints::newest(self, task).await?;
         // A checkpoint of an earlier life of the state: `begin_anew` was interrupted before it could drop it.
         let checkpoint = checkpoint.filter(|(of, _)| *of == owned.state_id).map(|(_, checkpoint)| checkpoint);
-        let claimed = log::read(self, task, owned, checkpoint).await?;
+        let claimed = tasks::read(self, task, owned, checkpoint).await?;
         let epoch = claimed.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch);
         checkpoints::drop_unpublished(self, task, epoch).await?;
         Ok(claimed)
     }
 
     async fn begin_anew(&self, task: &str, generation: u64, above: Option<u64>) -> Result<String> {
-        let state_id = log::begin_anew(self, task, generation, above).await?;
+        let state_id = tasks::begin_anew(self, task, generation, above).await?;
         checkpoints::drop_unpublished(self, task, None).await?;
         Ok(state_id)
     }
 
     async fn tasks(&self) -> Result<Vec<String>> {
-        log::tasks(self).await
+        tasks::tasks(self).await
     }
 
     async fn set_sinks(&self, task: &str, generation: u64, sinks: &[String], definition: &str) -> Result<()> {
-        log::set_sinks(self, task, generation, sinks, definition).await
+        tasks::set_sinks(self, task, generation, sinks, definition).await
     }
 
     async fn pending_definitions(&self) -> Result<Vec<String>> {
         let mut pending = Vec::new();
-        for (task, definition, logged) in log::logged_definitions(self).await? {
+        for (task, definition, logged) in tasks::logged_definitions(self).await? {
             let checkpoint = checkpoints::newest(self, &task).await?;
             let is_pending = checkpoint.is_none_or(|(_, checkpoint)| checkpoint.epoch < logged);
             if is_pending && !pending.contains(&definition) {
@@ -81,7 +83,7 @@ impl StateStore for SqlStore {
     }
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        Ok(checkpoints::load(self, task, stage).await?.into_iter().collect())
+        Ok(checkpoints::load(self, task, stage, i64::MAX).await?.into_iter().collect())
     }
 
     async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()> {
