@@ -130,8 +130,8 @@ fn listen_for_stop(screen: Screen) -> Result<watch::Receiver<bool>, StageError> 
 /// What is said before the first row.
 fn opening(plan: &Plan, run: &Run) -> Vec<String> {
     let count = |kind: Kind| plan.stages.iter().filter(|stage| stage.kind == kind).count();
-    let counted = Kind::ALL.into_iter().filter(|kind| 0 < count(*kind));
-    let parts: Vec<String> = counted.map(|kind| counted(count(kind) as u64, kind.name())).collect();
+    let kinds = Kind::ALL.into_iter().filter(|kind| 0 < count(*kind));
+    let parts: Vec<String> = kinds.map(|kind| counted(count(kind) as u64, kind.name())).collect();
     let with = |wanted: &dyn Fn(Promise) -> bool| -> Vec<&str> {
         let sinks = plan.stages.iter().filter(|stage| stage.promise.is_some_and(wanted));
         sinks.map(|stage| stage.id.as_str()).collect()
