@@ -95,17 +95,15 @@ async fn supervise(plan: Arc<Plan>, settings: RunSettings, screen: &Screen, log:
     let ended = run.run(stop).await;
     show.abort();
     screen.clear();
-    let summary = match ended {
-        Ok(summary) => summary,
-        // Whoever reads our output has heard enough (`| head`): not a failure.
-        Err(error) if error.chain().contains("standard output was closed") => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    let summary = ended?;
     match log {
         LogFormat::Text => closing(&plan, &summary).iter().for_each(|line| screen.say(line)),
         LogFormat::Json => log_books(&plan, &summary),
     }
-    Ok(())
+    match summary.end {
+        RunEnd::Uncommitted => Err(StageError::fatal("a sink did not answer before the end")),
+        RunEnd::Complete | RunEnd::Told => Ok(()),
+    }
 }
 
 /// The first signal asks for an orderly stop, the second ends the process. Both are listened for from here on.
@@ -117,7 +115,7 @@ fn listen_for_stop(screen: Screen) -> Result<watch::Receiver<bool>, StageError> 
     tokio::spawn(async move {
         let mut next = async || tokio::select! { _ = interrupts.recv() => {} _ = terminations.recv() => {} };
         next().await;
-        screen.say("stopping: the epoch is ended and committed; once more stops at once");
+        screen.say("stopping: the epoch is ended and committed (30 s at most); once more stops at once");
         stop.send_replace(true);
         next().await;
         screen.clear();
@@ -203,7 +201,10 @@ fn closing(plan: &Plan, summary: &Summary) -> Vec<String> {
     };
     let mut lines = vec![first, String::new(), table(plan, &summary.progress.stages)];
     for (sink, waiting) in &summary.waiting {
-        lines.push(format!("  {} in the outbox of {sink}; the next run delivers what waits", counted(*waiting, "alert")));
+        lines.push(format!(
+            "  {} in the outbox of {sink}; the next run delivers what waits",
+            counted(*waiting, "alert")
+        ));
     }
     let dead: u64 = summary.progress.stages.iter().map(|stage| stage.dead).sum();
     if 0 < dead {

@@ -129,17 +129,27 @@ fn may_be_secret(schema: &Value, kind: Kind, option: &str) -> bool {
     let Some(options) = schema.get("properties").and_then(Value::as_object) else { return false };
     let is_known =
         options.contains_key(option) || option == "type" || engine_schema(kind)["properties"].get(option).is_some();
-    is_secret(schema, option) || (!is_known && options.keys().any(|known| is_secret(schema, known)))
+    is_secret(schema, option) || (!is_known && options.values().any(|known| is_one_secret(known, schema)))
+}
+
+/// Whether what a schema describes is itself a secret.
+fn is_one_secret(schema: &Value, root: &Value) -> bool {
+    let schema = definition(schema, root);
+    let parts = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|name| schema.get(name)?.as_array()).flatten();
+    schema.get("writeOnly") == Some(&Value::Bool(true)) || parts.into_iter().any(|part| is_one_secret(part, root))
 }
 
 /// Whether an option of a stage with this schema is a secret.
 pub(super) fn is_secret(schema: &Value, option: &str) -> bool {
-    fn holds(schema: &Value, root: &Value) -> bool {
-        let schema = definition(schema, root);
-        let parts = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|name| schema.get(name)?.as_array()).flatten();
-        schema.get("writeOnly") == Some(&Value::Bool(true)) || parts.into_iter().any(|part| holds(part, root))
-    }
-    schema.get("properties").and_then(|all| all.get(option)).is_some_and(|option| holds(option, schema))
+    schema.get("properties").and_then(|all| all.get(option)).is_some_and(|option| holds_secret(option, schema))
+}
+
+/// Whether what a schema describes is a secret, or a map or list of secrets (`headers:`): then whatever stands there is
+/// hidden, also where it is no map at all.
+pub(super) fn holds_secret(schema: &Value, root: &Value) -> bool {
+    let inner = definition(schema, root);
+    let inner = ["additionalProperties", "items"].into_iter().filter_map(|name| inner.get(name));
+    is_one_secret(schema, root) || inner.into_iter().any(|part| holds_secret(part, root))
 }
 
 fn is_secret_of_any(registry: &Registry, kind: Kind, option: &str) -> bool {

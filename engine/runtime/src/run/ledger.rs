@@ -36,6 +36,13 @@ impl Counts {
         self.held = next.held;
     }
 
+    /// Rows that were taken for written have become dead letters. Those of an earlier run are in its books.
+    pub fn bury(&mut self, rows: u64) {
+        let rows = rows.min(self.out);
+        self.out -= rows;
+        self.dead += rows;
+    }
+
     /// Whether nothing is missing and nothing too much.
     pub fn is_balanced(&self) -> bool {
         self.held_before + self.rows_in + self.created == self.out + self.filtered + self.dead + self.late + self.held

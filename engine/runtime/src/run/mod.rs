@@ -30,6 +30,7 @@ mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pipeline_stage::{Assignment, Kind, Result, Role, Source, StageError};
@@ -45,7 +46,7 @@ use crate::store::{self, StateStore};
 use deliveries::Deliveries;
 use log_writer::LogWriter;
 use retry::{Retry, until_store_works};
-use shared::{Shared, start_sinks};
+use shared::{Shared, SinkEnd, start_sinks};
 use source_worker::SourceWorker;
 pub use supervisor::RunEnd;
 use supervisor::Supervisor;
@@ -135,12 +136,19 @@ impl Run {
             failed = deliveries.failed() => Err(failed),
         };
         if matches!(ended, Ok(RunEnd::Complete)) && !self.settings.catches_up {
-            ended = deliveries.emptied(stop).await.map(|()| RunEnd::Complete);
+            let emptied = deliveries.emptied(stop.clone()).await;
+            ended = emptied.map(|()| if *stop.borrow() { RunEnd::Told } else { RunEnd::Complete });
         }
         // After a failure, too: a delivery under way is noted, and its outbox is free for the next run.
         let waiting = deliveries.stop().await;
         let end = ended?;
-        Ok(Summary { end, took: began.elapsed(), progress: self.progress.snapshot(), waiting: waiting? })
+        let mut progress = self.progress.snapshot();
+        for (stage, sink) in &shared.sinks {
+            if let SinkEnd::Outbox(outbox) = sink {
+                progress.stages[*stage].bury(outbox.n_refused.load(Ordering::Relaxed));
+            }
+        }
+        Ok(Summary { end, took: began.elapsed(), progress, waiting: waiting? })
     }
 
     /// A series' state is in the task its key falls to: with another number of tasks it would be looked for elsewhere.

@@ -1,6 +1,7 @@
 //! An outbox, as the tasks see it: they put alerts in, and wait or send fewer when it is full.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use pipeline_stage::{Pace, Result, WhenFull};
 use tokio::sync::{Notify, watch};
@@ -19,6 +20,8 @@ pub struct Outbox {
     state: watch::Sender<State>,
     /// Something was put in; only the worker waits for it.
     pub news: Notify,
+    /// Alerts that could never be delivered and became dead letters in this run.
+    pub n_refused: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -33,7 +36,14 @@ impl Outbox {
     pub async fn open(sink: &str, pace: Pace, store: Arc<dyn OutboxStore>) -> Result<Arc<Self>> {
         let waiting = until_store_works(|| store.count_pending(sink)).await?;
         let state = watch::channel(State { waiting, is_stopping: false }).0;
-        Ok(Arc::new(Outbox { sink: sink.into(), pace, store, state, news: Notify::new() }))
+        Ok(Arc::new(Outbox {
+            sink: sink.into(),
+            pace,
+            store,
+            state,
+            news: Notify::new(),
+            n_refused: AtomicU64::new(0),
+        }))
     }
 
     /// Waits until there is room, if the sink wants that, and decides which alerts are too many.

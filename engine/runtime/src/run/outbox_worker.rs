@@ -1,10 +1,12 @@
 //! Empties an outbox: in order, at the sink's pace, for ever, by one process at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipeline_stage::{Alert, ErrorKind, OutboxSink, Result, Span, StageError, Timestamp};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::warn;
 
 use super::clock::Clock;
 use super::lease::Lease;
@@ -228,7 +230,11 @@ impl OutboxWorker {
 
     async fn bury(&mut self, pending: &[Pending], error: &StageError, stop: &Stop) -> Result<(), Ended> {
         let letters: Vec<_> = pending.iter().map(|one| (one.number, self.letter(one, error))).collect();
-        stop.ask_store(|| self.store.undeliverable(&letters)).await
+        stop.ask_store(|| self.store.undeliverable(&letters)).await?;
+        if self.outbox.n_refused.fetch_add(letters.len() as u64, Ordering::Relaxed) == 0 {
+            warn!("{}: {}; the alert is a dead letter now, as others may be", self.outbox.sink, error.chain());
+        }
+        Ok(())
     }
 
     /// Part by part; what is left after a crash is refused again.

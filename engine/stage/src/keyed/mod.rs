@@ -57,6 +57,10 @@ impl<D: Detector> Keyed<D> {
             let message = "`expire_after` counts event time: it needs `time`, the column that holds it";
             return Err(StageError::config(message).at_option("expire_after"));
         }
+        if options.expire_after.is_some_and(|span| span.0.is_zero()) {
+            let message = "`expire_after` is 0, it must be above 0: every series would start anew at each reading";
+            return Err(StageError::config(message).at_option("expire_after"));
+        }
         Ok(Keyed {
             key,
             value,

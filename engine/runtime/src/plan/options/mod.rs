@@ -7,6 +7,7 @@ mod words;
 
 use serde_json::{Map, Value};
 
+use super::secrets::holds_secret;
 use crate::diagnostics::nearest;
 pub(crate) use words::{described, grouped, of_serde, type_in_words};
 
@@ -219,8 +220,7 @@ impl<'a> Checker<'a> {
     }
 
     fn message(&self, path: &[String], value: &Value, schema: &Value) -> String {
-        let is_secret = schema.get("writeOnly") == Some(&Value::Bool(true));
-        let found = if is_secret { words::form(value).into() } else { described(value) };
+        let found = if holds_secret(schema, self.root) { words::form(value).into() } else { described(value) };
         format!("`{}` is {found}, it must be {}", path.join("."), type_in_words(schema, self.root))
     }
 
