@@ -35,7 +35,7 @@ fn plugins_know_the_contract_and_no_engine() {
 
 #[test]
 fn the_engine_names_no_plugin() {
-    assert_eq!(needs(&repository().join("engine/stage")), [String::new(); 0]);
+    assert!(needs(&repository().join("engine/stage")).is_empty());
     assert_eq!(needs(&repository().join("engine/runtime")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/testkit")), ["pipeline-stage"]);
 }
