@@ -1,12 +1,14 @@
 //! Services that fail: nothing lost, nothing twice, and one warning for each change of state.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::production::{Motes, Production};
 use pipeline_services::{Kafka, Postgres, Reply, RunningPipeline, StopMode, eventually};
 
 const LONG: Duration = Duration::from_secs(120);
+/// Long enough for every pause between tries to have grown to its full length.
+const OUTAGE: Duration = Duration::from_secs(30);
 
 /// Small epochs, so that a fault always hits work in flight.
 const SMALL_EPOCHS: [&str; 4] = ["--set", "commit_every=5ms", "--set", "checkpoint_every=500ms"];
@@ -42,7 +44,9 @@ async fn postgresql_may_go_away() {
     let mut running = production.run(&SMALL_EPOCHS).start();
     until_rows(&production, motes.rows / 10).await;
     postgres.stop(StopMode::Fast).await;
+    let stopped = Instant::now();
     running.wait_for_line("trying again until it works", LONG).await;
+    eventually(LONG, "half a minute without PostgreSQL", async || OUTAGE <= stopped.elapsed()).await;
     postgres.start_again().await;
     running.wait_for_line("back after", LONG).await;
     until_rows(&production, motes.rows / 2).await;

@@ -71,6 +71,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_buried_later_leaves_the_books_balanced() {
+        let mut counts = Counts { rows_in: 10, out: 7, filtered: 3, ..Counts::default() };
+        counts.bury(2);
+        assert_eq!((counts.out, counts.dead, counts.is_balanced()), (5, 2, true));
+        counts.bury(9);
+        assert_eq!((counts.out, counts.dead, counts.is_balanced()), (0, 7, true), "the others are in earlier books");
+    }
+
+    #[test]
     fn times_add_up() {
         let first = Counts { rows_in: 5, out: 3, held: 2, ..Counts::default() };
         let next = Counts { held_before: 2, rows_in: 1, out: 3, ..Counts::default() };
