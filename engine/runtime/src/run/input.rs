@@ -15,6 +15,8 @@ use crate::store::{Segment, StoredRow};
 pub struct Input {
     /// The source's stage.
     pub source: usize,
+    /// Its id, for messages.
+    id: String,
     reader: Box<dyn Reader>,
     decode: Decode,
     /// The first timestamp column: event time, for the watermark.
@@ -45,6 +47,7 @@ impl Input {
         let place = format!("{}/{}", stage.id, partition.name).into();
         Ok(Input {
             source,
+            id: stage.id.clone(),
             reader,
             decode: Decode::new(format, place, share),
             time,
@@ -90,7 +93,11 @@ impl Input {
                     self.retry.worked();
                     return Ok(batch);
                 }
-                Err(error) => self.retry.wait(error).await?,
+                Err(error) => self
+                    .retry
+                    .wait(error)
+                    .await
+                    .map_err(|error| StageError::new(error.kind(), format!("{}: {}", self.id, error.chain())))?,
             }
         }
     }
