@@ -99,6 +99,11 @@ impl StageError {
         self.retry_after
     }
 
+    /// The same kind of error with the stage's id before its words; for the engine, which knows it.
+    pub fn named(&self, id: &str) -> Self {
+        Self::new(self.kind, format!("{id}: {}", self.chain()))
+    }
+
     /// The message with those of its causes, separated by `: `.
     pub fn chain(&self) -> String {
         let mut words = self.message.clone();

@@ -60,8 +60,7 @@ async fn claim_sinks(shared: &Shared, claimed: &ClaimedTask, task: &str, takes_o
             stored: claimed.marks.iter().find(|mark| mark.sink == sink).cloned(),
             takes_over,
         };
-        let named = |error: StageError| StageError::new(error.kind(), format!("{sink}: {}", error.chain()));
-        let mark = match worker.claim(owner).await.map_err(named)? {
+        let mark = match worker.claim(owner).await.map_err(|error| error.named(sink))? {
             Claim::New => None,
             Claim::At(mark) => Some(mark),
         };

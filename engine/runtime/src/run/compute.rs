@@ -171,7 +171,7 @@ impl Compute {
                 let why = error.chain();
                 (0..rows.batch.num_rows()).for_each(|row| out.reject(row, why.clone()));
             }
-            Err(error) => return Err(self.named(stage, error)),
+            Err(error) => return Err(error.named(&self.stages[stage].id)),
         }
         self.spread(stage, Some(Given { rows, edge }), out.take())
     }
@@ -189,7 +189,7 @@ impl Compute {
         }
         let emitted: Vec<_> = outcome.emitted.iter().map(|(batch, origin)| (batch.num_rows(), origin)).collect();
         let named = self.stages[stage].naming.name(given.as_ref().map(|given| &given.rows), &emitted, self.epoch);
-        let named = named.map_err(|error| self.named(stage, error))?;
+        let named = named.map_err(|error| error.named(&self.stages[stage].id))?;
         for ((batch, _), origins) in outcome.emitted.into_iter().zip(named) {
             self.stages[stage].counts.out += batch.num_rows() as u64;
             if let Some(column) = self.stages[stage].anomaly_column {
@@ -232,7 +232,7 @@ impl Compute {
             let mut out = Output::default();
             match transform.tick(at, &mut out) {
                 Ok(()) => self.spread(stage, None, out.take())?,
-                Err(error) => return Err(self.named(stage, error)),
+                Err(error) => return Err(error.named(&self.stages[stage].id)),
             }
         }
         for stage in &mut self.stages {
@@ -254,15 +254,10 @@ impl Compute {
             let mut changes = Changes(StageChanges { stage: stage.id.to_string(), changes: Vec::new() });
             match transform.save(&mut changes) {
                 Ok(()) => all.push(changes.0),
-                Err(error) => return Err(self.named(number, error)),
+                Err(error) => return Err(error.named(&self.stages[number].id)),
             }
         }
         Ok(all)
-    }
-
-    fn named(&self, stage: usize, error: StageError) -> StageError {
-        let words = format!("{}: {}", self.stages[stage].id, error.chain());
-        StageError::new(error.kind(), words)
     }
 }
 

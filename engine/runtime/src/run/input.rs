@@ -29,9 +29,8 @@ impl Input {
     /// Opens a source's part of a task.
     pub async fn open(shared: &Shared, source: usize, partition: &Partition, from: Option<Position>) -> Result<Self> {
         let stage = &shared.plan.stages[source];
-        let named = |error: StageError| StageError::new(error.kind(), format!("{}: {}", stage.id, error.chain()));
         let open = || shared.sources[&source].open(partition, from.clone());
-        let reader = until_it_works(&stage.id, open).await.map_err(named)?;
+        let reader = until_it_works(&stage.id, open).await.map_err(|error| error.named(&stage.id))?;
         let format = shared.plan.build_format(source)?;
         let tasks = stage.source.as_ref().map_or(1, |source| source.tasks);
         let share = match tasks {
@@ -93,11 +92,7 @@ impl Input {
                     self.retry.worked();
                     return Ok(batch);
                 }
-                Err(error) => self
-                    .retry
-                    .wait(error)
-                    .await
-                    .map_err(|error| StageError::new(error.kind(), format!("{}: {}", self.id, error.chain())))?,
+                Err(error) => self.retry.wait(error).await.map_err(|error| error.named(&self.id))?,
             }
         }
     }

@@ -205,7 +205,7 @@ impl OutboxWorker {
                     return Ok(Outcome::Refused(error));
                 }
                 Err(error) => tokio::select! {
-                    waited = retry.wait(error) => waited.map_err(|error| self.named(&error))?,
+                    waited = retry.wait(error) => waited.map_err(|error| error.named(&self.outbox.sink))?,
                     () = stop.told() => return Err(Ended::Told),
                 },
             }
@@ -222,10 +222,6 @@ impl OutboxWorker {
             Ok(outcome) => outcome,
             Err(_) => Err(StageError::transient(format!("no answer within {}", Span(limit)))),
         }
-    }
-
-    fn named(&self, error: &StageError) -> StageError {
-        StageError::new(error.kind(), format!("{}: {}", self.outbox.sink, error.chain()))
     }
 
     async fn bury(&mut self, pending: &[Pending], error: &StageError, stop: &Stop) -> Result<(), Ended> {

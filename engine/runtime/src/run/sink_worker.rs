@@ -184,7 +184,7 @@ impl Worker {
     /// The epoch is not there; when it comes again, its refused rows do, too.
     fn failed(&mut self, mark: &Mark, error: &StageError) -> StageError {
         self.refused.remove(&(mark.task.clone(), mark.epoch));
-        StageError::new(error.kind(), format!("{}: {}", self.id, error.chain()))
+        error.named(&self.id)
     }
 
     async fn commit(&mut self, mut epochs: Vec<EpochRows>) -> Result<Vec<Committed>> {

@@ -160,7 +160,7 @@ impl Supervisor {
             Some(Ok(Assignment::Final)) | None => self.is_final = true,
             Some(Err(error)) => {
                 let id = self.shared.source_stages().next().map_or("source", |source| self.shared.id(source));
-                return Err(StageError::new(error.kind(), format!("{id}: {}", error.chain())));
+                return Err(error.named(id));
             }
         }
         Ok(())
