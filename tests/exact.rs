@@ -61,13 +61,18 @@ async fn a_file_into_sqlite_is_exact() {
 
     let count: i64 = query(&database, "SELECT COUNT(*) FROM sensor_data").await[0][0].parse().unwrap();
     assert_eq!(count as usize, motes.rows);
+    motes.assert_same(&anomalies_in(&database).await);
+}
+
+/// The anomalies in the table `anomalies` of an SQLite database.
+pub async fn anomalies_in(database: &std::path::Path) -> Vec<Anomaly> {
     // SQLite keeps times as text in its own form.
     let sql = "SELECT sensor_id, metric_type, value, strftime('%Y-%m-%dT%H:%M:%S+00:00', timestamp), printf('%!.17g', z_score) FROM anomalies";
-    let found = query(&database, sql).await.into_iter().map(|cells| {
+    let found = query(database, sql).await.into_iter().map(|cells| {
         let row = (cells[0].clone(), cells[1].clone(), number(&cells[2]), cells[3].clone());
         Anomaly { row, z: cells[4].parse().unwrap() }
     });
-    motes.assert_same(&sorted(found.collect()));
+    sorted(found.collect())
 }
 
 /// The default profile of `iot.yaml`, with the recorded file in place of the simulator.
@@ -84,7 +89,7 @@ fn from_file(motes: &Motes, folder: &std::path::Path) -> PipelineRun {
 }
 
 /// All cells as text, by the `sqlite3` of sqlx.
-async fn query(database: &std::path::Path, sql: &str) -> Vec<Vec<String>> {
+pub async fn query(database: &std::path::Path, sql: &str) -> Vec<Vec<String>> {
     use sqlx::{Connection, Row, SqliteConnection};
     let url = format!("sqlite://{}", database.display());
     let mut connection = SqliteConnection::connect(&url).await.unwrap();

@@ -6,4 +6,5 @@ mod bad_input;
 mod exact;
 mod faults;
 mod killed;
+mod plugins;
 mod production;

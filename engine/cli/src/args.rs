@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use pipeline_runtime::file::{Environment, LoadOptions};
 
+use crate::plugins::{self, SearchArgs};
+
 /// Which pipeline.
 #[derive(Debug, Args)]
 pub struct PipelineArgs {
@@ -23,6 +25,8 @@ pub struct OverlayArgs {
     /// Set one value: `--set sources.readings.topic=x`; may be given several times
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub search: SearchArgs,
 }
 
 impl OverlayArgs {
@@ -32,6 +36,7 @@ impl OverlayArgs {
             profile: self.profile.clone(),
             set: self.set.clone(),
             environment: Environment::of_process(),
+            plugins: Some(plugins::loader(&self.search.plugin_path)),
             ..LoadOptions::default()
         }
     }

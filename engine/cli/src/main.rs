@@ -6,6 +6,7 @@ mod args;
 mod books;
 mod dead_letters;
 mod graph;
+mod plugins;
 mod registry;
 mod run;
 mod schema;

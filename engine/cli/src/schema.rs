@@ -7,7 +7,8 @@ use clap::Args;
 use pipeline_runtime::schema;
 use pipeline_stage::Registry;
 
-use crate::{FAILED, complain, print};
+use crate::plugins::LibraryArgs;
+use crate::{FAILED, WRONG, complain, print};
 
 /// Print the JSON Schema of pipeline files
 ///
@@ -21,19 +22,28 @@ pub struct SchemaArgs {
     /// Write a page in Markdown for each stage into a folder
     #[arg(long, value_name = "DIR")]
     docs: Option<PathBuf>,
+    #[command(flatten)]
+    libraries: LibraryArgs,
 }
 
 /// Runs the command.
-pub fn run(args: &SchemaArgs, registry: &Registry) -> ExitCode {
+pub fn run(args: &SchemaArgs, built_in: &Registry) -> ExitCode {
+    let registry = match args.libraries.extend(built_in) {
+        Ok(registry) => registry,
+        Err(error) => {
+            complain(&format!("error: {}", error.chain()));
+            return ExitCode::from(WRONG);
+        }
+    };
     let mut files = Vec::new();
     if let Some(folder) = &args.out {
-        files.extend(schema::schemas(registry).into_iter().map(|(path, text)| (folder.join(path), text)));
+        files.extend(schema::schemas(&registry).into_iter().map(|(path, text)| (folder.join(path), text)));
     }
     if let Some(folder) = &args.docs {
-        files.extend(schema::pages(registry).into_iter().map(|(path, text)| (folder.join(path), text)));
+        files.extend(schema::pages(&registry).into_iter().map(|(path, text)| (folder.join(path), text)));
     }
     if files.is_empty() {
-        print(&schema::pipeline(registry));
+        print(&schema::pipeline(&registry));
         return ExitCode::SUCCESS;
     }
     for (path, text) in &files {

@@ -7,6 +7,7 @@ use pipeline_runtime::diagnostics::nearest;
 use pipeline_runtime::schema;
 use pipeline_stage::{Kind, Registry, StageType};
 
+use crate::plugins::{LibraryArgs, library_name};
 use crate::{WRONG, complain, print};
 
 /// List the stages there are, or explain one
@@ -15,18 +16,27 @@ pub struct StagesArgs {
     /// The stage to explain, such as `detector.zscore`
     #[arg(value_name = "KIND.NAME")]
     stage: Option<String>,
+    #[command(flatten)]
+    libraries: LibraryArgs,
 }
 
 /// Runs the command.
-pub fn run(args: &StagesArgs, registry: &Registry) -> ExitCode {
+pub fn run(args: &StagesArgs, built_in: &Registry) -> ExitCode {
+    let registry = match args.libraries.extend(built_in) {
+        Ok(registry) => registry,
+        Err(error) => {
+            complain(&format!("error: {}", error.chain()));
+            return ExitCode::from(WRONG);
+        }
+    };
     let Some(wanted) = &args.stage else {
-        print(&overview(registry));
+        print(&overview(&registry));
         return ExitCode::SUCCESS;
     };
     let found: Vec<&StageType> =
         registry.all().filter(|stage| name(stage) == *wanted || stage.name == *wanted).collect();
     if found.is_empty() {
-        complain(&format!("error: {}", unknown(wanted, registry)));
+        complain(&format!("error: {}", unknown(wanted, &registry)));
         return ExitCode::from(WRONG);
     }
     // `kafka` alone may be a source and a sink.
@@ -48,7 +58,7 @@ fn unknown(wanted: &str, registry: &Registry) -> String {
     }
 }
 
-/// Name and first sentence of each stage, by kind.
+/// Name and first sentence of each stage, by kind, and the library it was loaded from.
 fn overview(registry: &Registry) -> String {
     let width = registry.all().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
@@ -59,10 +69,28 @@ fn overview(registry: &Registry) -> String {
         }
         text.push_str(&format!("{}s\n", kind.name()));
         for stage in stages {
-            text.push_str(&format!("  {:<width$}   {}\n", stage.name, stage.summary()));
+            let library = library_name(stage).map(|name| format!(" ({name})")).unwrap_or_default();
+            text.push_str(&format!("  {:<width$}   {}{library}\n", stage.name, stage.summary()));
         }
         text.push('\n');
     }
     text.push_str("`pipeline stages KIND.NAME` explains one, with its options and an example\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_of_a_library_is_listed_with_the_librarys_name() {
+        let mut registry = crate::registry::built_in();
+        let zscore = registry.find(Kind::Detector, "zscore").expect("a built-in detector").clone();
+        registry.replace(StageType { library: Some("/x/libz.so".into()), ..zscore });
+        let overview = overview(&registry);
+        let named: Vec<&str> =
+            overview.lines().filter(|line| line.ends_with(" (libz.so)")).map(str::trim_start).collect();
+        assert!(matches!(named.as_slice(), [line] if line.starts_with("zscore ")), "{named:?}");
+        assert_eq!(overview.matches(".so)").count(), 1, "built-in stages name no library");
+    }
 }

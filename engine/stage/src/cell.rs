@@ -1,8 +1,10 @@
 //! One value of a row, whatever the column's type: for sinks that write row by row.
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
-use arrow::util::display::array_value_to_string;
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::downcast_primitive_array;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_schema::{DataType, TimeUnit};
 
 use crate::position::Timestamp;
 
@@ -21,8 +23,16 @@ pub enum Cell<'a> {
     Boolean(bool),
     /// Of a `timestamp` column.
     Time(Timestamp),
-    /// A value of an Arrow type that no declared column has, in Arrow's own words.
+    /// A value of an Arrow type that no declared column has, in the form in which Arrow shows it to programmers.
     Other(String),
+}
+
+/// A value of a type that no column of a pipeline has: numbers as they are, the rest in Arrow's words for programmers.
+fn other(column: &dyn Array, row: usize) -> String {
+    downcast_primitive_array!(
+        column => format!("{:?}", column.value(row)),
+        _ => format!("{:?}", column.slice(row, 1))
+    )
 }
 
 impl<'a> Cell<'a> {
@@ -41,10 +51,7 @@ impl<'a> Cell<'a> {
             }
             // The null type has no null buffer.
             DataType::Null => Cell::Null,
-            _ => match array_value_to_string(column, row) {
-                Ok(text) => Cell::Other(text),
-                Err(error) => Cell::Other(error.to_string()),
-            },
+            _ => Cell::Other(other(column, row)),
         }
     }
 }

@@ -32,8 +32,26 @@ pub trait Detector: Send + 'static {
     /// It may have been saved under other options (a larger window): `observe` must cope.
     type Series: Serialize + DeserializeOwned + Send;
 
+    /// The version that saved state must have. Another than the constant only where it is known at run time.
+    fn state_version(&self) -> u16 {
+        Self::STATE_VERSION
+    }
+
+    /// The column of the method's own statistic. Another than the constant only where it is known at run time.
+    fn statistic(&self) -> &str {
+        Self::STATISTIC
+    }
+
     /// A series of which nothing was read yet.
     fn start(&self) -> Self::Series;
+
+    /// Takes a series that was saved, perhaps under other options. Called once for each at a restart.
+    ///
+    /// # Errors
+    /// When it cannot be read: the pipeline does not start.
+    fn adopt(&self, saved: Self::Series) -> Result<Self::Series> {
+        Ok(saved)
+    }
 
     /// Scores the next reading of a series against what came before it, then remembers it. `None`: too early to say.
     ///

@@ -134,8 +134,8 @@ impl Error for StageError {
 }
 
 /// Arrow's errors in a compute stage are mistakes of the stage, not of the data.
-impl From<arrow::error::ArrowError> for StageError {
-    fn from(error: arrow::error::ArrowError) -> Self {
+impl From<arrow_schema::ArrowError> for StageError {
+    fn from(error: arrow_schema::ArrowError) -> Self {
         StageError::fatal("an Arrow computation failed").because(error)
     }
 }

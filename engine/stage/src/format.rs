@@ -1,7 +1,7 @@
 //! How payloads become rows of declared columns.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema, SchemaRef};
 use std::sync::Arc;
 
 use crate::error::Result;

@@ -3,7 +3,7 @@
 //! One object for each row, its members in the order of the columns. Timestamps are RFC 3339 text in UTC
 //! (`2025-07-20T08:19:16.412Z`); numbers that JSON cannot hold (infinities, NaN) are `null`, as is null itself.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -75,7 +75,7 @@ impl From<Cell<'_>> for Value {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{
+    use arrow_array::{
         ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, NullArray, StringArray, TimestampMicrosecondArray,
     };
 
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn a_row_without_columns_is_an_empty_object() {
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
-        let batch = RecordBatch::try_new_with_options(Arc::new(arrow::datatypes::Schema::empty()), vec![], &options);
+        let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(1));
+        let batch = RecordBatch::try_new_with_options(Arc::new(arrow_schema::Schema::empty()), vec![], &options);
         let mut written = Vec::new();
         write_json_row(&batch.unwrap(), 0, &mut written);
         assert_eq!(written, b"{}");

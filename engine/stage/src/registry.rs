@@ -1,6 +1,8 @@
 //! All stages there are: what each is called, takes and makes.
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
 use schemars::Schema;
 use serde_json::Value;
 
@@ -82,18 +84,20 @@ pub type MakeSink = dyn Fn(Value, SinkContext) -> Result<BuiltSink> + Send + Syn
 pub type MakeFormat = dyn Fn(Value, FormatContext) -> Result<Box<dyn Format>> + Send + Sync;
 
 /// How a stage is made.
+#[derive(Clone)]
 pub enum Make {
     /// A source.
-    Source(Box<MakeSource>),
+    Source(Arc<MakeSource>),
     /// A transform, or a detector.
-    Transform(Box<MakeTransform>),
+    Transform(Arc<MakeTransform>),
     /// A sink.
-    Sink(Box<MakeSink>),
+    Sink(Arc<MakeSink>),
     /// A format.
-    Format(Box<MakeFormat>),
+    Format(Arc<MakeFormat>),
 }
 
 /// One stage that a pipeline file can name.
+#[derive(Clone)]
 pub struct StageType {
     /// Which map of the file it stands in.
     pub kind: Kind,
@@ -105,17 +109,20 @@ pub struct StageType {
     pub schema: Schema,
     /// Makes it.
     pub make: Make,
+    /// The path of the shared library it was loaded from; none when it is built in.
+    pub library: Option<Arc<str>>,
 }
 
 impl StageType {
     fn of<O: StageOptions>(kind: Kind, make: Make) -> Self {
         let schema = schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<O>();
-        StageType { kind, name: O::NAME.into(), example: O::EXAMPLE.trim_start_matches('\n').into(), schema, make }
+        let (name, example) = (O::NAME.into(), O::EXAMPLE.trim_start_matches('\n').into());
+        StageType { kind, name, example, schema, make, library: None }
     }
 
     /// The stage type that a source's options make.
     pub fn source<O: SourceOptions>() -> Self {
-        Self::of::<O>(Kind::Source, Make::Source(Box::new(|options, context| parse::<O>(options)?.build(context))))
+        Self::of::<O>(Kind::Source, Make::Source(Arc::new(|options, context| parse::<O>(options)?.build(context))))
     }
 
     /// The stage type that a transform's options make.
@@ -123,7 +130,7 @@ impl StageType {
         let make = |options: Value, context: &StageContext, inputs: &[SchemaRef], state| {
             parse::<O>(options)?.build(context, inputs, state)
         };
-        Self::of::<O>(Kind::Transform, Make::Transform(Box::new(make)))
+        Self::of::<O>(Kind::Transform, Make::Transform(Arc::new(make)))
     }
 
     /// The stage type that a detector's options make, with those that all detectors share.
@@ -135,25 +142,33 @@ impl StageType {
                 Box::new(Keyed::new(detector, parse::<KeyedOptions>(shared)?, context, inputs, state)?);
             Ok(keyed)
         };
-        let mut stage = Self::of::<O>(Kind::Detector, Make::Transform(Box::new(make)));
+        let mut stage = Self::of::<O>(Kind::Detector, Make::Transform(Arc::new(make)));
         KeyedOptions::extend(&mut stage.schema);
         stage
     }
 
     /// The stage type that a sink's options make.
     pub fn sink<O: SinkOptions>() -> Self {
-        Self::of::<O>(Kind::Sink, Make::Sink(Box::new(|options, context| parse::<O>(options)?.build(context))))
+        Self::of::<O>(Kind::Sink, Make::Sink(Arc::new(|options, context| parse::<O>(options)?.build(context))))
     }
 
     /// The stage type that a format's options make.
     pub fn format<O: FormatOptions>() -> Self {
-        Self::of::<O>(Kind::Format, Make::Format(Box::new(|options, context| parse::<O>(options)?.build(context))))
+        Self::of::<O>(Kind::Format, Make::Format(Arc::new(|options, context| parse::<O>(options)?.build(context))))
     }
 
     /// The first paragraph of the documentation, on one line.
     pub fn summary(&self) -> String {
         let text = self.documentation();
         text.split("\n\n").next().unwrap_or_default().replace('\n', " ")
+    }
+
+    /// Where it comes from, in words: `built in`, or the library.
+    fn origin(&self) -> String {
+        match &self.library {
+            None => "built in".into(),
+            Some(library) => format!("in `{library}`"),
+        }
     }
 
     /// The documentation, in Markdown.
@@ -172,7 +187,7 @@ pub fn parse<O: serde::de::DeserializeOwned>(options: Value) -> Result<O> {
 }
 
 /// All stages that a pipeline file can name.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Registry {
     stages: Vec<StageType>,
 }
@@ -181,13 +196,27 @@ impl Registry {
     /// Adds a stage.
     ///
     /// # Errors
-    /// When there is one of the same kind and name.
+    /// When there is one of the same kind and name; the error says where both come from.
     pub fn add(&mut self, stage: StageType) -> Result<()> {
-        if self.find(stage.kind, &stage.name).is_some() {
-            return Err(StageError::config(format!("there are two {}s called `{}`", stage.kind.name(), stage.name)));
+        if let Some(other) = self.find(stage.kind, &stage.name) {
+            return Err(StageError::config(format!(
+                "there are two {}s called `{}`: one is {}, one is {}",
+                stage.kind.name(),
+                stage.name,
+                other.origin(),
+                stage.origin()
+            )));
         }
         self.stages.push(stage);
         Ok(())
+    }
+
+    /// Puts a stage in the place of the one of the same kind and name; adds it when there is none.
+    pub fn replace(&mut self, stage: StageType) {
+        match self.stages.iter_mut().find(|other| other.kind == stage.kind && other.name == stage.name) {
+            Some(place) => *place = stage,
+            None => self.stages.push(stage),
+        }
     }
 
     /// Looks one up.
@@ -203,5 +232,56 @@ impl Registry {
     /// All of them, by kind and then in the order they were added.
     pub fn all(&self) -> impl Iterator<Item = &StageType> {
         Kind::ALL.into_iter().flat_map(|kind| self.of_kind(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(library: Option<&str>) -> StageType {
+        let make: Arc<MakeFormat> = Arc::new(|_, _| Err(StageError::config("never made")));
+        StageType {
+            kind: Kind::Format,
+            name: "words".into(),
+            example: String::new(),
+            schema: Schema::default(),
+            make: Make::Format(make),
+            library: library.map(Into::into),
+        }
+    }
+
+    fn libraries(registry: &Registry) -> Vec<Option<&str>> {
+        registry.all().map(|stage| stage.library.as_deref()).collect()
+    }
+
+    #[test]
+    fn two_stages_of_one_name_are_both_named() {
+        let clash = |one, other| {
+            let mut registry = Registry::default();
+            registry.add(stage(one)).unwrap();
+            registry.add(stage(other)).unwrap_err().to_string()
+        };
+        assert_eq!(
+            clash(None, Some("/x/libz.so")),
+            "there are two formats called `words`: one is built in, one is in `/x/libz.so`"
+        );
+        assert_eq!(
+            clash(Some("/x/liba.so"), Some("/x/libz.so")),
+            "there are two formats called `words`: one is in `/x/liba.so`, one is in `/x/libz.so`"
+        );
+    }
+
+    #[test]
+    fn a_stage_takes_the_place_of_another_in_a_copy_alone() {
+        let mut registry = Registry::default();
+        registry.add(stage(None)).unwrap();
+        let mut copy = registry.clone();
+        copy.replace(stage(Some("/x/libz.so")));
+        assert_eq!(libraries(&copy), [Some("/x/libz.so")]);
+        assert_eq!(libraries(&registry), [None]);
+        let mut empty = Registry::default();
+        empty.replace(stage(None));
+        assert_eq!(libraries(&empty), [None]);
     }
 }

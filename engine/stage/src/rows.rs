@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BinaryArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow_array::{Array, BinaryArray, RecordBatch, TimestampMicrosecondArray};
+use arrow_schema::{DataType, TimeUnit};
 
 use crate::position::Origins;
 

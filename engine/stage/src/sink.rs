@@ -211,7 +211,7 @@ pub struct Alert {
 
 impl EpochRows {
     /// Rows with their batch's origins, for sinks that write row by row.
-    pub fn batches(&self) -> impl Iterator<Item = (&arrow::array::RecordBatch, &Origins)> {
+    pub fn batches(&self) -> impl Iterator<Item = (&arrow_array::RecordBatch, &Origins)> {
         self.rows.iter().map(|rows| (&rows.batch, &rows.origins))
     }
 

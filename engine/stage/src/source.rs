@@ -1,6 +1,6 @@
 //! Where rows come from.
 
-use arrow::datatypes::SchemaRef;
+use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 
 use crate::error::Result;

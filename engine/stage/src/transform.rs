@@ -1,7 +1,7 @@
 //! Rows into rows.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 
 use crate::error::Result;
 use crate::position::Timestamp;

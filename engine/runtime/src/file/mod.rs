@@ -17,6 +17,7 @@ mod variables;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -27,6 +28,7 @@ pub use pointer::Pointer;
 pub use tree::{Content, Entry, Node, Scalar};
 
 use crate::diagnostics::{Diagnostic, Label, Place, Report, Severity, SourceText};
+use crate::plan::LoadPlugins;
 use layers::Merged;
 use variables::{Lookup, Resolved};
 
@@ -43,6 +45,8 @@ pub struct LoadOptions {
     pub secrets: BTreeMap<String, String>,
     /// The text is a stored definition: environment variables have changed it already.
     pub is_complete: bool,
+    /// Loads the libraries that the file names; without it they are an error.
+    pub plugins: Option<Arc<dyn LoadPlugins>>,
 }
 
 /// The values of a pipeline file.

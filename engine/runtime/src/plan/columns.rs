@@ -66,6 +66,9 @@ fn format(
     };
     let registry = findings.registry;
     let Some(format) = registry.find(Kind::Format, &name) else {
+        if !findings.knows_all_types {
+            return None;
+        }
         let names = || registry.of_kind(Kind::Format).map(|format| format.name.as_str());
         let meant = did_you_mean(nearest(&name, names()));
         findings.error(

@@ -1,4 +1,5 @@
-//! A pipeline as it is stored with its state: merged, variables and secrets as references.
+//! A pipeline as it is stored with its state: merged, variables and secrets as references, without its libraries: it is
+//! read with the stages of the plan that is current then.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +13,15 @@ use crate::file::{PipelineFile, Pointer};
 /// The definition as JSON (which is YAML), and the secrets that the file holds itself, by their places.
 pub(super) fn write(file: &PipelineFile, registry: &Registry) -> (String, BTreeMap<String, String>) {
     let mut secrets = BTreeMap::new();
-    let value = referring(
+    let mut value = referring(
         file.unresolved(),
         &Pointer::default(),
         &|pointer| is_secret_at(file, registry, pointer),
         &mut secrets,
     );
+    if let Some(parts) = value.as_object_mut() {
+        parts.shift_remove("plugins");
+    }
     // Texts that hold variables beside the secret are kept as they came out.
     for (pointer, secret) in &mut secrets {
         if let Some(text) = file.value().pointer(pointer).and_then(Value::as_str) {

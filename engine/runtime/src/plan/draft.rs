@@ -169,8 +169,9 @@ fn find_type<'a>(
         }
     };
     let registry = findings.registry;
-    if let Some(found) = registry.find(kind, name) {
-        return Some(found);
+    let found = registry.find(kind, name);
+    if found.is_some() || !findings.knows_all_types {
+        return found;
     }
     let elsewhere = Kind::ALL.into_iter().find(|other| *other != Kind::Format && registry.find(*other, name).is_some());
     let meant = nearest(name, registry.of_kind(kind).map(|stage| stage.name.as_str()));

@@ -10,9 +10,10 @@ use super::build::{self, Built};
 use super::draft::{self, Draft};
 use super::edges::{self, Edges};
 use super::options::{ProblemKind, of_serde};
+use super::plugins::Plugins;
 use super::report::{Findings, option_path};
 use super::spec::{PipelineOptions, schema_of};
-use super::{LoadOptions, Plan, Settings, Stage, definition, partitions, secrets};
+use super::{LoadOptions, Plan, Settings, Stage, definition, partitions, plugins, secrets};
 use crate::diagnostics::{Diagnostic, Report};
 use crate::file::{PipelineFile, Pointer, STAGE_MAPS};
 
@@ -21,7 +22,7 @@ use crate::file::{PipelineFile, Pointer, STAGE_MAPS};
 /// # Errors
 /// With everything that is wrong with the file, at once.
 pub fn load(path: &Path, options: &LoadOptions, registry: &Arc<Registry>) -> Result<(Plan, Report), Report> {
-    plan(PipelineFile::read(path, options).map_err(|report| masked(report, registry))?, registry)
+    plan(PipelineFile::read(path, options).map_err(|report| masked(report, registry))?, options, registry)
 }
 
 /// Plans the text of a pipeline file, which messages call `name`. Relative paths in it start at `directory`.
@@ -36,7 +37,7 @@ pub fn load_text(
     registry: &Arc<Registry>,
 ) -> Result<(Plan, Report), Report> {
     let file = PipelineFile::parse(name, text, directory, options).map_err(|report| masked(report, registry))?;
-    plan(file, registry)
+    plan(file, options, registry)
 }
 
 /// Plans a pipeline as it was stored with its state, see [`Plan::definition`]. `current` is the plan of the file as it
@@ -59,21 +60,24 @@ fn masked(mut report: Report, registry: &Registry) -> Report {
     report
 }
 
-fn plan(mut file: PipelineFile, registry: &Arc<Registry>) -> Result<(Plan, Report), Report> {
-    secrets::hide(&mut file, registry);
-    let mut findings = Findings { file: &file, registry, diagnostics: file.problems(), is_doubtful: false };
+fn plan(mut file: PipelineFile, options: &LoadOptions, built_in: &Arc<Registry>) -> Result<(Plan, Report), Report> {
+    let Plugins { registry, errors, is_complete } = plugins::load(&file, options.plugins.as_deref(), built_in);
+    secrets::hide(&mut file, &registry);
+    let mut findings = Findings {
+        file: &file,
+        registry: &registry,
+        diagnostics: file.problems(),
+        is_doubtful: false,
+        knows_all_types: is_complete,
+    };
     findings.diagnostics.extend(file.warnings.iter().cloned());
+    errors.iter().for_each(|(entry, error)| findings.stage_error(error, entry, entry));
     removed_for_nothing(&mut findings);
     let values = file.value().as_object().cloned().unwrap_or_default();
     let settings = settings(&mut findings, &values);
     let mut drafts = draft::drafts(&mut findings, &values);
     let edges = edges::connect(&mut findings, &drafts);
-    if !STAGE_MAPS.iter().any(|map| values.contains_key(*map)) {
-        let place = file.key_place(&Pointer::default());
-        findings.push(
-            Diagnostic::error("the file has no stages").at(place, "").note("it needs `sources:` and `sinks:` at least"),
-        );
-    }
+    no_stages(&mut findings, &values);
     let built = build::build(&mut findings, &settings, &mut drafts, &edges);
     partitions::agree(&mut findings, &drafts, &built);
     partitions::warn(&mut findings, &settings, &drafts, &built, &edges);
@@ -81,9 +85,18 @@ fn plan(mut file: PipelineFile, registry: &Arc<Registry>) -> Result<(Plan, Repor
     if report.has_errors() {
         return Err(report);
     }
-    let (definition, secrets) = definition::write(&file, registry);
+    let (definition, secrets) = definition::write(&file, &registry);
     let (stages, order) = in_order_of_flow(drafts, built, edges);
-    Ok((Plan { settings, stages, order, definition, secrets, registry: registry.clone(), file }, report))
+    Ok((Plan { settings, stages, order, definition, secrets, registry, file }, report))
+}
+
+fn no_stages(findings: &mut Findings<'_>, values: &Map<String, Value>) {
+    if !STAGE_MAPS.iter().any(|map| values.contains_key(*map)) {
+        let place = findings.file.key_place(&Pointer::default());
+        findings.push(
+            Diagnostic::error("the file has no stages").at(place, "").note("it needs `sources:` and `sinks:` at least"),
+        );
+    }
 }
 
 fn removed_for_nothing(findings: &mut Findings<'_>) {
@@ -104,6 +117,8 @@ fn settings(findings: &mut Findings<'_>, values: &Map<String, Value>) -> Setting
         // `sink:` may be what the stages below it are missed in.
         findings.is_doubtful |= matches!(problem.kind, ProblemKind::Unknown { .. });
     }
+    // The libraries are loaded already; what is wrong with their entries has been said.
+    options.shift_remove("plugins");
     check_name(findings, &options);
     // A name is needed to go on; its absence has been reported.
     options.entry("name").or_insert_with(|| "pipeline".into());

@@ -8,6 +8,7 @@ mod edges;
 mod load;
 mod options;
 mod partitions;
+mod plugins;
 mod report;
 mod secrets;
 mod sources;
@@ -36,6 +37,7 @@ pub use crate::file::{Environment, LoadOptions};
 pub(crate) use draft::engine_schema;
 pub use load::{load, load_definition, load_text};
 pub(crate) use options::{definition, grouped, type_in_words};
+pub use plugins::{LoadPlugins, PluginRef};
 pub(crate) use spec::{PipelineOptions, schema_of};
 #[cfg(test)]
 pub(crate) use tests::registry as test_registry;
@@ -53,7 +55,7 @@ pub struct Plan {
     pub definition: String,
     /// The secrets that the file holds itself, by their places; `definition` refers to them. Never print them.
     pub secrets: BTreeMap<String, String>,
-    /// The stage types the plan was made of.
+    /// The stage types the plan was made of: the built-in ones and those of the file's libraries.
     pub registry: Arc<Registry>,
     /// The file it was made of, for the places of what is found out later. Holds secrets.
     pub(crate) file: PipelineFile,
@@ -183,6 +185,7 @@ impl Plan {
             registry: &self.registry,
             diagnostics: Vec::new(),
             is_doubtful: false,
+            knows_all_types: true,
         };
         findings.stage_error(error, &pointer, &pointer.join("type"));
         findings.diagnostics.pop().unwrap_or_else(|| Diagnostic::error(error.chain()))

@@ -17,6 +17,8 @@ pub(super) struct Findings<'a> {
     pub diagnostics: Vec<Diagnostic>,
     /// Something is wrong with stages or their edges: what seems to be missing may only be misspelled.
     pub is_doubtful: bool,
+    /// Every library of the file was loaded; otherwise a type that is not known may stand in one that was not.
+    pub knows_all_types: bool,
 }
 
 /// Whose options are checked: words for messages.
@@ -141,7 +143,10 @@ fn unknown(path: &[String], known: &[String], owner: Option<&Owner<'_>>) -> Diag
     let (name, around) = path.split_last().map(|(name, around)| (name.as_str(), around)).unwrap_or_default();
     // A blank before the colon makes a key of all of `url :"postgres://…"`.
     let name = if has_password(name) { "***" } else { name };
-    let message = match (owner, around.last()) {
+    // `0` says nothing without the name of its list.
+    let name_at = around.iter().rposition(|part| !part.bytes().all(|byte| byte.is_ascii_digit())).unwrap_or(0);
+    let inside = around[name_at..].join(".");
+    let message = match (owner, around.last().map(|_| inside)) {
         (_, Some(around)) => format!("unknown option `{name}` in `{around}`"),
         (Some(owner), None) => format!("unknown option `{name}` of {} `{}`", owner.kind.name(), owner.name),
         (None, None) => format!("unknown key `{name}`"),

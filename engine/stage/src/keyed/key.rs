@@ -1,7 +1,9 @@
 //! The columns of a key as bytes.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
@@ -46,7 +48,7 @@ pub struct KeyArray<'a> {
 }
 
 enum KeyValues<'a> {
-    Text(&'a arrow::array::StringArray),
+    Text(&'a arrow_array::StringArray),
     Bits(Box<dyn Fn(usize) -> u64 + 'a>),
 }
 
@@ -122,8 +124,8 @@ pub fn find_column(schema: &Schema, name: &str) -> Result<usize> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, StringArray};
-    use arrow::datatypes::Field;
+    use arrow_array::{Int64Array, StringArray};
+    use arrow_schema::Field;
 
     use super::*;
 

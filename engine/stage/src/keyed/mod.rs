@@ -6,8 +6,11 @@ mod table;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, RecordBatch};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow_array::builder::{BooleanBuilder, Float64Builder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 pub use key::{KeyArray, KeyColumns, find_column, write_key};
 pub use options::KeyedOptions;
@@ -66,8 +69,10 @@ impl<D: Detector> Keyed<D> {
             value,
             time,
             expire_after_micros: options.expire_after.map(|span| span.0.as_micros().min(i64::MAX as u128) as i64),
-            schema: with_scores::<D>(input, &options.prefix)?,
-            table: Table::restore(&state, D::STATE_VERSION, options.max_series as usize)?,
+            schema: with_scores(input, &options.prefix, detector.statistic())?,
+            table: Table::restore(&state, detector.state_version(), options.max_series as usize, |series| {
+                detector.adopt(series)
+            })?,
             buffer: Vec::new(),
             detector,
         })
@@ -147,9 +152,9 @@ fn wrong_type(name: &str, found: &DataType, expected: &str) -> StageError {
     StageError::config(format!("column `{name}` is a {found}, it must be {expected}"))
 }
 
-fn with_scores<D: Detector>(input: &Schema, prefix: &str) -> Result<SchemaRef> {
+fn with_scores(input: &Schema, prefix: &str, statistic: &str) -> Result<SchemaRef> {
     let mut fields: Vec<Field> = input.fields().iter().map(|field| field.as_ref().clone()).collect();
-    for name in SCORE_COLUMNS.into_iter().chain([D::STATISTIC]) {
+    for name in SCORE_COLUMNS.into_iter().chain([statistic]) {
         let name = format!("{prefix}{name}");
         if input.index_of(&name).is_ok() {
             let message =

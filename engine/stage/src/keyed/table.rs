@@ -54,8 +54,13 @@ struct SavedVersion {
 const FORGET_PART: usize = 16;
 
 impl<S: Serialize + DeserializeOwned> Table<S> {
-    /// The table as it was saved.
-    pub fn restore(saved: &SavedState, version: u16, max_series: usize) -> Result<Self> {
+    /// The table as it was saved; `adopt` sees each series.
+    pub fn restore(
+        saved: &SavedState,
+        version: u16,
+        max_series: usize,
+        adopt: impl Fn(S) -> Result<S>,
+    ) -> Result<Self> {
         let mut table = Table {
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
@@ -68,7 +73,7 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
             version,
         };
         for (key, value) in &saved.entries {
-            table.restore_one(key, value)?;
+            table.restore_one(key, value, &adopt)?;
         }
         while table.slots.len() > table.max_series {
             table.forget_oldest(table.slots.len() - table.max_series);
@@ -76,7 +81,7 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
         Ok(table)
     }
 
-    fn restore_one(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    fn restore_one(&mut self, key: &[u8], value: &[u8], adopt: &impl Fn(S) -> Result<S>) -> Result<()> {
         let found = decode::<SavedVersion>(value)?.version;
         if found != self.version {
             return Err(StageError::fatal(format!(
@@ -87,7 +92,7 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
         let saved: Saved<S> = decode(value)?;
         self.readings = self.readings.max(saved.reading + 1);
         let hash = self.hasher.hash_one(key);
-        self.insert(hash, key, saved.series);
+        self.insert(hash, key, adopt(saved.series)?);
         let slot = self.slots.last_mut().expect("just inserted");
         (slot.last_at, slot.last_reading, slot.is_changed) = (saved.at, saved.reading, false);
         Ok(())
@@ -185,7 +190,7 @@ mod tests {
 
     fn restore(store: &Store, max_series: usize) -> Table<u32> {
         let saved = SavedState { entries: store.0.clone().into_iter().collect() };
-        Table::restore(&saved, 1, max_series).unwrap()
+        Table::restore(&saved, 1, max_series, Ok).unwrap()
     }
 
     #[test]
@@ -234,7 +239,7 @@ mod tests {
         table.touch(b"a", || 1);
         table.save(&mut store).unwrap();
         let saved = SavedState { entries: store.0.into_iter().collect() };
-        let error = Table::<u32>::restore(&saved, 2, 2).err().unwrap().to_string();
+        let error = Table::<u32>::restore(&saved, 2, 2, Ok).err().unwrap().to_string();
         assert_eq!(error, "the saved state has version 1, this detector reads version 2");
     }
 }

@@ -1,5 +1,6 @@
 //! Plans of small made-up stages.
 
+mod plugins;
 mod stages;
 
 pub(crate) use stages::registry;

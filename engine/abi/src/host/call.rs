@@ -1,0 +1,50 @@
+//! A call into a library, and what becomes of its status.
+
+use std::ffi::{CStr, c_char};
+
+use pipeline_stage::{Result, StageError};
+
+use crate::raw::{CONFIG, DATA, FATAL, LOST, OK, RawError, TRANSIENT};
+
+/// Room for a long sentence; what is longer is cut.
+const MESSAGE_SIZE: usize = 4_096;
+/// Room for the path of an option.
+const OPTION_SIZE: usize = 256;
+
+/// Runs a call with room for its error.
+pub fn call(body: impl FnOnce(*mut RawError) -> i32) -> Result<()> {
+    let mut message = [0 as c_char; MESSAGE_SIZE];
+    let mut option = [0 as c_char; OPTION_SIZE];
+    let mut error = RawError {
+        struct_size: size_of::<RawError>() as u32,
+        message_size: MESSAGE_SIZE as u32,
+        message: message.as_mut_ptr(),
+        option: option.as_mut_ptr(),
+        option_size: OPTION_SIZE as u32,
+    };
+    let status = body(&mut error);
+    if status == OK {
+        return Ok(());
+    }
+    (message[MESSAGE_SIZE - 1], option[OPTION_SIZE - 1]) = (0, 0);
+    Err(failed(status, &words(&message), &words(&option)))
+}
+
+fn words(buffer: &[c_char]) -> String {
+    // SAFETY: the last byte is 0, whatever the library has written.
+    let text = unsafe { CStr::from_ptr(buffer.as_ptr()) };
+    text.to_string_lossy().trim().to_owned()
+}
+
+fn failed(status: i32, message: &str, option: &str) -> StageError {
+    let words = if message.is_empty() { "the plugin failed without words" } else { message };
+    let error = match status {
+        CONFIG => StageError::config(words),
+        DATA => StageError::data(words),
+        TRANSIENT => StageError::transient(words),
+        LOST => StageError::lost(words),
+        FATAL => StageError::fatal(words),
+        other => StageError::fatal(format!("the plugin gave the status {other}, which there is not: {words}")),
+    };
+    if option.is_empty() { error } else { error.at_option(option) }
+}

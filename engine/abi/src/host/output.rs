@@ -1,0 +1,157 @@
+//! What a transform of a library says about the rows it was given.
+
+use std::ffi::{c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use pipeline_stage::{Origin, Output, Result, StageError};
+
+use super::rows::import;
+use crate::memory::{slice, text};
+use crate::raw::{FATAL, FFI_ArrowArray, OK, RawOutput};
+
+/// An output as a library sees it, for one call.
+pub struct Saying<'a> {
+    out: &'a mut Output,
+    schema: &'a SchemaRef,
+    /// What was given; none in `tick`.
+    rows: Option<&'a RecordBatch>,
+    /// The first thing that was wrong.
+    wrong: Option<StageError>,
+}
+
+impl<'a> Saying<'a> {
+    /// For one call.
+    pub fn new(out: &'a mut Output, schema: &'a SchemaRef, rows: Option<&'a RecordBatch>) -> Self {
+        Saying { out, schema, rows, wrong: None }
+    }
+
+    /// As the library sees it.
+    pub fn raw(&mut self) -> RawOutput {
+        RawOutput {
+            struct_size: size_of::<RawOutput>() as u32,
+            context: std::ptr::from_mut(self).cast(),
+            emit: Some(emit),
+            emit_created: Some(emit_created),
+            reject: Some(reject),
+            late: Some(late),
+            filtered: Some(filtered),
+            created: Some(created),
+        }
+    }
+
+    /// The first thing that was wrong, whatever the library made of it.
+    pub fn finish(self) -> Result<()> {
+        self.wrong.map_or(Ok(()), Err)
+    }
+
+    fn n_rows(&self) -> usize {
+        self.rows.map_or(0, RecordBatch::num_rows)
+    }
+
+    fn emit(&mut self, batch: RecordBatch, origins: &[u32]) -> Result<()> {
+        if origins.is_empty() && batch.num_rows() != self.n_rows() {
+            return Err(StageError::fatal(format!(
+                "the plugin gave {} rows for {} without saying which came from which",
+                batch.num_rows(),
+                self.n_rows()
+            )));
+        }
+        if origins.is_empty() {
+            self.out.emit(batch, Origin::Same);
+            return Ok(());
+        }
+        if origins.len() != batch.num_rows() {
+            let message = format!("the plugin gave {} rows and {} origins", batch.num_rows(), origins.len());
+            return Err(StageError::fatal(message));
+        }
+        origins.iter().try_for_each(|row| self.check_row(*row))?;
+        self.out.emit(batch, Origin::Rows(origins.to_vec()));
+        Ok(())
+    }
+
+    fn check_row(&self, row: u32) -> Result<()> {
+        match (row as usize) < self.n_rows() {
+            true => Ok(()),
+            false => Err(StageError::fatal(format!("the plugin named row {row} of a batch of {} rows", self.n_rows()))),
+        }
+    }
+}
+
+/// Runs what a library asks for; a mistake is kept for the end of the call.
+fn answer(context: *mut c_void, body: impl FnOnce(&mut Saying<'_>) -> Result<()>) -> i32 {
+    // SAFETY: made by `raw` for this call; the library calls from one thread (rule 4).
+    let Some(saying) = (unsafe { context.cast::<Saying<'_>>().as_mut() }) else { return FATAL };
+    let outcome = catch_unwind(AssertUnwindSafe(|| body(saying)));
+    let error = match outcome {
+        Ok(Ok(())) => return OK,
+        Ok(Err(error)) => error,
+        Err(_) => StageError::fatal("the plugin gave rows that Arrow cannot make sense of"),
+    };
+    // SAFETY: as above.
+    if let Some(saying) = unsafe { context.cast::<Saying<'_>>().as_mut() } {
+        saying.wrong.get_or_insert(error);
+    }
+    FATAL
+}
+
+unsafe extern "C" fn emit(
+    context: *mut c_void,
+    rows: *mut FFI_ArrowArray,
+    origins: *const u32,
+    n_origins: usize,
+) -> i32 {
+    answer(context, |saying| {
+        // SAFETY: an array of the library's, which becomes ours (rule 3).
+        let batch = unsafe { import(rows, saying.schema, saying.rows) }?;
+        // SAFETY: as many as it says (rule 1).
+        let origins = unsafe { slice(origins, n_origins) };
+        saying.emit(batch, origins)
+    })
+}
+
+unsafe extern "C" fn emit_created(context: *mut c_void, rows: *mut FFI_ArrowArray) -> i32 {
+    answer(context, |saying| {
+        // SAFETY: an array of the library's, which becomes ours (rule 3).
+        let batch = unsafe { import(rows, saying.schema, None) }?;
+        saying.out.emit(batch, Origin::Created);
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn reject(context: *mut c_void, row: u32, why: *const c_char) {
+    answer(context, |saying| {
+        saying.check_row(row)?;
+        // SAFETY: NULL, or text for the time of the call (rule 2).
+        let why = match unsafe { text(why) } {
+            Ok(Some(why)) if !why.trim().is_empty() => why.to_owned(),
+            Ok(_) => "the plugin rejected it without words".to_owned(),
+            Err(()) => "the plugin rejected it in words that are not UTF-8".to_owned(),
+        };
+        saying.out.reject(row as usize, why);
+        Ok(())
+    });
+}
+
+unsafe extern "C" fn late(context: *mut c_void, row: u32) {
+    answer(context, |saying| {
+        saying.check_row(row)?;
+        saying.out.late(row as usize);
+        Ok(())
+    });
+}
+
+unsafe extern "C" fn filtered(context: *mut c_void, rows: u64) {
+    answer(context, |saying| {
+        saying.out.filtered(rows);
+        Ok(())
+    });
+}
+
+unsafe extern "C" fn created(context: *mut c_void, rows: u64) {
+    answer(context, |saying| {
+        saying.out.created(rows);
+        Ok(())
+    });
+}

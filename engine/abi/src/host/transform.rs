@@ -1,0 +1,136 @@
+//! A transform, or a detector of whole batches, that stands in a library.
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow_array::{Array, RecordBatch, StructArray};
+use arrow_schema::SchemaRef;
+use pipeline_stage::{Output, Result, SavedState, StageContext, StageError, StateWriter, Times, Transform};
+use serde_json::Value;
+
+use super::build::{Handle, build, schema};
+use super::call::call;
+use super::output::Saying;
+use super::stage_type::Descriptor;
+use crate::memory::slice;
+use crate::raw::{FATAL, FFI_ArrowArray, NO_TIME, OK, RawState};
+
+/// The most bytes of one value of state: stores take no more in one row, and a checkpoint is written in small steps.
+const MAX_VALUE: usize = 64 << 20;
+
+/// See the module.
+pub struct LoadedTransform {
+    handle: Handle,
+    schema: SchemaRef,
+    bytes_per_series: Option<usize>,
+}
+
+impl LoadedTransform {
+    /// Lets the library make the stage.
+    pub fn build(
+        descriptor: Descriptor,
+        options: &Value,
+        context: &StageContext,
+        inputs: &[SchemaRef],
+        state: &SavedState,
+    ) -> Result<Self> {
+        let (handle, built) = build(descriptor, options, context, inputs, state)?;
+        let bytes_per_series = Some(built.bytes_per_series as usize).filter(|bytes| 0 < *bytes);
+        Ok(LoadedTransform { handle, schema: schema(&built)?, bytes_per_series })
+    }
+}
+
+impl Transform for LoadedTransform {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn process(&mut self, input: usize, rows: &RecordBatch, out: &mut Output) -> Result<()> {
+        let process = self.handle.raw().process.ok_or_else(|| StageError::fatal("it has no `process`"))?;
+        let mut array = FFI_ArrowArray::new(&StructArray::from(rows.clone()).into_data());
+        let mut saying = Saying::new(out, &self.schema, Some(rows));
+        let output = saying.raw();
+        // SAFETY: one call at a time, by `&mut`; array and output live until after it. What is left of the array is
+        // released when it is dropped.
+        let called = call(|error| unsafe { process(self.handle.stage(), input as u32, &mut array, &output, error) });
+        saying.finish()?;
+        called
+    }
+
+    fn tick(&mut self, at: Times, out: &mut Output) -> Result<()> {
+        let Some(tick) = self.handle.raw().tick else { return Ok(()) };
+        let watermark = at.watermark.map_or(NO_TIME, |time| time.0);
+        let mut saying = Saying::new(out, &self.schema, None);
+        let output = saying.raw();
+        // SAFETY: one call at a time; the output lives until after it.
+        let called = call(|error| unsafe { tick(self.handle.stage(), at.now.0, watermark, &output, error) });
+        saying.finish()?;
+        called
+    }
+
+    fn save(&mut self, changes: &mut dyn StateWriter) -> Result<()> {
+        let Some(save) = self.handle.raw().save else { return Ok(()) };
+        let mut saving = Saving { changes, wrong: None };
+        let state = RawState {
+            struct_size: size_of::<RawState>() as u32,
+            context: std::ptr::from_mut(&mut saving).cast(),
+            put: Some(put),
+            forget: Some(forget),
+        };
+        // SAFETY: one call at a time; the writer lives until after it.
+        let called = call(|error| unsafe { save(self.handle.stage(), &state, error) });
+        saving.wrong.map_or(Ok(()), Err)?;
+        called
+    }
+
+    fn bytes_per_series(&self) -> Option<usize> {
+        self.bytes_per_series
+    }
+
+    fn held(&self) -> u64 {
+        // SAFETY: the engine asks between its other calls, from the thread that makes them (rule 4).
+        self.handle.raw().held.map_or(0, |held| unsafe { held(self.handle.stage()) })
+    }
+}
+
+struct Saving<'a> {
+    changes: &'a mut dyn StateWriter,
+    wrong: Option<StageError>,
+}
+
+fn answer(context: *mut c_void, body: impl FnOnce(&mut Saving<'_>)) -> i32 {
+    // SAFETY: made by `save` for this call; the library calls from one thread (rule 4).
+    let Some(saving) = (unsafe { context.cast::<Saving<'_>>().as_mut() }) else { return FATAL };
+    let is_done = catch_unwind(AssertUnwindSafe(|| body(saving))).is_ok();
+    // SAFETY: as above.
+    let is_wrong = unsafe { context.cast::<Saving<'_>>().as_ref() }.is_none_or(|saving| saving.wrong.is_some());
+    if is_done && !is_wrong { OK } else { FATAL }
+}
+
+unsafe extern "C" fn put(
+    context: *mut c_void,
+    key: *const u8,
+    key_length: usize,
+    value: *const u8,
+    value_length: usize,
+) -> i32 {
+    answer(context, |saving| {
+        if MAX_VALUE < value_length.max(key_length) {
+            let message = format!(
+                "a value of the plugin's state has {value_length} bytes, it may have {MAX_VALUE}: it must be parted over several keys"
+            );
+            saving.wrong.get_or_insert(StageError::fatal(message));
+            return;
+        }
+        // SAFETY: as many bytes as it says, for the time of the call (rule 1).
+        let (key, value) = unsafe { (slice(key, key_length), slice(value, value_length)) };
+        saving.changes.put(key, value);
+    })
+}
+
+unsafe extern "C" fn forget(context: *mut c_void, key: *const u8, key_length: usize) -> i32 {
+    answer(context, |saving| {
+        // SAFETY: as many bytes as it says, for the time of the call (rule 1).
+        saving.changes.delete(unsafe { slice(key, key_length) });
+    })
+}

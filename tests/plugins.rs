@@ -1,0 +1,112 @@
+//! A detector in C, built and loaded by the commands of docs/writing-a-plugin.md.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::exact::{anomalies_in, query};
+use crate::production::{Motes, pipeline, repository};
+use pipeline_services::eventually;
+
+/// Runs the command of the docs that begins like this, with the library in another folder.
+fn build_as_documented(folder: &Path) {
+    let docs = std::fs::read_to_string(repository().join("docs/writing-a-plugin.md")).unwrap();
+    let command = docs.lines().find(|line| line.starts_with("cc ")).expect("the docs say how it is built");
+    let library = folder.join("libzscore_c.so");
+    let words = command.replace("libzscore_c.so", &library.display().to_string());
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let status = Command::new(words[0]).args(&words[1..]).current_dir(repository()).status();
+    assert!(status.expect("a C compiler is needed: on Debian, apt-get install gcc").success());
+}
+
+/// The recorded motes through the detector into SQLite.
+fn file(motes: &Motes, folder: &Path, plugin: &str) -> String {
+    let text = format!(
+        "name: motes
+key: [sensor_id, metric_type]
+state: state
+commit_every: 5ms
+checkpoint_every: 300ms
+plugins: [{plugin}]
+sources:
+  readings:
+    type: file
+    path: {}
+    format: json
+    schema: {{ sensor_id: string, metric_type: string, value: float, timestamp: timestamp }}
+detectors:
+  spikes: {{ type: zscore_c, inputs: [readings], value: value, time: timestamp }}
+sinks:
+  history: {{ type: sqlite, inputs: [readings], path: iot.db, table: sensor_data }}
+  anomalies: {{ type: sqlite, inputs: [spikes], when: is_anomaly, path: iot.db, table: anomalies }}
+",
+        motes.file.display()
+    );
+    let path = folder.join("motes.yaml");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detector_in_c_is_exact_though_it_is_killed() {
+    let motes = Motes::load();
+    let folder = tempfile::tempdir().unwrap();
+    build_as_documented(folder.path());
+    let path = file(&motes, folder.path(), "./libzscore_c.so");
+    let database = folder.path().join("iot.db");
+    let mut kills = 0;
+    for part in 1..=4 {
+        let target = (motes.rows * part / 6) as i64;
+        let mut running = pipeline().args(["run", &path, "--once"]).start();
+        eventually(Duration::from_secs(60), "rows before the kill", async || {
+            !running.is_running() || (database.exists() && target <= rows_in(&database).await)
+        })
+        .await;
+        if running.is_running() {
+            running.kill().await;
+            kills += 1;
+        }
+    }
+    assert!(1 < kills, "it was killed {kills} times");
+    let finished = pipeline().args(["run", &path, "--once"]).start().wait().await;
+    finished.assert_code(0);
+    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    assert_eq!(rows_in(&database).await as usize, motes.rows);
+    motes.assert_same(&anomalies_in(&database).await);
+}
+
+/// 0 as long as there is no table.
+async fn rows_in(database: &Path) -> i64 {
+    let tables = query(database, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'sensor_data'").await;
+    if tables[0][0] == "0" {
+        return 0;
+    }
+    query(database, "SELECT COUNT(*) FROM sensor_data").await[0][0].parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loaded_stage_is_listed_checked_and_found_by_name() {
+    let motes = Motes::load();
+    let folder = tempfile::tempdir().unwrap();
+    build_as_documented(folder.path());
+    let library = folder.path().join("libzscore_c.so").display().to_string();
+
+    let explained = pipeline().args(["stages", "--plugins", &library, "detector.zscore_c"]).start().wait().await;
+    explained.assert_code(0);
+    assert!(explained.stdout.contains("How many standard deviations make an anomaly."), "{}", explained.stdout);
+    let schema = pipeline().args(["schema", "--plugins", &library]).start().wait().await;
+    schema.assert_code(0);
+    assert!(schema.stdout.contains("zscore_c"), "{}", schema.stdout);
+
+    let path = file(&motes, folder.path(), "zscore_c");
+    let search = folder.path().display().to_string();
+    let valid = pipeline().args(["validate", &path, "--plugin-path", &search]).start().wait().await;
+    valid.assert_code(0);
+    let valid = pipeline().args(["validate", &path]).env("PIPELINE_PLUGIN_PATH", &search).start().wait().await;
+    valid.assert_code(0);
+    let wrong = ["validate", &path, "--plugin-path", &search, "--set", "detectors.spikes.windw=7"];
+    let wrong = pipeline().args(wrong).start().wait().await;
+    wrong.assert_code(2);
+    assert!(wrong.stderr.contains("unknown option `windw`"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("did you mean `window`?"), "{}", wrong.stderr);
+}
