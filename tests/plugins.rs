@@ -110,3 +110,33 @@ async fn a_loaded_stage_is_listed_checked_and_found_by_name() {
     assert!(wrong.stderr.contains("unknown option `windw`"), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("did you mean `window`?"), "{}", wrong.stderr);
 }
+
+/// A detector whose `observe` never comes back, made of the documented one.
+fn build_that_hangs(folder: &Path) {
+    let source = std::fs::read_to_string(repository().join("plugins/example-c/zscore.c")).unwrap();
+    let last_line = "  int32_t has_score = score_of(zscore, past, reading->value, score);\n";
+    let hanging = source.replace(last_line, &format!("{last_line}  for (volatile int i = 0;; i++) {{}}\n"));
+    assert_ne!(hanging, source);
+    std::fs::write(folder.join("hangs.c"), hanging).unwrap();
+    let mut compile = Command::new("cc");
+    compile.args(["-O2", "-shared", "-fPIC", "-I"]).arg(repository().join("engine/abi/include"));
+    compile.arg(folder.join("hangs.c")).arg("-o").arg(folder.join("libhangs.so")).arg("-lm");
+    assert!(compile.status().expect("a C compiler is needed: on Debian, apt-get install gcc").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_never_comes_back_is_told_and_a_stop_still_works() {
+    let motes = Motes::load();
+    let folder = tempfile::tempdir().unwrap();
+    build_that_hangs(folder.path());
+    let path = file(&motes, folder.path(), "./libhangs.so");
+    let mut running = pipeline().args(["run", &path, "--once"]).start();
+    running.wait_for_line("spikes: a call into its plugin has not come back for 5 s", Duration::from_secs(60)).await;
+    running.interrupt();
+    running.wait_for_line("stopping:", Duration::from_secs(60)).await;
+    running.interrupt();
+    let finished = running.wait().await;
+    finished.assert_code(1);
+    assert!(finished.stderr.contains("spikes: a call into its plugin has not come back"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("stopped at once"), "{}", finished.stderr);
+}

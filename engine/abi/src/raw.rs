@@ -1,4 +1,6 @@
 //! The structures of `pipeline_plugin.h`, field by field; the header says what they mean.
+//!
+//! Functions of a stage are `C-unwind`: they must not unwind, and one that does all the same is caught.
 
 use std::ffi::{c_char, c_void};
 
@@ -225,24 +227,27 @@ pub struct RawStage {
     /// See the header.
     pub schema: *const c_char,
     /// See the header.
-    pub build: Option<unsafe extern "C" fn(*const RawStage, *const RawBuild, *mut RawBuilt, *mut RawError) -> i32>,
+    pub build:
+        Option<unsafe extern "C-unwind" fn(*const RawStage, *const RawBuild, *mut RawBuilt, *mut RawError) -> i32>,
     /// See the header.
-    pub destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub destroy: Option<unsafe extern "C-unwind" fn(*mut c_void)>,
     /// See the header.
-    pub process:
-        Option<unsafe extern "C" fn(*mut c_void, u32, *mut FFI_ArrowArray, *const RawOutput, *mut RawError) -> i32>,
+    pub process: Option<
+        unsafe extern "C-unwind" fn(*mut c_void, u32, *mut FFI_ArrowArray, *const RawOutput, *mut RawError) -> i32,
+    >,
     /// See the header.
-    pub tick: Option<unsafe extern "C" fn(*mut c_void, i64, i64, *const RawOutput, *mut RawError) -> i32>,
+    pub tick: Option<unsafe extern "C-unwind" fn(*mut c_void, i64, i64, *const RawOutput, *mut RawError) -> i32>,
     /// See the header.
-    pub save: Option<unsafe extern "C" fn(*mut c_void, *const RawState, *mut RawError) -> i32>,
+    pub save: Option<unsafe extern "C-unwind" fn(*mut c_void, *const RawState, *mut RawError) -> i32>,
     /// See the header.
-    pub held: Option<unsafe extern "C" fn(*mut c_void) -> u64>,
+    pub held: Option<unsafe extern "C-unwind" fn(*mut c_void) -> u64>,
     /// See the header.
-    pub start: Option<unsafe extern "C" fn(*const c_void, *mut c_void)>,
+    pub start: Option<unsafe extern "C-unwind" fn(*const c_void, *mut c_void)>,
     /// See the header.
-    pub observe: Option<unsafe extern "C" fn(*const c_void, *mut c_void, *const RawReading, *mut RawScore) -> i32>,
+    pub observe:
+        Option<unsafe extern "C-unwind" fn(*const c_void, *mut c_void, *const RawReading, *mut RawScore) -> i32>,
     /// See the header.
-    pub load: Option<unsafe extern "C" fn(*const c_void, *const u8, usize, *mut c_void, *mut RawError) -> i32>,
+    pub load: Option<unsafe extern "C-unwind" fn(*const c_void, *const u8, usize, *mut c_void, *mut RawError) -> i32>,
     /// See the header.
     pub statistic: *const c_char,
     /// See the header.

@@ -123,7 +123,7 @@ struct Stage {
     inputs: Vec<SchemaRef>,
 }
 
-unsafe extern "C" fn build(
+unsafe extern "C-unwind" fn build(
     stage_type: *const RawStage,
     build: *const RawBuild,
     built: *mut RawBuilt,
@@ -191,14 +191,14 @@ unsafe fn read_build(build: &RawBuild) -> Result<Read> {
     Ok((context, options, inputs, SavedState { entries: entries.collect() }))
 }
 
-unsafe extern "C" fn destroy(stage: *mut c_void) {
+unsafe extern "C-unwind" fn destroy(stage: *mut c_void) {
     // SAFETY: made by `build`, and not used after this call.
     let stage = unsafe { Box::from_raw(stage.cast::<Stage>()) };
     // A panic while it is dropped has nobody to be told to.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(stage)));
 }
 
-unsafe extern "C" fn process(
+unsafe extern "C-unwind" fn process(
     stage: *mut c_void,
     input: u32,
     rows: *mut FFI_ArrowArray,
@@ -266,7 +266,7 @@ unsafe fn hand_over(out: &mut Output, output: &RawOutput) -> Result<()> {
     Ok(())
 }
 
-unsafe extern "C" fn tick(
+unsafe extern "C-unwind" fn tick(
     stage: *mut c_void,
     now: i64,
     watermark: i64,
@@ -284,7 +284,7 @@ unsafe extern "C" fn tick(
     })
 }
 
-unsafe extern "C" fn save(stage: *mut c_void, state: *const RawState, error: *mut RawError) -> i32 {
+unsafe extern "C-unwind" fn save(stage: *mut c_void, state: *const RawState, error: *mut RawError) -> i32 {
     answer(error, || {
         // SAFETY: made by `build`; one call at a time (rule 4).
         let stage = unsafe { &mut *stage.cast::<Stage>() };
@@ -318,7 +318,7 @@ impl StateWriter for Writer<'_> {
     }
 }
 
-unsafe extern "C" fn held(stage: *mut c_void) -> u64 {
+unsafe extern "C-unwind" fn held(stage: *mut c_void) -> u64 {
     // SAFETY: made by `build`; one call at a time (rule 4).
     let stage = unsafe { &mut *stage.cast::<Stage>() };
     catch_unwind(AssertUnwindSafe(|| stage.transform.held())).unwrap_or(0)

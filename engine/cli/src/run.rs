@@ -9,7 +9,8 @@ use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::plan::{Plan, Promise, RunSettings, load};
 use pipeline_runtime::run::{Progress, Run, RunEnd, Snapshot, Summary};
 use pipeline_stage::{Delivery, ErrorKind, Kind, Registry, StageError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -106,23 +107,61 @@ async fn supervise(plan: Arc<Plan>, settings: RunSettings, screen: &Screen, log:
     }
 }
 
-/// The first signal asks for an orderly stop, the second ends the process. Both are listened for from here on.
+/// How long an orderly stop may take: what the engine allows itself, and some.
+const STOP_WITHIN: Duration = Duration::from_secs(40);
+
+/// The first signal asks for an orderly stop, the second ends the process. Both are listened for from here on, by a
+/// thread of its own: a plugin whose calls do not come back may hold all threads of the engine.
 fn listen_for_stop(screen: Screen) -> Result<watch::Receiver<bool>, StageError> {
-    let cannot = |error| StageError::fatal("signals cannot be listened for").because(error);
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let mut terminations = signal(SignalKind::terminate()).map_err(cannot)?;
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(async move {
-        let mut next = async || tokio::select! { _ = interrupts.recv() => {} _ = terminations.recv() => {} };
-        next().await;
-        screen.say("stopping: the epoch is ended and committed (30 s at most); once more stops at once");
-        stop.send_replace(true);
-        next().await;
-        screen.clear();
-        screen.say("stopped at once; the next run makes up for what was not committed");
-        std::process::exit(i32::from(FAILED));
-    });
+    let (told, answer) = std::sync::mpsc::channel();
+    let cannot = |error| StageError::fatal("signals cannot be listened for").because(error);
+    let listen = move || match Signals::listen() {
+        Ok((runtime, signals)) => {
+            let _ = told.send(Ok(()));
+            runtime.block_on(obey(signals, &screen, &stop));
+        }
+        Err(error) => drop(told.send(Err(error))),
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listen).map_err(cannot)?;
+    answer.recv().unwrap_or_else(|_| Err(std::io::Error::other("their thread has ended"))).map_err(cannot)?;
     Ok(stopped)
+}
+
+struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<(Runtime, Self)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listening = runtime.enter();
+        let signals =
+            Signals { interrupts: signal(SignalKind::interrupt())?, terminations: signal(SignalKind::terminate())? };
+        drop(listening);
+        Ok((runtime, signals))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.interrupts.recv() => {} _ = self.terminations.recv() => {} }
+    }
+}
+
+async fn obey(mut signals: Signals, screen: &Screen, stop: &watch::Sender<bool>) {
+    signals.next().await;
+    screen.say("stopping: the epoch is ended and committed (30 s at most); once more stops at once");
+    stop.send_replace(true);
+    let is_told_again = tokio::time::timeout(STOP_WITHIN, signals.next()).await.is_ok();
+    screen.clear();
+    for stage in pipeline_abi::host::stuck() {
+        screen.say(&format!("{stage}: a call into its plugin has not come back"));
+    }
+    screen.say(match is_told_again {
+        true => "stopped at once; the next run makes up for what was not committed",
+        false => "stopped though not all is committed; the next run makes up for it",
+    });
+    std::process::exit(i32::from(FAILED));
 }
 
 /// What is said before the first row.

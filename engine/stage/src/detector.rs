@@ -58,6 +58,12 @@ pub trait Detector: Send + 'static {
     /// Called once for each reading, in the order of the partition.
     fn observe(&self, series: &mut Self::Series, reading: &Reading) -> Option<Score>;
 
+    /// What went wrong in `observe`, which has no way to say so. Called after each batch; an error ends the run at the
+    /// last commit.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Roughly what a series costs in memory, in bytes, for `validate` to tell.
     fn bytes_per_series(&self) -> usize {
         size_of::<Self::Series>()

@@ -4,15 +4,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 use pipeline_stage::{Result, SavedState, StageContext, StageError};
 use serde_json::Value;
 
 use super::call::call;
+use super::guard::guarded;
+use super::in_flight::InFlight;
 use super::stage_type::Descriptor;
 use crate::memory::{c_text, text};
-use crate::raw::{FFI_ArrowSchema, RawBuild, RawBuilt, RawEntry, RawOptions};
+use crate::raw::{FFI_ArrowSchema, RawBuild, RawBuilt, RawEntry, RawError, RawOptions};
 
 /// More than any table has; a larger number is none, and reading so many would end the process.
 const MAX_COLUMNS: i64 = 16_384;
@@ -21,6 +24,7 @@ const MAX_COLUMNS: i64 = 16_384;
 pub struct Handle {
     descriptor: Descriptor,
     stage: *mut c_void,
+    calls: Arc<InFlight>,
 }
 
 // SAFETY: a stage may be called from any thread, one at a time (rule 4).
@@ -30,6 +34,16 @@ impl Handle {
     /// What every function of the stage gets.
     pub fn stage(&self) -> *mut c_void {
         self.stage
+    }
+
+    /// Runs a call that may fail, watched and guarded.
+    pub fn call(&self, body: impl FnOnce(*mut RawError) -> i32) -> Result<()> {
+        call(&self.calls, body)
+    }
+
+    /// Its calls, for those that cannot fail.
+    pub fn calls(&self) -> &InFlight {
+        &self.calls
     }
 
     /// Its functions.
@@ -42,7 +56,10 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if let Some(destroy) = self.descriptor.raw.destroy {
             // SAFETY: `build` has made it, and nobody calls it after this.
-            unsafe { destroy(self.stage) };
+            let destroyed = self.calls.watch(|| guarded(|| unsafe { destroy(self.stage) }));
+            if let Err(words) = destroyed {
+                tracing::warn!("{}: the plugin threw an exception when it was to go: {words}", self.calls.stage());
+            }
         }
     }
 }
@@ -87,8 +104,9 @@ pub fn build(
     };
     let function = descriptor.raw.build.ok_or_else(|| StageError::fatal("it has no `build`"))?;
     // SAFETY: everything `build` points to lives until after the call.
-    call(|error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
-    Ok((Handle { descriptor, stage: built.stage }, built))
+    let calls = InFlight::new(&context.id);
+    call(&calls, |error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
+    Ok((Handle { descriptor, stage: built.stage, calls }, built))
 }
 
 fn entry(key: &[u8], value: &[u8]) -> RawEntry {
@@ -122,7 +140,7 @@ pub fn schema(built: &RawBuilt) -> Result<SchemaRef> {
             )));
         }
     }
-    Ok(std::sync::Arc::new(schema))
+    Ok(Arc::new(schema))
 }
 
 /// The first fields of Arrow's structure, which its own type hides.

@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_char};
 
 use pipeline_stage::{Result, StageError};
 
+use super::guard::guarded;
+use super::in_flight::InFlight;
 use crate::raw::{CONFIG, DATA, FATAL, LOST, OK, RawError, TRANSIENT};
 
 /// Room for a long sentence; what is longer is cut.
@@ -11,8 +13,8 @@ const MESSAGE_SIZE: usize = 4_096;
 /// Room for the path of an option.
 const OPTION_SIZE: usize = 256;
 
-/// Runs a call with room for its error.
-pub fn call(body: impl FnOnce(*mut RawError) -> i32) -> Result<()> {
+/// Runs a call with room for its error. It is watched, and what it throws becomes an error.
+pub fn call(calls: &InFlight, body: impl FnOnce(*mut RawError) -> i32) -> Result<()> {
     let mut message = [0 as c_char; MESSAGE_SIZE];
     let mut option = [0 as c_char; OPTION_SIZE];
     let mut error = RawError {
@@ -22,12 +24,17 @@ pub fn call(body: impl FnOnce(*mut RawError) -> i32) -> Result<()> {
         option: option.as_mut_ptr(),
         option_size: OPTION_SIZE as u32,
     };
-    let status = body(&mut error);
+    let status = calls.watch(|| guarded(|| body(&mut error))).map_err(|words| threw(&words))?;
     if status == OK {
         return Ok(());
     }
     (message[MESSAGE_SIZE - 1], option[OPTION_SIZE - 1]) = (0, 0);
     Err(failed(status, &words(&message), &words(&option)))
+}
+
+/// What an exception becomes.
+pub fn threw(words: &str) -> StageError {
+    StageError::fatal(format!("the plugin threw an exception: {words}"))
 }
 
 fn words(buffer: &[c_char]) -> String {

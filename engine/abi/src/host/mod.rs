@@ -3,6 +3,8 @@
 mod binary;
 mod build;
 mod call;
+mod guard;
+mod in_flight;
 mod output;
 mod rows;
 mod series;
@@ -19,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::memory::{c_text, sized, slice};
 use crate::raw::{ABI_MAJOR, ABI_MINOR, RawEngine, RawPlugin, RawStage};
+pub use in_flight::stuck;
 use stage_type::read_stage;
 
 /// A library that was loaded; it stays so for the life of the process.
@@ -35,7 +38,7 @@ pub struct Library {
 }
 
 /// The function that a library exports.
-type Entry = unsafe extern "C" fn(*const RawEngine) -> *const RawPlugin;
+type Entry = unsafe extern "C-unwind" fn(*const RawEngine) -> *const RawPlugin;
 
 /// More would be a length that is none.
 const MAX_STAGES: usize = 1_024;
@@ -91,8 +94,8 @@ fn open(path: &Path) -> Result<Library, String> {
     std::mem::forget(library);
     let engine = std::ptr::from_ref(&*ENGINE.0);
     // SAFETY: the engine's description lives as long as the process.
-    let plugin = unsafe { entry(engine) };
-    describe(path, plugin)
+    let plugin = guard::guarded(|| unsafe { entry(engine) });
+    describe(path, plugin.map_err(|words| format!("threw an exception while it was loaded: {words}"))?)
 }
 
 fn describe(path: &Path, plugin: *const RawPlugin) -> Result<Library, String> {

@@ -1,5 +1,7 @@
 //! A detector of one series that stands in a library; keys, lookup and state are the engine's.
 
+use std::cell::RefCell;
+
 use arrow_schema::SchemaRef;
 use pipeline_stage::{Detector, Reading, Result, SavedState, Score, StageContext, StageError};
 use serde::de::{self, Deserializer, Visitor};
@@ -7,7 +9,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::build::{Handle, build};
-use super::call::call;
+use super::call::threw;
+use super::guard::guarded;
 use super::stage_type::Descriptor;
 use crate::raw::{NO_TIME, RawReading, RawScore};
 
@@ -20,6 +23,8 @@ pub struct LoadedDetector {
     statistic: String,
     series_size: usize,
     bytes_per_series: usize,
+    /// What was thrown where nothing can fail.
+    thrown: RefCell<Option<String>>,
 }
 
 /// The memory of a series, which only the library understands.
@@ -46,7 +51,19 @@ impl LoadedDetector {
             )));
         }
         let bytes_per_series = (built.bytes_per_series as usize).max(built.series_size);
-        Ok(LoadedDetector { handle, statistic: statistic.to_owned(), series_size: built.series_size, bytes_per_series })
+        let (statistic, series_size) = (statistic.to_owned(), built.series_size);
+        Ok(LoadedDetector { handle, statistic, series_size, bytes_per_series, thrown: RefCell::default() })
+    }
+
+    /// A call that cannot fail; what it throws is told by `check`.
+    fn run<R: Default>(&self, body: impl FnOnce() -> R) -> R {
+        match self.handle.calls().watch(|| guarded(body)) {
+            Ok(result) => result,
+            Err(words) => {
+                self.thrown.borrow_mut().get_or_insert(words);
+                R::default()
+            }
+        }
     }
 
     fn load(&self, saved: &Series, series: &mut Series) -> Result<()> {
@@ -58,7 +75,8 @@ impl LoadedDetector {
         };
         let to = series.words.as_mut_ptr().cast();
         // SAFETY: both have the sizes that are said.
-        call(|error| unsafe { load(self.handle.stage(), saved.words.as_ptr().cast(), saved.size, to, error) })
+        self.handle
+            .call(|error| unsafe { load(self.handle.stage(), saved.words.as_ptr().cast(), saved.size, to, error) })
     }
 }
 
@@ -79,7 +97,7 @@ impl Detector for LoadedDetector {
         let mut series = Series::of(self.series_size);
         if let Some(start) = self.handle.raw().start {
             // SAFETY: the memory has the size that the library has asked for.
-            unsafe { start(self.handle.stage(), series.words.as_mut_ptr().cast()) };
+            self.run(|| unsafe { start(self.handle.stage(), series.words.as_mut_ptr().cast()) });
         }
         series
     }
@@ -99,9 +117,13 @@ impl Detector for LoadedDetector {
         let mut score = RawScore::default();
         let memory = series.words.as_mut_ptr().cast();
         // SAFETY: the memory has the size that the library has asked for; one call at a time (rule 4).
-        let has_score = unsafe { observe(self.handle.stage(), memory, &raw, &mut score) };
+        let has_score = self.run(|| unsafe { observe(self.handle.stage(), memory, &raw, &mut score) });
         let RawScore { score, expected, lower, upper, statistic, is_anomaly } = score;
         (has_score == 1).then_some(Score { score, expected, lower, upper, statistic, is_anomaly: is_anomaly != 0 })
+    }
+
+    fn check(&self) -> Result<()> {
+        self.thrown.take().map_or(Ok(()), |words| Err(threw(&words)))
     }
 
     fn bytes_per_series(&self) -> usize {

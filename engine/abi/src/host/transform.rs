@@ -9,7 +9,7 @@ use pipeline_stage::{Output, Result, SavedState, StageContext, StageError, State
 use serde_json::Value;
 
 use super::build::{Handle, build, schema};
-use super::call::call;
+use super::guard::guarded;
 use super::output::Saying;
 use super::stage_type::Descriptor;
 use crate::memory::slice;
@@ -52,7 +52,8 @@ impl Transform for LoadedTransform {
         let output = saying.raw();
         // SAFETY: one call at a time, by `&mut`; array and output live until after it. What is left of the array is
         // released when it is dropped.
-        let called = call(|error| unsafe { process(self.handle.stage(), input as u32, &mut array, &output, error) });
+        let called =
+            self.handle.call(|error| unsafe { process(self.handle.stage(), input as u32, &mut array, &output, error) });
         saying.finish()?;
         called
     }
@@ -63,7 +64,8 @@ impl Transform for LoadedTransform {
         let mut saying = Saying::new(out, &self.schema, None);
         let output = saying.raw();
         // SAFETY: one call at a time; the output lives until after it.
-        let called = call(|error| unsafe { tick(self.handle.stage(), at.now.0, watermark, &output, error) });
+        let called =
+            self.handle.call(|error| unsafe { tick(self.handle.stage(), at.now.0, watermark, &output, error) });
         saying.finish()?;
         called
     }
@@ -78,7 +80,7 @@ impl Transform for LoadedTransform {
             forget: Some(forget),
         };
         // SAFETY: one call at a time; the writer lives until after it.
-        let called = call(|error| unsafe { save(self.handle.stage(), &state, error) });
+        let called = self.handle.call(|error| unsafe { save(self.handle.stage(), &state, error) });
         saving.wrong.map_or(Ok(()), Err)?;
         called
     }
@@ -89,7 +91,9 @@ impl Transform for LoadedTransform {
 
     fn held(&self) -> u64 {
         // SAFETY: the engine asks between its other calls, from the thread that makes them (rule 4).
-        self.handle.raw().held.map_or(0, |held| unsafe { held(self.handle.stage()) })
+        let held = self.handle.raw().held.map(|held| guarded(|| unsafe { held(self.handle.stage()) }));
+        // What throws here has no rows to be believed; the books say so.
+        held.and_then(Result::ok).unwrap_or(0)
     }
 }
 

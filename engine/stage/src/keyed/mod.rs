@@ -108,6 +108,7 @@ impl<D: Detector> Transform for Keyed<D> {
             };
             scores.push(score);
         }
+        self.detector.check()?;
         let columns = rows.columns().iter().cloned().chain(scores.finish()).collect();
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?, Origin::Same);
         Ok(())
