@@ -14,7 +14,9 @@
  *  2. Text is UTF-8 and ends with a NUL. Bytes have a length and no NUL.
  *  3. Only Arrow's own structures change owners, by Arrow's C data interface: who takes one copies it and sets
  *     `release` of the original to NULL. An array that the engine passes and that is not taken is released by the
- *     engine after the call. Children may be taken one by one, as Arrow allows it.
+ *     engine after the call. Children may be taken one by one, as Arrow allows it. `release` of what a plugin has
+ *     given may be called from any thread at any time, also while the stage is called and after `destroy`: it must not
+ *     touch the stage, call the engine, or throw.
  *  4. A stage is called from one thread at a time, not always the same one. Different stages, also of one type, are
  *     called from different threads at once. `log` may be called from any thread at any time.
  *  5. No function may unwind (a C++ exception, a Rust panic), end the process, or wait for ever.

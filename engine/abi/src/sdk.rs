@@ -325,7 +325,17 @@ unsafe extern "C-unwind" fn held(stage: *mut c_void) -> u64 {
 }
 
 /// Runs a call: its error or panic becomes a status with words.
+///
+/// The words of an error and its end run code of the stage, too: what panics there has no words left.
 fn answer(error: *mut RawError, call: impl FnOnce() -> Result<()>) -> i32 {
+    catch_unwind(AssertUnwindSafe(|| answer_in_words(error, call))).unwrap_or_else(|panic| {
+        // To drop it could panic again.
+        std::mem::forget(panic);
+        FATAL
+    })
+}
+
+fn answer_in_words(error: *mut RawError, call: impl FnOnce() -> Result<()>) -> i32 {
     let failed = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => return OK,
         Ok(Err(failed)) => failed,

@@ -20,7 +20,8 @@ struct Call<F, R> {
     result: Option<R>,
 }
 
-/// Runs a call into a library. An exception that leaves it, of whatever language, becomes the error, in its words.
+/// Runs a call into a library. A C++ exception that leaves it becomes the error, in its words; a
+/// Rust panic that does (`export_plugin!` lets none) ends the process.
 ///
 /// Between the library and this function there must be nothing that has to be dropped.
 pub fn guarded<R>(body: impl FnOnce() -> R) -> Result<R, String> {

@@ -85,7 +85,7 @@ fn check_sha256(path: &Path, expected: &str) -> Result<()> {
 fn open(path: &Path) -> Result<Library, String> {
     binary::check(path)?;
     // SAFETY: loading runs the library's own start, which is what a plugin is for; whoever names it trusts it.
-    let library = unsafe { libloading::Library::new(path) };
+    let library = unsafe { load_now(path) };
     let library = library.map_err(|error| format!("cannot be loaded: {}", binary::reason(&error, path)))?;
     // SAFETY: the header says what the type of this symbol is.
     let entry = unsafe { library.get::<Entry>(b"pipeline_plugin\0") };
@@ -96,6 +96,24 @@ fn open(path: &Path) -> Result<Library, String> {
     // SAFETY: the engine's description lives as long as the process.
     let plugin = guard::guarded(|| unsafe { entry(engine) });
     describe(path, plugin.map_err(|words| format!("threw an exception while it was loaded: {words}"))?)
+}
+
+/// Loads with every symbol found at once: one that is missing would end the process in the middle of a run.
+///
+/// # Safety
+/// As `libloading::Library::new`.
+unsafe fn load_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    #[cfg(unix)]
+    {
+        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+        // SAFETY: the caller's.
+        unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+    }
+    #[cfg(not(unix))]
+    {
+        // SAFETY: the caller's.
+        unsafe { libloading::Library::new(path) }
+    }
 }
 
 fn describe(path: &Path, plugin: *const RawPlugin) -> Result<Library, String> {

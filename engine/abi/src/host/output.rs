@@ -11,12 +11,17 @@ use super::rows::import;
 use crate::memory::{slice, text};
 use crate::raw::{FATAL, FFI_ArrowArray, OK, RawOutput};
 
+/// More rows than any call can speak of.
+pub const MAX_COUNT: u64 = 1 << 40;
+
 /// An output as a library sees it, for one call.
 pub struct Saying<'a> {
     out: &'a mut Output,
     schema: &'a SchemaRef,
     /// What was given; none in `tick`.
     rows: Option<&'a RecordBatch>,
+    /// How many rows were counted in this call.
+    counted: u64,
     /// The first thing that was wrong.
     wrong: Option<StageError>,
 }
@@ -24,7 +29,7 @@ pub struct Saying<'a> {
 impl<'a> Saying<'a> {
     /// For one call.
     pub fn new(out: &'a mut Output, schema: &'a SchemaRef, rows: Option<&'a RecordBatch>) -> Self {
-        Saying { out, schema, rows, wrong: None }
+        Saying { out, schema, rows, counted: 0, wrong: None }
     }
 
     /// As the library sees it.
@@ -50,25 +55,33 @@ impl<'a> Saying<'a> {
         self.rows.map_or(0, RecordBatch::num_rows)
     }
 
-    fn emit(&mut self, batch: RecordBatch, origins: &[u32]) -> Result<()> {
-        if origins.is_empty() && batch.num_rows() != self.n_rows() {
-            return Err(StageError::fatal(format!(
+    /// Takes rows; without origins row i came from row i.
+    fn emit(&mut self, batch: RecordBatch, origins: Option<Vec<u32>>) -> Result<()> {
+        match origins {
+            None if batch.num_rows() != self.n_rows() => Err(StageError::fatal(format!(
                 "the plugin gave {} rows for {} without saying which came from which",
                 batch.num_rows(),
                 self.n_rows()
-            )));
+            ))),
+            None => {
+                self.out.emit(batch, Origin::Same);
+                Ok(())
+            }
+            Some(origins) => {
+                origins.iter().try_for_each(|row| self.check_row(*row))?;
+                self.out.emit(batch, Origin::Rows(origins));
+                Ok(())
+            }
         }
-        if origins.is_empty() {
-            self.out.emit(batch, Origin::Same);
-            return Ok(());
+    }
+
+    /// A number of rows that may be counted: without a limit the books could be balanced by overflow.
+    fn count(&mut self, rows: u64) -> Result<u64> {
+        self.counted = self.counted.saturating_add(rows);
+        match self.counted <= MAX_COUNT {
+            true => Ok(rows),
+            false => Err(StageError::fatal(format!("the plugin counted {} rows in one call", self.counted))),
         }
-        if origins.len() != batch.num_rows() {
-            let message = format!("the plugin gave {} rows and {} origins", batch.num_rows(), origins.len());
-            return Err(StageError::fatal(message));
-        }
-        origins.iter().try_for_each(|row| self.check_row(*row))?;
-        self.out.emit(batch, Origin::Rows(origins.to_vec()));
-        Ok(())
     }
 
     fn check_row(&self, row: u32) -> Result<()> {
@@ -103,11 +116,19 @@ unsafe extern "C" fn emit(
     n_origins: usize,
 ) -> i32 {
     answer(context, |saying| {
-        // SAFETY: an array of the library's, which becomes ours (rule 3).
+        // SAFETY: NULL or a structure of Arrow's.
+        let n_rows = unsafe { rows.as_ref() }.map_or(0, FFI_ArrowArray::len);
+        let n_expected = if origins.is_null() { 0 } else { n_rows.min(u32::MAX as usize) };
+        let fits = n_origins == n_expected;
+        // Before the rows are taken: they may be released then, and the origins with them.
+        // SAFETY: as many as there are rows (rule 1).
+        let kept = (fits && !origins.is_null()).then(|| unsafe { slice(origins, n_origins) }.to_vec());
+        // SAFETY: an array of the library's, which becomes ours, also when it is wrong (rule 3).
         let batch = unsafe { import(rows, saying.schema, saying.rows) }?;
-        // SAFETY: as many as it says (rule 1).
-        let origins = unsafe { slice(origins, n_origins) };
-        saying.emit(batch, origins)
+        match fits {
+            true => saying.emit(batch, kept),
+            false => Err(StageError::fatal(format!("the plugin gave {n_rows} rows and {n_origins} origins"))),
+        }
     })
 }
 
@@ -144,6 +165,7 @@ unsafe extern "C" fn late(context: *mut c_void, row: u32) {
 
 unsafe extern "C" fn filtered(context: *mut c_void, rows: u64) {
     answer(context, |saying| {
+        let rows = saying.count(rows)?;
         saying.out.filtered(rows);
         Ok(())
     });
@@ -151,6 +173,7 @@ unsafe extern "C" fn filtered(context: *mut c_void, rows: u64) {
 
 unsafe extern "C" fn created(context: *mut c_void, rows: u64) {
     answer(context, |saying| {
+        let rows = saying.count(rows)?;
         saying.out.created(rows);
         Ok(())
     });

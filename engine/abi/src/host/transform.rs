@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::build::{Handle, build, schema};
 use super::guard::guarded;
-use super::output::Saying;
+use super::output::{MAX_COUNT, Saying};
 use super::stage_type::Descriptor;
 use crate::memory::slice;
 use crate::raw::{FATAL, FFI_ArrowArray, NO_TIME, OK, RawState};
@@ -36,7 +36,9 @@ impl LoadedTransform {
     ) -> Result<Self> {
         let (handle, built) = build(descriptor, options, context, inputs, state)?;
         let bytes_per_series = Some(built.bytes_per_series as usize).filter(|bytes| 0 < *bytes);
-        Ok(LoadedTransform { handle, schema: schema(&built)?, bytes_per_series })
+        // Before the handle is moved: when it fails, the schema must be released before the stage is destroyed.
+        let schema = schema(&built)?;
+        Ok(LoadedTransform { handle, schema, bytes_per_series })
     }
 }
 
@@ -93,7 +95,7 @@ impl Transform for LoadedTransform {
         // SAFETY: the engine asks between its other calls, from the thread that makes them (rule 4).
         let held = self.handle.raw().held.map(|held| guarded(|| unsafe { held(self.handle.stage()) }));
         // What throws here has no rows to be believed; the books say so.
-        held.and_then(Result::ok).unwrap_or(0)
+        held.and_then(Result::ok).unwrap_or(0).min(MAX_COUNT)
     }
 }
 
@@ -102,13 +104,28 @@ struct Saving<'a> {
     wrong: Option<StageError>,
 }
 
-fn answer(context: *mut c_void, body: impl FnOnce(&mut Saving<'_>)) -> i32 {
+fn answer(context: *mut c_void, body: impl FnOnce(&mut Saving<'_>) -> Result<()>) -> i32 {
     // SAFETY: made by `save` for this call; the library calls from one thread (rule 4).
     let Some(saving) = (unsafe { context.cast::<Saving<'_>>().as_mut() }) else { return FATAL };
-    let is_done = catch_unwind(AssertUnwindSafe(|| body(saving))).is_ok();
-    // SAFETY: as above.
-    let is_wrong = unsafe { context.cast::<Saving<'_>>().as_ref() }.is_none_or(|saving| saving.wrong.is_some());
-    if is_done && !is_wrong { OK } else { FATAL }
+    let done = catch_unwind(AssertUnwindSafe(|| body(&mut *saving)));
+    let done = done.unwrap_or_else(|_| Err(StageError::fatal("the plugin's state could not be taken")));
+    if let Err(error) = done {
+        // A library that does not look at the answer must not make a checkpoint of half of its state.
+        saving.wrong.get_or_insert(error);
+    }
+    if saving.wrong.is_some() { FATAL } else { OK }
+}
+
+fn check(what: &str, bytes: *const u8, length: usize) -> Result<()> {
+    if bytes.is_null() && length != 0 {
+        return Err(StageError::fatal(format!("a {what} of the plugin's state is NULL with {length} bytes")));
+    }
+    if MAX_VALUE < length {
+        return Err(StageError::fatal(format!(
+            "a {what} of the plugin's state has {length} bytes, it may have {MAX_VALUE}: it must be parted over several keys"
+        )));
+    }
+    Ok(())
 }
 
 unsafe extern "C" fn put(
@@ -119,22 +136,20 @@ unsafe extern "C" fn put(
     value_length: usize,
 ) -> i32 {
     answer(context, |saving| {
-        if MAX_VALUE < value_length.max(key_length) {
-            let message = format!(
-                "a value of the plugin's state has {value_length} bytes, it may have {MAX_VALUE}: it must be parted over several keys"
-            );
-            saving.wrong.get_or_insert(StageError::fatal(message));
-            return;
-        }
+        check("key", key, key_length)?;
+        check("value", value, value_length)?;
         // SAFETY: as many bytes as it says, for the time of the call (rule 1).
         let (key, value) = unsafe { (slice(key, key_length), slice(value, value_length)) };
         saving.changes.put(key, value);
+        Ok(())
     })
 }
 
 unsafe extern "C" fn forget(context: *mut c_void, key: *const u8, key_length: usize) -> i32 {
     answer(context, |saving| {
+        check("key", key, key_length)?;
         // SAFETY: as many bytes as it says, for the time of the call (rule 1).
         saving.changes.delete(unsafe { slice(key, key_length) });
+        Ok(())
     })
 }
