@@ -24,6 +24,8 @@ use pipeline_runtime::diagnostics::Report;
 use pipeline_stage::Registry;
 use tracing::level_filters::LevelFilter;
 
+use plugins::SearchArgs;
+use registry::Beside;
 use screen::LogFormat;
 
 /// librdkafka allocates for each message: a fast allocator, also for C, halves what it costs to take them.
@@ -78,9 +80,27 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
 }
 
-/// Runs the command that the process was started with, with these stages built in.
-pub fn run(built_in: Registry) -> ExitCode {
+impl Command {
+    /// Where it searches for libraries.
+    fn search(&self) -> &SearchArgs {
+        match self {
+            Command::Run(args) => &args.pipeline.overlay.search,
+            Command::Validate(args) => &args.overlay.search,
+            Command::Graph(args) => &args.pipeline.overlay.search,
+            Command::Stages(args) => &args.libraries.search,
+            Command::Schema(args) => &args.libraries.search,
+            Command::DeadLetters(args) => &args.pipeline.overlay.search,
+        }
+    }
+}
+
+/// Runs the command that the process was started with, with these stages built in, and those that lie beside them.
+pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = plugins::load_beside(&mut built_in, beside, cli.command.search()) {
+        complain(&format!("error: {}", error.chain()));
+        return ExitCode::from(WRONG);
+    }
     let registry = Arc::new(built_in);
     match &cli.command {
         Command::Run(args) => run::run(args, &cli.global, registry),

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pipeline_cli::run(pipeline_cli::registry::full())
+    pipeline_cli::run(pipeline_cli::registry::full(), &[])
 }

@@ -17,7 +17,7 @@ pub struct StagesArgs {
     #[arg(value_name = "KIND.NAME")]
     stage: Option<String>,
     #[command(flatten)]
-    libraries: LibraryArgs,
+    pub libraries: LibraryArgs,
 }
 
 /// Runs the command.
