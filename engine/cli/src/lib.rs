@@ -13,6 +13,7 @@ mod run;
 mod schema;
 mod screen;
 mod stages;
+mod state;
 mod validate;
 
 use std::io::{IsTerminal, Write};
@@ -78,6 +79,7 @@ enum Command {
     Stages(stages::StagesArgs),
     Schema(schema::SchemaArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    State(state::StateArgs),
 }
 
 impl Command {
@@ -90,6 +92,7 @@ impl Command {
             Command::Stages(args) => &args.libraries.search,
             Command::Schema(args) => &args.libraries.search,
             Command::DeadLetters(args) => &args.pipeline.overlay.search,
+            Command::State(args) => &args.pipeline.overlay.search,
         }
     }
 }
@@ -109,6 +112,7 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Stages(args) => stages::run(args, &registry),
         Command::Schema(args) => schema::run(args, &registry),
         Command::DeadLetters(args) => dead_letters::run(args, &registry),
+        Command::State(args) => state::run(args, &registry),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything around a detector: which rows make a series, and what becomes of its scores.
 
 mod key;
+mod key_text;
 mod options;
 mod table;
 
@@ -13,6 +14,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 pub use key::{KeyArray, KeyColumns, find_column, write_key};
+pub use key_text::read_key;
 pub use options::KeyedOptions;
 use table::Table;
 
