@@ -6,6 +6,7 @@
 mod args;
 mod books;
 mod dead_letters;
+mod diff;
 mod graph;
 mod plugins;
 pub mod registry;
@@ -80,6 +81,7 @@ enum Command {
     Schema(schema::SchemaArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     State(state::StateArgs),
+    Diff(diff::DiffArgs),
 }
 
 impl Command {
@@ -93,6 +95,7 @@ impl Command {
             Command::Schema(args) => &args.libraries.search,
             Command::DeadLetters(args) => &args.pipeline.overlay.search,
             Command::State(args) => &args.pipeline.overlay.search,
+            Command::Diff(args) => &args.pipeline.overlay.search,
         }
     }
 }
@@ -113,6 +116,7 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Schema(args) => schema::run(args, &registry),
         Command::DeadLetters(args) => dead_letters::run(args, &registry),
         Command::State(args) => state::run(args, &registry),
+        Command::Diff(args) => diff::run(args, &registry),
     }
 }
 
