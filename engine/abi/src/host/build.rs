@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{Field, Schema, SchemaRef};
 use pipeline_stage::{Result, SavedState, StageContext, StageError};
 use serde_json::Value;
 
@@ -72,6 +72,7 @@ pub fn build(
     inputs: &[SchemaRef],
     state: &SavedState,
 ) -> Result<(Handle, RawBuilt)> {
+    inputs.iter().try_for_each(|columns| check_columns(columns))?;
     let options = Options::new(options);
     let raw_options = options.raw();
     let texts = [&context.pipeline, &context.id, &context.directory.display().to_string()].map(|text| c_text(text));
@@ -107,6 +108,19 @@ pub fn build(
     let calls = InFlight::new(&context.id);
     call(&calls, |error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
     Ok((Handle { descriptor, stage: built.stage, calls }, built))
+}
+
+/// The header promises columns of five types: a library that believes it must never see another one.
+fn check_columns(columns: &Schema) -> Result<()> {
+    let is_other = |field: &&Arc<Field>| pipeline_stage::ColumnType::of(field.data_type()).is_none();
+    match columns.fields().iter().find(is_other) {
+        None => Ok(()),
+        Some(field) => Err(StageError::config(format!(
+            "column `{}` is {}, a plugin takes Utf8, Int64, Float64, Boolean and Timestamp(Microsecond)",
+            field.name(),
+            field.data_type()
+        ))),
+    }
 }
 
 fn entry(key: &[u8], value: &[u8]) -> RawEntry {
