@@ -48,7 +48,8 @@ fn the_engine_names_no_plugin() {
     assert!(needs(&repository().join("engine/stage")).is_empty());
     assert_eq!(needs(&repository().join("engine/runtime")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/testkit")), ["pipeline-stage"]);
-    assert_eq!(needs(&repository().join("engine/abi")), ["pipeline-stage"]);
+    assert_eq!(needs(&repository().join("engine/blocking")), ["pipeline-stage"]);
+    assert_eq!(needs(&repository().join("engine/abi")), ["pipeline-stage", "pipeline-blocking"]);
 }
 
 /// Where `unsafe` may stand: the boundary to plugins, and librdkafka's batch call. Elsewhere the lint forbids it.

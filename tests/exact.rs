@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::production::{Anomaly, Motes, Production, number, pipeline, repository, sorted};
+use crate::production::{Anomaly, Binary, Motes, Production, number, pipeline, repository, sorted};
 use pipeline_services::PipelineRun;
 
-async fn exact_on_services(n_partitions: i32) {
+async fn exact_on_services(n_partitions: i32, binary: Binary) {
     let motes = Motes::load();
-    let production = Production::start(n_partitions).await;
+    let production = Production::start(n_partitions).await.with(binary);
     production.replay(&motes.file).await.assert_code(0);
     let finished = production.run(&["--once"]).start().wait_with_timeout(Duration::from_secs(240)).await;
     finished.assert_code(0);
@@ -41,12 +41,17 @@ fn id_in(alert: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_partition_is_exact() {
-    exact_on_services(1).await;
+    exact_on_services(1, Binary::Full).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_partitions_are_exact() {
-    exact_on_services(4).await;
+    exact_on_services(4, Binary::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_partitions_are_exact_with_everything_loaded() {
+    exact_on_services(4, Binary::Slim).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

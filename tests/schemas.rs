@@ -19,7 +19,7 @@ fn root() -> PathBuf {
 }
 
 fn validator() -> Validator {
-    let schema: Value = serde_json::from_str(&schema::pipeline(&registry::built_in())).expect("JSON");
+    let schema: Value = serde_json::from_str(&schema::pipeline(&registry::full())).expect("JSON");
     jsonschema::options().with_draft(jsonschema::Draft::Draft202012).build(&schema).expect("a schema")
 }
 
@@ -47,7 +47,7 @@ fn around(stage: &StageType) -> Value {
 
 #[test]
 fn generated_files_are_fresh() {
-    let registry = registry::built_in();
+    let registry = registry::full();
     let schemas = schema::schemas(&registry).into_iter().map(|(path, text)| (root().join("schemas").join(path), text));
     let pages = schema::pages(&registry).into_iter().map(|(path, text)| (root().join("docs/stages").join(path), text));
     let mut stale = Vec::new();
@@ -67,7 +67,7 @@ fn generated_files_are_fresh() {
 #[test]
 fn every_example_fits_the_schema_and_no_longer_does_with_a_wrong_option() {
     let validator = validator();
-    for stage in registry::built_in().all() {
+    for stage in registry::full().all() {
         let file = around(stage);
         let errors: Vec<String> = validator.iter_errors(&file).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{}.{}: {errors:#?}\n{file:#}", stage.kind.name(), stage.name);
@@ -165,7 +165,7 @@ fn mistakes_of_form_are_found_by_the_schema_too() {
 
 #[test]
 fn every_stage_has_its_own_schema_that_takes_its_example() {
-    let registry = registry::built_in();
+    let registry = registry::full();
     for stage_type in registry.all().filter(|stage_type| stage_type.kind != Kind::Format) {
         let schema = schema::stage(stage_type, &registry);
         let validator = jsonschema::validator_for(&schema).expect("a schema");
@@ -180,7 +180,7 @@ fn every_stage_has_its_own_schema_that_takes_its_example() {
 #[test]
 fn every_example_is_a_stage_that_can_be_planned() {
     let folder = tempfile::tempdir().expect("a folder");
-    for stage in registry::built_in().all() {
+    for stage in registry::full().all() {
         let mut file = around(stage);
         let map = map_of(stage);
         if map != "sources" {

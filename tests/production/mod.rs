@@ -14,6 +14,17 @@ pub struct Production {
     pub database: Database,
     pub slack: HttpReceiver,
     pub folder: TempDir,
+    /// Which binary runs the pipeline.
+    pub binary: Binary,
+}
+
+/// Which binary runs a pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    /// With all stages built in.
+    Full,
+    /// With all stages of the pipeline loaded from shared libraries.
+    Slim,
 }
 
 /// An anomaly, as the reference and the tables have it.
@@ -41,7 +52,13 @@ impl Production {
             database: postgres.create_database().await,
             slack: HttpReceiver::start().await,
             folder: tempfile::tempdir().expect("a temporary folder"),
+            binary: Binary::Full,
         }
+    }
+
+    /// With another binary.
+    pub fn with(self, binary: Binary) -> Self {
+        Production { binary, ..self }
     }
 
     /// `pipeline run pipelines/iot.yaml --profile production`, with what a test must change.
@@ -67,10 +84,15 @@ impl Production {
             "sinks.alerts.max_pending=100000",
         ];
         let file = repository().join("pipelines/iot.yaml");
-        pipeline()
+        let (pipeline, loaded) = match self.binary {
+            Binary::Full => (pipeline(), Vec::new()),
+            Binary::Slim => (pipeline_slim(), everything_loaded()),
+        };
+        pipeline
             .args([command])
             .args([file])
             .args(overlay)
+            .args(loaded)
             .args(args)
             .env("KAFKA_BROKERS", &self.brokers)
             .env("DATABASE_URL", self.database.url())
@@ -133,6 +155,19 @@ pub fn sorted(mut anomalies: Vec<Anomaly>) -> Vec<Anomaly> {
 /// The binary under test.
 pub fn pipeline() -> PipelineRun {
     PipelineRun::new(env!("CARGO_BIN_EXE_pipeline"))
+}
+
+/// The binary without clients.
+pub fn pipeline_slim() -> PipelineRun {
+    PipelineRun::new(env!("CARGO_BIN_EXE_pipeline-slim"))
+}
+
+/// Arguments that let `pipeline-slim` load all plugins, the built-in ones too; cargo puts them beside the tests.
+fn everything_loaded() -> Vec<String> {
+    let test = std::env::current_exe().expect("a test is a file");
+    let folder = test.parent().expect("a file is in a folder");
+    let plugins = "plugins=[{ path: pipeline_builtin_plugin, replaces: true }]";
+    ["--plugin-path", &folder.display().to_string(), "--set", plugins].map(String::from).to_vec()
 }
 
 /// The root of the repository.

@@ -20,7 +20,7 @@ use crate::{FAILED, WRONG, complain, print, print_report};
 #[derive(Debug, Args)]
 pub struct DeadLettersArgs {
     #[command(flatten)]
-    pipeline: PipelineArgs,
+    pub pipeline: PipelineArgs,
     #[command(subcommand)]
     action: Action,
 }

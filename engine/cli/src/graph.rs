@@ -17,7 +17,7 @@ use crate::{WRONG, print, print_report};
 #[derive(Debug, Args)]
 pub struct GraphArgs {
     #[command(flatten)]
-    pipeline: PipelineArgs,
+    pub pipeline: PipelineArgs,
     /// How it is drawn
     #[arg(long, value_enum, default_value = "text")]
     format: Format,

@@ -10,6 +10,8 @@ use pipeline_abi::host::Library;
 use pipeline_runtime::plan::{LoadPlugins, PluginRef};
 use pipeline_stage::{Registry, Result, StageError, StageType};
 
+use crate::registry::Beside;
+
 /// The variable that holds further folders to search.
 const PATH_VARIABLE: &str = "PIPELINE_PLUGIN_PATH";
 
@@ -51,6 +53,32 @@ impl LibraryArgs {
     }
 }
 
+/// Adds what lies beside a binary: each library from the first folder that has it, of those that are searched, the
+/// binary's own, and `../lib/pipeline` next to it. What is nowhere is noted as absent.
+///
+/// # Errors
+/// When one that is there cannot be loaded.
+pub fn load_beside(built_in: &mut Registry, beside: &[Beside], search: &SearchArgs) -> Result<()> {
+    let mut searched = folders(&search.plugin_path, &std::env::var_os(PATH_VARIABLE).unwrap_or_default());
+    let binary = std::env::current_exe().ok().and_then(|path| path.canonicalize().ok());
+    if let Some(folder) = binary.as_deref().and_then(Path::parent) {
+        searched.extend([folder.to_owned(), folder.join("../lib/pipeline")]);
+    }
+    let search = Search { folders: searched };
+    for plugin in beside {
+        let Ok(path) = search.find(plugin.library, Path::new("")) else {
+            let file = file_name(plugin.library);
+            let whence = format!("it is loaded from `{file}`, which is in {}", search.none_of());
+            plugin.stages.iter().for_each(|(kind, name)| built_in.note_absent(*kind, name, &whence));
+            continue;
+        };
+        for stage in load_library(&path, None)? {
+            built_in.add(stage)?;
+        }
+    }
+    Ok(())
+}
+
 /// What loads the libraries of pipeline files. Bare names are searched for in `search`, then in the folders of
 /// `PIPELINE_PLUGIN_PATH`.
 pub fn loader(search: &[PathBuf]) -> Arc<dyn LoadPlugins> {
@@ -89,6 +117,12 @@ impl Search {
         let file = file_name(name);
         let mut paths = self.folders.iter().map(|folder| folder.join(&file));
         paths.find(|path| path.is_file()).ok_or_else(|| self.not_found(name, &file))
+    }
+
+    /// `none of `/usr/lib/pipeline`, …`
+    fn none_of(&self) -> String {
+        let folders: Vec<String> = self.folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
+        format!("none of {}; `--plugin-path` or {PATH_VARIABLE} names the folder that has it", folders.join(", "))
     }
 
     fn not_found(&self, name: &str, file: &str) -> StageError {

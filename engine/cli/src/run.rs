@@ -29,7 +29,7 @@ use crate::{FAILED, GlobalArgs, WRONG, print_report};
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
-    pipeline: PipelineArgs,
+    pub pipeline: PipelineArgs,
     /// End when everything that is there now is read, and the outboxes are empty
     #[arg(long)]
     once: bool,

@@ -23,7 +23,7 @@ pub struct SchemaArgs {
     #[arg(long, value_name = "DIR")]
     docs: Option<PathBuf>,
     #[command(flatten)]
-    libraries: LibraryArgs,
+    pub libraries: LibraryArgs,
 }
 
 /// Runs the command.

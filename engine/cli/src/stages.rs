@@ -17,7 +17,7 @@ pub struct StagesArgs {
     #[arg(value_name = "KIND.NAME")]
     stage: Option<String>,
     #[command(flatten)]
-    libraries: LibraryArgs,
+    pub libraries: LibraryArgs,
 }
 
 /// Runs the command.
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_stage_of_a_library_is_listed_with_the_librarys_name() {
-        let mut registry = crate::registry::built_in();
+        let mut registry = crate::registry::slim();
         let zscore = registry.find(Kind::Detector, "zscore").expect("a built-in detector").clone();
         registry.replace(StageType { library: Some("/x/libz.so".into()), ..zscore });
         let overview = overview(&registry);

@@ -24,7 +24,7 @@ pub struct ValidateArgs {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    overlay: OverlayArgs,
+    pub overlay: OverlayArgs,
     /// Also look whether brokers, topics, tables and columns are there and fit
     #[arg(long)]
     connect: bool,

@@ -190,6 +190,8 @@ pub fn parse<O: serde::de::DeserializeOwned>(options: Value) -> Result<O> {
 #[derive(Clone, Default)]
 pub struct Registry {
     stages: Vec<StageType>,
+    /// Stages that are known but not there, with where they would come from, in words.
+    absent: Vec<(Kind, String, String)>,
 }
 
 impl Registry {
@@ -217,6 +219,17 @@ impl Registry {
             Some(place) => *place = stage,
             None => self.stages.push(stage),
         }
+    }
+
+    /// Notes that a stage is not there, and where it would come from, in words: who asks for it is told.
+    pub fn note_absent(&mut self, kind: Kind, name: &str, whence: &str) {
+        self.absent.push((kind, name.into(), whence.into()));
+    }
+
+    /// Where a stage that is not there would come from; none when nobody knows it.
+    pub fn whence(&self, kind: Kind, name: &str) -> Option<&str> {
+        let mut absent = self.absent.iter();
+        absent.find(|(of, known, _)| *of == kind && known == name).map(|(_, _, whence)| whence.as_str())
     }
 
     /// Looks one up.

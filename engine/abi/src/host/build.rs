@@ -1,21 +1,20 @@
 //! Makes a stage of a library: its options, columns and state as C sees them.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
-use pipeline_stage::{Result, SavedState, StageContext, StageError};
+use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
 use super::call::call;
 use super::guard::guarded;
 use super::in_flight::InFlight;
+use super::options::Options;
 use super::stage_type::Descriptor;
-use crate::memory::{c_text, text};
-use crate::raw::{FFI_ArrowSchema, RawBuild, RawBuilt, RawEntry, RawError, RawOptions};
+use crate::memory::{c_text, slice};
+use crate::raw::{CSV, FFI_ArrowSchema, LINES, NO_FRAMING, RawBuild, RawBuilt, RawEntry, RawError};
 
 /// More than any table has; a larger number is none, and reading so many would end the process.
 const MAX_COLUMNS: i64 = 16_384;
@@ -25,10 +24,14 @@ pub struct Handle {
     descriptor: Descriptor,
     stage: *mut c_void,
     calls: Arc<InFlight>,
+    /// Where the stage prints, until it is destroyed.
+    _console: Box<Arc<dyn Console>>,
 }
 
 // SAFETY: a stage may be called from any thread, one at a time (rule 4).
 unsafe impl Send for Handle {}
+// SAFETY: readers share it with their source only to outlive it: none but the source calls the stage.
+unsafe impl Sync for Handle {}
 
 impl Handle {
     /// What every function of the stage gets.
@@ -64,16 +67,31 @@ impl Drop for Handle {
     }
 }
 
+/// What a stage is made of.
+pub struct BuildCall<'a> {
+    pub options: &'a Value,
+    pub context: &'a StageContext,
+    pub inputs: &'a [SchemaRef],
+    pub state: &'a SavedState,
+    /// Of a source.
+    pub role: Role,
+    /// Of a source.
+    pub framing: Option<Framing>,
+}
+
+impl<'a> BuildCall<'a> {
+    /// Of a stage that is no source and has no state.
+    pub fn new(options: &'a Value, context: &'a StageContext, inputs: &'a [SchemaRef]) -> Self {
+        const NONE: &SavedState = &SavedState { entries: Vec::new() };
+        BuildCall { options, context, inputs, state: NONE, role: Role::Leader, framing: None }
+    }
+}
+
 /// Calls `build`.
-pub fn build(
-    descriptor: Descriptor,
-    options: &Value,
-    context: &StageContext,
-    inputs: &[SchemaRef],
-    state: &SavedState,
-) -> Result<(Handle, RawBuilt)> {
+pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawBuilt)> {
+    let BuildCall { context, inputs, state, .. } = *of;
     inputs.iter().try_for_each(|columns| check_columns(columns))?;
-    let options = Options::new(options);
+    let options = Options::new(of.options);
     let raw_options = options.raw();
     let texts = [&context.pipeline, &context.id, &context.directory.display().to_string()].map(|text| c_text(text));
     let key_texts: Vec<CString> = context.key.iter().map(|name| c_text(name)).collect();
@@ -82,6 +100,12 @@ pub fn build(
     let exported = schemas.collect::<Result<Vec<_>>>()?;
     let schemas: Vec<*const FFI_ArrowSchema> = exported.iter().map(std::ptr::from_ref).collect();
     let entries: Vec<RawEntry> = state.entries.iter().map(|(key, value)| entry(key, value)).collect();
+    let console = Box::new(context.console.clone());
+    let (framing, delimiter, quote, has_header) = match of.framing {
+        None => (NO_FRAMING, 0, 0, false),
+        Some(Framing::Lines) => (LINES, 0, 0, false),
+        Some(Framing::Csv { delimiter, quote, has_header }) => (CSV, delimiter, quote, has_header),
+    };
     let build = RawBuild {
         struct_size: size_of::<RawBuild>() as u32,
         pipeline: texts[0].as_ptr(),
@@ -95,6 +119,15 @@ pub fn build(
         n_inputs: schemas.len(),
         state: entries.as_ptr(),
         n_state: entries.len(),
+        cold_start: i32::from(context.cold_start),
+        console: std::ptr::from_ref(&*console).cast(),
+        print: Some(print),
+        console_is_terminal: i32::from(console.is_terminal()),
+        is_follower: i32::from(of.role == Role::Follower),
+        framing,
+        delimiter,
+        quote,
+        has_header: u8::from(has_header),
     };
     let mut built = RawBuilt {
         struct_size: size_of::<RawBuilt>() as u32,
@@ -102,12 +135,31 @@ pub fn build(
         schema: FFI_ArrowSchema::empty(),
         bytes_per_series: 0,
         series_size: 0,
+        flags: 0,
+        delivery: 0,
+        at_most_every_ms: 0,
+        timeout_ms: 0,
+        max_pending: 0,
+        when_full: 0,
     };
     let function = descriptor.raw.build.ok_or_else(|| StageError::fatal("it has no `build`"))?;
     // SAFETY: everything `build` points to lives until after the call.
     let calls = InFlight::new(&context.id);
     call(&calls, |error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
-    Ok((Handle { descriptor, stage: built.stage, calls }, built))
+    Ok((Handle { descriptor, stage: built.stage, calls, _console: console }, built))
+}
+
+/// Writes whole lines for a stage. 0, -1 when nobody reads any more, 1 when it failed.
+unsafe extern "C" fn print(console: *const c_void, lines: *const u8, length: usize) -> i32 {
+    // SAFETY: the handle's console, which lives until `destroy` has come back.
+    let Some(console) = (unsafe { console.cast::<Arc<dyn Console>>().as_ref() }) else { return 1 };
+    // SAFETY: as many bytes as it says, for the time of the call (rule 1).
+    let lines = unsafe { slice(lines, length) };
+    match std::panic::catch_unwind(AssertUnwindSafe(|| console.write(lines))) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => -1,
+        _ => 1,
+    }
 }
 
 /// The header promises columns of five types: a library that believes it must never see another one.
@@ -129,6 +181,21 @@ fn entry(key: &[u8], value: &[u8]) -> RawEntry {
 
 /// The columns that a stage says it gives.
 pub fn schema(built: &RawBuilt) -> Result<SchemaRef> {
+    let schema = any_schema(built)?;
+    for field in schema.fields() {
+        if pipeline_stage::ColumnType::of(field.data_type()).is_none() {
+            return Err(StageError::fatal(format!(
+                "the plugin gives a column `{}` of type {}, it must be Utf8, Int64, Float64, Boolean or Timestamp(Microsecond)",
+                field.name(),
+                field.data_type()
+            )));
+        }
+    }
+    Ok(schema)
+}
+
+/// The columns that a stage says it gives, of any type.
+pub fn any_schema(built: &RawBuilt) -> Result<SchemaRef> {
     let raw = layout(built);
     // An empty structure has no format, which every other one has.
     if raw.format.is_null() {
@@ -145,13 +212,6 @@ pub fn schema(built: &RawBuilt) -> Result<SchemaRef> {
     for (number, field) in schema.fields().iter().enumerate() {
         if schema.fields()[..number].iter().any(|other| other.name() == field.name()) {
             return Err(StageError::fatal(format!("the plugin gives two columns called `{}`", field.name())));
-        }
-        if pipeline_stage::ColumnType::of(field.data_type()).is_none() {
-            return Err(StageError::fatal(format!(
-                "the plugin gives a column `{}` of type {}, it must be Utf8, Int64, Float64, Boolean or Timestamp(Microsecond)",
-                field.name(),
-                field.data_type()
-            )));
         }
     }
     Ok(Arc::new(schema))
@@ -170,96 +230,4 @@ struct Layout {
 fn layout(built: &RawBuilt) -> &Layout {
     // SAFETY: these are the first fields of the structure, in their order (Arrow's C data interface).
     unsafe { &*std::ptr::from_ref(&built.schema).cast::<Layout>() }
-}
-
-/// The options of a stage, by path.
-struct Options {
-    json: CString,
-    values: HashMap<String, Value>,
-    texts: RefCell<Vec<CString>>,
-}
-
-impl Options {
-    fn new(options: &Value) -> Self {
-        let mut values = HashMap::new();
-        flatten("", options, &mut values);
-        Options { json: c_text(&options.to_string()), values, texts: RefCell::default() }
-    }
-
-    fn raw(&self) -> RawOptions {
-        RawOptions {
-            struct_size: size_of::<RawOptions>() as u32,
-            json: self.json.as_ptr(),
-            context: std::ptr::from_ref(self).cast(),
-            number: Some(number),
-            integer: Some(integer),
-            flag: Some(flag),
-            text: Some(option_text),
-        }
-    }
-}
-
-/// Every value with its path: `window`, `columns.2.name`.
-fn flatten(path: &str, value: &Value, values: &mut HashMap<String, Value>) {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match value {
-        Value::Object(object) => object.iter().for_each(|(name, value)| flatten(&below(name), value, values)),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(number, value)| flatten(&below(&number.to_string()), value, values));
-        }
-        _ => drop(values.insert(path.to_owned(), value.clone())),
-    }
-}
-
-/// # Safety
-/// The context is that of [`Options::raw`], and the path ends with a NUL.
-unsafe fn find<'a>(context: *const c_void, path: *const c_char) -> Option<(&'a Options, &'a Value)> {
-    // SAFETY: made by `raw`; the options live as long as the call of `build`.
-    let options = unsafe { context.cast::<Options>().as_ref() }?;
-    // SAFETY: rule 2.
-    let path = unsafe { text(path) }.ok().flatten()?;
-    Some((options, options.values.get(path)?))
-}
-
-/// Writes a value that was found. 1 when there is one.
-///
-/// # Safety
-/// There is room for the value at `to`.
-unsafe fn give<T>(value: Option<T>, to: *mut T) -> i32 {
-    match value {
-        Some(value) if !to.is_null() => {
-            // SAFETY: the caller says that there is room.
-            unsafe { to.write(value) };
-            1
-        }
-        _ => 0,
-    }
-}
-
-unsafe extern "C" fn number(context: *const c_void, path: *const c_char, to: *mut f64) -> i32 {
-    // SAFETY: the library hands back what it got, and room for a number.
-    unsafe { give(find(context, path).and_then(|(_, value)| value.as_f64()), to) }
-}
-
-unsafe extern "C" fn integer(context: *const c_void, path: *const c_char, to: *mut i64) -> i32 {
-    // SAFETY: as above.
-    unsafe { give(find(context, path).and_then(|(_, value)| value.as_i64()), to) }
-}
-
-unsafe extern "C" fn flag(context: *const c_void, path: *const c_char, to: *mut i32) -> i32 {
-    // SAFETY: as above.
-    unsafe { give(find(context, path).and_then(|(_, value)| value.as_bool()).map(i32::from), to) }
-}
-
-unsafe extern "C" fn option_text(context: *const c_void, path: *const c_char, to: *mut *const c_char) -> i32 {
-    // SAFETY: as above.
-    let found = unsafe { find(context, path) }.and_then(|(options, value)| Some((options, value.as_str()?)));
-    let kept = found.map(|(options, value)| {
-        let kept = c_text(value);
-        let pointer = kept.as_ptr();
-        options.texts.borrow_mut().push(kept);
-        pointer
-    });
-    // SAFETY: as above; the text lives as long as the options.
-    unsafe { give(kept, to) }
 }

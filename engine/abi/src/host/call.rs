@@ -1,6 +1,7 @@
 //! A call into a library, and what becomes of its status.
 
 use std::ffi::{CStr, c_char};
+use std::time::Duration;
 
 use pipeline_stage::{Result, StageError};
 
@@ -23,13 +24,18 @@ pub fn call(calls: &InFlight, body: impl FnOnce(*mut RawError) -> i32) -> Result
         message: message.as_mut_ptr(),
         option: option.as_mut_ptr(),
         option_size: OPTION_SIZE as u32,
+        retry_after_ms: 0,
     };
     let status = calls.watch(|| guarded(|| body(&mut error))).map_err(|words| threw(&words))?;
     if status == OK {
         return Ok(());
     }
     (message[MESSAGE_SIZE - 1], option[OPTION_SIZE - 1]) = (0, 0);
-    Err(failed(status, &words(&message), &words(&option)))
+    let failed = failed(status, &words(&message), &words(&option));
+    Err(match error.retry_after_ms {
+        0 => failed,
+        pause => failed.retry_after(Duration::from_millis(pause.into())),
+    })
 }
 
 /// What an exception becomes.
@@ -43,7 +49,8 @@ fn words(buffer: &[c_char]) -> String {
     text.to_string_lossy().trim().to_owned()
 }
 
-fn failed(status: i32, message: &str, option: &str) -> StageError {
+/// The error that a status and its words are.
+pub fn failed(status: i32, message: &str, option: &str) -> StageError {
     let words = if message.is_empty() { "the plugin failed without words" } else { message };
     let error = match status {
         CONFIG => StageError::config(words),

@@ -3,11 +3,16 @@
 mod binary;
 mod build;
 mod call;
+mod epochs;
+mod found;
 mod guard;
 mod in_flight;
+mod options;
 mod output;
 mod rows;
 mod series;
+mod sink;
+mod source;
 mod stage_type;
 mod transform;
 
@@ -179,6 +184,7 @@ static ENGINE: std::sync::LazyLock<Engine> = std::sync::LazyLock::new(|| {
         struct_size: size_of::<RawEngine>() as u32,
         version: c_text(env!("CARGO_PKG_VERSION")).into_raw(),
         log: Some(log),
+        log_level: Some(log_level),
     }))
 });
 
@@ -194,5 +200,18 @@ unsafe extern "C" fn log(level: i32, text: *const c_char) {
         3 => tracing::info!("{text}"),
         4 => tracing::debug!("{text}"),
         _ => tracing::trace!("{text}"),
+    }
+}
+
+/// The last level that is written; 0 when none is.
+unsafe extern "C" fn log_level() -> i32 {
+    use tracing::level_filters::LevelFilter;
+    match LevelFilter::current() {
+        LevelFilter::OFF => 0,
+        LevelFilter::ERROR => 1,
+        LevelFilter::WARN => 2,
+        LevelFilter::INFO => 3,
+        LevelFilter::DEBUG => 4,
+        _ => 5,
     }
 }

@@ -92,7 +92,7 @@ fn check_column(array: &FFI_ArrowArray, field: &Field, needed: i64) -> Result<()
     if raw.n_children != 0 || !raw.dictionary.is_null() {
         return Err("has children or a dictionary, its type has none".into());
     }
-    let is_text = matches!(field.data_type(), DataType::Utf8);
+    let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
     let n_buffers = if is_text { 3 } else { 2 };
     if raw.n_buffers != n_buffers || raw.buffers.is_null() {
         return Err(format!("has {} buffers, a {} has {n_buffers}", raw.n_buffers, field.data_type()));
@@ -107,7 +107,7 @@ fn check_column(array: &FFI_ArrowArray, field: &Field, needed: i64) -> Result<()
     }
     let alignment = match field.data_type() {
         DataType::Boolean => 1,
-        DataType::Utf8 => align_of::<i32>(),
+        DataType::Utf8 | DataType::Binary => align_of::<i32>(),
         _ => align_of::<i64>(),
     };
     if !values.addr().is_multiple_of(alignment) {

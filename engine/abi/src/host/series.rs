@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 
 use arrow_schema::SchemaRef;
-use pipeline_stage::{Detector, Reading, Result, SavedState, Score, StageContext, StageError};
+use pipeline_stage::{Detector, Reading, Result, Score, StageContext, StageError};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::build::{Handle, build};
+use super::build::{BuildCall, Handle, build};
 use super::call::threw;
 use super::guard::guarded;
 use super::stage_type::Descriptor;
@@ -43,7 +43,7 @@ impl LoadedDetector {
         inputs: &[SchemaRef],
         statistic: &str,
     ) -> Result<Self> {
-        let (handle, built) = build(descriptor, &options, context, inputs, &SavedState::default())?;
+        let (handle, built) = build(descriptor, &BuildCall::new(&options, context, inputs))?;
         if built.series_size == 0 || MAX_SERIES_SIZE < built.series_size {
             return Err(StageError::fatal(format!(
                 "the plugin wants {} bytes of memory for a series, it may be 1 to {MAX_SERIES_SIZE}",

@@ -4,14 +4,16 @@ use std::ffi::c_char;
 use std::sync::Arc;
 
 use pipeline_stage::keyed::{Keyed, KeyedOptions};
-use pipeline_stage::{Kind, Make, MakeTransform, StageError, StageType, Transform, parse};
+use pipeline_stage::{Kind, Make, StageError, StageType, Transform, parse};
 use serde_json::Value;
 
 use super::read_text;
 use super::series::LoadedDetector;
+use super::sink::build_sink;
+use super::source::build_source;
 use super::transform::LoadedTransform;
 use crate::memory::sized;
-use crate::raw::{DETECTOR, RawStage, TRANSFORM};
+use crate::raw::{DETECTOR, RawStage, SINK, SOURCE, TRANSFORM};
 
 /// A descriptor with the place where it stands, which `build` wants to see again.
 #[derive(Clone, Copy)]
@@ -45,49 +47,82 @@ pub fn read_stage(place: *const RawStage, library: &Arc<str>) -> Result<StageTyp
     }
     let named = |why: String| format!("is called `{name}` and {why}");
     let kind = match raw.kind {
+        SOURCE => Kind::Source,
         TRANSFORM => Kind::Transform,
         DETECTOR => Kind::Detector,
+        SINK => Kind::Sink,
         other => return Err(named(format!("is of kind {other}, which this engine does not know"))),
     };
-    let is_of_one_series = raw.observe.is_some() || raw.start.is_some();
-    let (has_lifetime, has_work) = match is_of_one_series {
-        true => (raw.start.is_some() && raw.observe.is_some(), raw.process.is_none() && kind == Kind::Detector),
-        false => (true, raw.process.is_some()),
-    };
-    if raw.build.is_none() || !has_lifetime || !has_work {
-        let needed = "it needs `build`, and either `process`, or, as a detector, `start` and `observe`";
-        return Err(named(format!("lacks functions: {needed}")));
-    }
+    check_functions(kind, &raw).map_err(named)?;
     let example = read_text(raw.example, "example").map_err(named)?;
     let schema = read_schema(raw.schema).map_err(named)?;
+    let is_of_one_series = is_of_one_series(kind, &raw);
     let statistic = match is_of_one_series {
         true => read_text(raw.statistic, "statistic").map_err(named)?,
         false => String::new(),
     };
-    let descriptor = Descriptor { raw, place };
-    let known = known_options(&schema);
-    let make: Arc<MakeTransform> = match is_of_one_series {
-        true => Arc::new(move |options, context, inputs, state| {
-            let (shared, own) = KeyedOptions::split(options);
-            refuse_unknown(&own, &known)?;
-            let detector = LoadedDetector::build(descriptor, own, context, inputs, &statistic)?;
-            let keyed: Box<dyn Transform> =
-                Box::new(Keyed::new(detector, parse::<KeyedOptions>(shared)?, context, inputs, state)?);
-            Ok(keyed)
-        }),
-        false => Arc::new(move |options, context, inputs, state| {
-            refuse_unknown(&options, &known)?;
-            let transform: Box<dyn Transform> =
-                Box::new(LoadedTransform::build(descriptor, &options, context, inputs, &state)?);
-            Ok(transform)
-        }),
-    };
-    let mut stage =
-        StageType { kind, name, example, schema, make: Make::Transform(make), library: Some(library.clone()) };
+    let make = make(kind, Descriptor { raw, place }, known_options(&schema), statistic);
+    let mut stage = StageType { kind, name, example, schema, make, library: Some(library.clone()) };
     if is_of_one_series {
         KeyedOptions::extend(&mut stage.schema);
     }
     Ok(stage)
+}
+
+/// A detector of which the engine keeps the series.
+fn is_of_one_series(kind: Kind, raw: &RawStage) -> bool {
+    kind == Kind::Detector && (raw.observe.is_some() || raw.start.is_some())
+}
+
+/// What a stage of a kind cannot do without.
+fn check_functions(kind: Kind, raw: &RawStage) -> Result<(), String> {
+    let (has_all, needed) = match kind {
+        Kind::Source => (raw.open.is_some() && raw.read.is_some(), "`open` and `read`"),
+        Kind::Sink => {
+            let takes_epochs = raw.claim.is_some() && raw.commit.is_some();
+            (takes_epochs || raw.deliver.is_some(), "either `claim` and `commit`, or `deliver`")
+        }
+        Kind::Detector if is_of_one_series(kind, raw) => {
+            let has_both = raw.start.is_some() && raw.observe.is_some();
+            (has_both && raw.process.is_none(), "either `process`, or `start` and `observe`")
+        }
+        Kind::Detector => (raw.process.is_some(), "either `process`, or `start` and `observe`"),
+        _ => (raw.process.is_some(), "`process`"),
+    };
+    match raw.build.is_some() && has_all {
+        true => Ok(()),
+        false => Err(format!("lacks functions: a {} needs `build`, and {needed}", kind.name())),
+    }
+}
+
+/// How stages of a type are made.
+fn make(kind: Kind, descriptor: Descriptor, known: Vec<String>, statistic: String) -> Make {
+    match kind {
+        Kind::Source => Make::Source(Arc::new(move |options, context| {
+            refuse_unknown(&options, &known)?;
+            build_source(descriptor, &options, &context)
+        })),
+        Kind::Sink => Make::Sink(Arc::new(move |options, context| {
+            refuse_unknown(&options, &known)?;
+            build_sink(descriptor, &options, &context)
+        })),
+        _ if is_of_one_series(kind, &descriptor.raw) => {
+            Make::Transform(Arc::new(move |options, context, inputs, state| {
+                let (shared, own) = KeyedOptions::split(options);
+                refuse_unknown(&own, &known)?;
+                let detector = LoadedDetector::build(descriptor, own, context, inputs, &statistic)?;
+                let keyed: Box<dyn Transform> =
+                    Box::new(Keyed::new(detector, parse::<KeyedOptions>(shared)?, context, inputs, state)?);
+                Ok(keyed)
+            }))
+        }
+        _ => Make::Transform(Arc::new(move |options, context, inputs, state| {
+            refuse_unknown(&options, &known)?;
+            let transform: Box<dyn Transform> =
+                Box::new(LoadedTransform::build(descriptor, &options, context, inputs, &state)?);
+            Ok(transform)
+        })),
+    }
 }
 
 fn known_options(schema: &schemars::Schema) -> Vec<String> {

@@ -8,7 +8,7 @@ use arrow_schema::SchemaRef;
 use pipeline_stage::{Output, Result, SavedState, StageContext, StageError, StateWriter, Times, Transform};
 use serde_json::Value;
 
-use super::build::{Handle, build, schema};
+use super::build::{BuildCall, Handle, build, schema};
 use super::guard::guarded;
 use super::output::{MAX_COUNT, Saying};
 use super::stage_type::Descriptor;
@@ -34,7 +34,7 @@ impl LoadedTransform {
         inputs: &[SchemaRef],
         state: &SavedState,
     ) -> Result<Self> {
-        let (handle, built) = build(descriptor, options, context, inputs, state)?;
+        let (handle, built) = build(descriptor, &BuildCall { state, ..BuildCall::new(options, context, inputs) })?;
         let bytes_per_series = Some(built.bytes_per_series as usize).filter(|bytes| 0 < *bytes);
         // Before the handle is moved: when it fails, the schema must be released before the stage is destroyed.
         let schema = schema(&built)?;

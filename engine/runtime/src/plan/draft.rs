@@ -173,6 +173,11 @@ fn find_type<'a>(
     if found.is_some() || !findings.knows_all_types {
         return found;
     }
+    if let Some(whence) = registry.whence(kind, name) {
+        let message = format!("the {} `{name}` is not built in", kind.name());
+        findings.error(&type_pointer, message, "", &[whence.to_owned()]);
+        return None;
+    }
     let elsewhere = Kind::ALL.into_iter().find(|other| *other != Kind::Format && registry.find(*other, name).is_some());
     let meant = nearest(name, registry.of_kind(kind).map(|stage| stage.name.as_str()));
     let label = match (meant, elsewhere) {

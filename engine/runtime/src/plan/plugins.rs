@@ -138,6 +138,11 @@ fn once(
 
 /// Only what is built in is replaced: of two libraries it would depend on their order which one is used.
 fn add(registry: &mut Registry, stage: StageType, replaces: bool) -> pipeline_stage::Result<()> {
+    // A binary that loads what it has not built in has loaded it already.
+    let is_there = |other: &StageType| other.library.is_some() && other.library == stage.library;
+    if registry.find(stage.kind, &stage.name).is_some_and(is_there) {
+        return Ok(());
+    }
     let is_built_in = registry.find(stage.kind, &stage.name).is_some_and(|other| other.library.is_none());
     if is_built_in && replaces {
         registry.replace(stage);

@@ -1,3 +1,3 @@
-//! The built-in transforms and detectors as a shared library: `plugins: [{ path: pipeline_builtin_plugin, replaces: true }]`.
+//! What is built in as a shared library: `plugins: [{ path: pipeline_builtin_plugin, replaces: true }]`.
 
-pipeline_abi::export_plugin!(pipeline_builtin::stages());
+pipeline_abi::export_plugin!(pipeline_abi::without_formats(pipeline_builtin::stages()));

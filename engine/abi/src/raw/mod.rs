@@ -2,10 +2,20 @@
 //!
 //! Functions of a stage are `C-unwind`: they must not unwind, and one that does all the same is caught.
 
+mod output;
+mod sink;
+mod source;
+mod stage;
+
 use std::ffi::{c_char, c_void};
 
 pub use arrow_data::ffi::FFI_ArrowArray;
 pub use arrow_schema::ffi::FFI_ArrowSchema;
+
+pub use output::*;
+pub use sink::*;
+pub use source::*;
+pub use stage::*;
 
 /// Raised when an old library cannot be loaded any more.
 pub const ABI_MAJOR: u32 = 1;
@@ -25,10 +35,42 @@ pub const LOST: i32 = 4;
 /// `PIPELINE_FATAL`.
 pub const FATAL: i32 = 5;
 
+/// `PIPELINE_SOURCE`.
+pub const SOURCE: u32 = 1;
 /// `PIPELINE_TRANSFORM`.
 pub const TRANSFORM: u32 = 2;
 /// `PIPELINE_DETECTOR`.
 pub const DETECTOR: u32 = 3;
+/// `PIPELINE_SINK`.
+pub const SINK: u32 = 4;
+
+/// `PIPELINE_NO_FRAMING`.
+pub const NO_FRAMING: u32 = 0;
+/// `PIPELINE_LINES`.
+pub const LINES: u32 = 1;
+/// `PIPELINE_CSV`.
+pub const CSV: u32 = 2;
+
+/// `PIPELINE_RAW`.
+pub const RAW: u32 = 1;
+/// `PIPELINE_CANNOT_REPLAY`.
+pub const CANNOT_REPLAY: u32 = 2;
+/// `PIPELINE_HAS_PARTITIONS`.
+pub const HAS_PARTITIONS: u32 = 4;
+
+/// `PIPELINE_TRANSACTIONAL`.
+pub const TRANSACTIONAL: u32 = 1;
+/// `PIPELINE_TRUNCATING`.
+pub const TRUNCATING: u32 = 2;
+/// `PIPELINE_AT_LEAST_ONCE`.
+pub const AT_LEAST_ONCE: u32 = 3;
+/// `PIPELINE_OUTBOX`.
+pub const OUTBOX: u32 = 4;
+
+/// `PIPELINE_DIGEST`.
+pub const DIGEST: u32 = 0;
+/// `PIPELINE_WAIT`.
+pub const WAIT: u32 = 1;
 
 /// `PIPELINE_NO_TIME`.
 pub const NO_TIME: i64 = i64::MIN;
@@ -50,6 +92,8 @@ pub struct RawError {
     pub option: *mut c_char,
     /// See the header.
     pub option_size: u32,
+    /// See the header.
+    pub retry_after_ms: u32,
 }
 
 /// `PipelineEngine`.
@@ -66,6 +110,8 @@ pub struct RawEngine {
     pub version: *const c_char,
     /// See the header.
     pub log: Option<unsafe extern "C" fn(i32, *const c_char)>,
+    /// See the header.
+    pub log_level: Option<unsafe extern "C" fn() -> i32>,
 }
 
 /// `PipelineOptions`.
@@ -130,6 +176,24 @@ pub struct RawBuild {
     pub state: *const RawEntry,
     /// See the header.
     pub n_state: usize,
+    /// See the header.
+    pub cold_start: i32,
+    /// See the header.
+    pub console: *const c_void,
+    /// See the header.
+    pub print: Option<unsafe extern "C" fn(*const c_void, *const u8, usize) -> i32>,
+    /// See the header.
+    pub console_is_terminal: i32,
+    /// See the header.
+    pub is_follower: i32,
+    /// See the header.
+    pub framing: u32,
+    /// See the header.
+    pub delimiter: u8,
+    /// See the header.
+    pub quote: u8,
+    /// See the header.
+    pub has_header: u8,
 }
 
 /// `PipelineBuilt`.
@@ -146,130 +210,16 @@ pub struct RawBuilt {
     pub bytes_per_series: u64,
     /// See the header.
     pub series_size: usize,
-}
-
-/// `PipelineOutput`.
-#[repr(C)]
-#[derive(Debug)]
-pub struct RawOutput {
     /// See the header.
-    pub struct_size: u32,
+    pub flags: u32,
     /// See the header.
-    pub context: *mut c_void,
+    pub delivery: u32,
     /// See the header.
-    pub emit: Option<unsafe extern "C" fn(*mut c_void, *mut FFI_ArrowArray, *const u32, usize) -> i32>,
+    pub at_most_every_ms: u32,
     /// See the header.
-    pub emit_created: Option<unsafe extern "C" fn(*mut c_void, *mut FFI_ArrowArray) -> i32>,
+    pub timeout_ms: u32,
     /// See the header.
-    pub reject: Option<unsafe extern "C" fn(*mut c_void, u32, *const c_char)>,
+    pub max_pending: u64,
     /// See the header.
-    pub late: Option<unsafe extern "C" fn(*mut c_void, u32)>,
-    /// See the header.
-    pub filtered: Option<unsafe extern "C" fn(*mut c_void, u64)>,
-    /// See the header.
-    pub created: Option<unsafe extern "C" fn(*mut c_void, u64)>,
-}
-
-/// `PipelineState`.
-#[repr(C)]
-#[derive(Debug)]
-pub struct RawState {
-    /// See the header.
-    pub struct_size: u32,
-    /// See the header.
-    pub context: *mut c_void,
-    /// See the header.
-    pub put: Option<unsafe extern "C" fn(*mut c_void, *const u8, usize, *const u8, usize) -> i32>,
-    /// See the header.
-    pub forget: Option<unsafe extern "C" fn(*mut c_void, *const u8, usize) -> i32>,
-}
-
-/// `PipelineReading`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct RawReading {
-    /// See the header.
-    pub at: i64,
-    /// See the header.
-    pub value: f64,
-}
-
-/// `PipelineScore`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RawScore {
-    /// See the header.
-    pub score: f64,
-    /// See the header.
-    pub expected: f64,
-    /// See the header.
-    pub lower: f64,
-    /// See the header.
-    pub upper: f64,
-    /// See the header.
-    pub statistic: f64,
-    /// See the header.
-    pub is_anomaly: i32,
-}
-
-/// `PipelineStage`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct RawStage {
-    /// See the header.
-    pub struct_size: u32,
-    /// See the header.
-    pub kind: u32,
-    /// See the header.
-    pub name: *const c_char,
-    /// See the header.
-    pub example: *const c_char,
-    /// See the header.
-    pub schema: *const c_char,
-    /// See the header.
-    pub build:
-        Option<unsafe extern "C-unwind" fn(*const RawStage, *const RawBuild, *mut RawBuilt, *mut RawError) -> i32>,
-    /// See the header.
-    pub destroy: Option<unsafe extern "C-unwind" fn(*mut c_void)>,
-    /// See the header.
-    pub process: Option<
-        unsafe extern "C-unwind" fn(*mut c_void, u32, *mut FFI_ArrowArray, *const RawOutput, *mut RawError) -> i32,
-    >,
-    /// See the header.
-    pub tick: Option<unsafe extern "C-unwind" fn(*mut c_void, i64, i64, *const RawOutput, *mut RawError) -> i32>,
-    /// See the header.
-    pub save: Option<unsafe extern "C-unwind" fn(*mut c_void, *const RawState, *mut RawError) -> i32>,
-    /// See the header.
-    pub held: Option<unsafe extern "C-unwind" fn(*mut c_void) -> u64>,
-    /// See the header.
-    pub start: Option<unsafe extern "C-unwind" fn(*const c_void, *mut c_void)>,
-    /// See the header.
-    pub observe:
-        Option<unsafe extern "C-unwind" fn(*const c_void, *mut c_void, *const RawReading, *mut RawScore) -> i32>,
-    /// See the header.
-    pub load: Option<unsafe extern "C-unwind" fn(*const c_void, *const u8, usize, *mut c_void, *mut RawError) -> i32>,
-    /// See the header.
-    pub statistic: *const c_char,
-    /// See the header.
-    pub state_version: u16,
-}
-
-/// `PipelinePlugin`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct RawPlugin {
-    /// See the header.
-    pub abi_major: u32,
-    /// See the header.
-    pub abi_minor: u32,
-    /// See the header.
-    pub struct_size: u32,
-    /// See the header.
-    pub name: *const c_char,
-    /// See the header.
-    pub version: *const c_char,
-    /// See the header.
-    pub stages: *const *const RawStage,
-    /// See the header.
-    pub n_stages: usize,
+    pub when_full: u32,
 }
