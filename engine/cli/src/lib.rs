@@ -7,6 +7,7 @@ mod args;
 mod books;
 mod dead_letters;
 mod graph;
+mod plugin;
 mod plugins;
 pub mod registry;
 mod run;
@@ -78,6 +79,7 @@ enum Command {
     Stages(stages::StagesArgs),
     Schema(schema::SchemaArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    Plugin(plugin::PluginArgs),
 }
 
 impl Command {
@@ -90,6 +92,7 @@ impl Command {
             Command::Stages(args) => &args.libraries.search,
             Command::Schema(args) => &args.libraries.search,
             Command::DeadLetters(args) => &args.pipeline.overlay.search,
+            Command::Plugin(args) => args.search(),
         }
     }
 }
@@ -109,6 +112,7 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Stages(args) => stages::run(args, &registry),
         Command::Schema(args) => schema::run(args, &registry),
         Command::DeadLetters(args) => dead_letters::run(args, &registry),
+        Command::Plugin(args) => plugin::run(args, &registry),
     }
 }
 

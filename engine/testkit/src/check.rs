@@ -162,8 +162,8 @@ fn limits(schema: &Value, problems: &mut Vec<String>) {
 /// # Errors
 /// In words, when there is no such stage in it.
 pub fn example_options(stage: &StageType) -> Result<Map<String, Value>, String> {
-    let read: Result<Value, _> = serde_yaml::from_str(&stage.example);
-    let mut example = read.map_err(|error| format!("the example is not YAML: {error}\n{}", stage.example))?;
+    let mut example =
+        read_yaml(&stage.example).map_err(|error| format!("the example is not YAML: {error}\n{}", stage.example))?;
     fill_variables(&mut example)?;
     let stages = example.as_object().filter(|stages| stages.len() == 1);
     let Some((_, Value::Object(outer))) = stages.and_then(|stages| stages.iter().next()) else {
@@ -182,6 +182,32 @@ pub fn example_options(stage: &StageType) -> Result<Map<String, Value>, String> 
     }
     options.retain(|option, _| !ENGINE_OPTIONS.contains(&option.as_str()));
     Ok(options)
+}
+
+/// The stage's own options in a file: a stage under its id, or nothing but the options.
+///
+/// # Errors
+/// In words, when they cannot be read or are those of another stage.
+pub fn options_in(stage: &StageType, text: &str) -> Result<Map<String, Value>, String> {
+    let mut read = read_yaml(text).map_err(|error| format!("the options are not YAML: {error}"))?;
+    fill_variables(&mut read)?;
+    let inner = read.as_object().filter(|stages| stages.len() == 1).and_then(|stages| stages.values().next());
+    let is_stage = |value: &&Value| value.get("type").is_some();
+    let Some(Value::Object(options)) = inner.filter(is_stage).or(Some(&read)) else {
+        return Err("the options must be a map".into());
+    };
+    match options.get("type") {
+        Some(found) if *found != json!(stage.name) => {
+            return Err(format!("the options are of {found}, they must be of `{}`", stage.name));
+        }
+        _ => {}
+    }
+    let own = options.iter().filter(|(option, _)| !ENGINE_OPTIONS.contains(&option.as_str()));
+    Ok(own.map(|(option, value)| (option.clone(), value.clone())).collect())
+}
+
+fn read_yaml(text: &str) -> Result<Value, serde_yaml::Error> {
+    serde_yaml::from_str(text)
 }
 
 /// Replaces `${NAME:-default}` and `${NAME}` in texts, as the engine does.

@@ -25,13 +25,14 @@ mod sources;
 mod subject;
 mod trials;
 
+pub use arrow::array::RecordBatch;
 pub use broken::Broken;
 pub use changed::options_may_change;
-pub use check::{Checked, EXAMPLE_VARIABLES, checked, checks_out, example_options, problems};
+pub use check::{Checked, EXAMPLE_VARIABLES, checked, checks_out, example_options, options_in, problems};
 pub use hostile::{Hostile, dictionaries_are_refused, hostile_batches, survives, unused_columns_do_not_matter};
 pub use laws::{Evidence, a_crash_does_not_matter, batching_does_not_matter, laws_hold, obeys_laws};
 pub use random::Random;
-pub use readings::{reading_schema, readings, scored_schema, stage_context};
+pub use readings::{reading_schema, readings, scored_schema, stage_context, steady_readings};
 pub use same::gives_the_same_as;
 pub use sinks::{SinkSubject, a_mark_says_what_is_there, an_earlier_owner_is_shut_out, refused_rows_come_back};
 pub use sources::{
