@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::exact::{anomalies_in, query};
 use crate::production::{Motes, pipeline, repository};
-use pipeline_services::eventually;
+use pipeline_services::{PipelineRun, eventually};
 
-/// Runs the command of the docs that begins like this, with the library in another folder.
-fn build_as_documented(folder: &Path) {
+/// Runs the command of the docs that makes this library, in another folder.
+fn build_as_documented(folder: &Path, library: &str) {
     let docs = std::fs::read_to_string(repository().join("docs/writing-a-plugin.md")).unwrap();
-    let command = docs.lines().find(|line| line.starts_with("cc ")).expect("the docs say how it is built");
-    let library = folder.join("libzscore_c.so");
-    let words = command.replace("libzscore_c.so", &library.display().to_string());
+    let mut commands = docs.lines().filter(|line| line.starts_with("cc ") && line.contains(library));
+    let command = commands.next().expect("the docs say how it is built");
+    let words = command.replace(library, &folder.join(library).display().to_string());
     let words: Vec<&str> = words.split_whitespace().collect();
     let status = Command::new(words[0]).args(&words[1..]).current_dir(repository()).status();
     assert!(status.expect("a C compiler is needed: on Debian, apt-get install gcc").success());
@@ -51,15 +51,23 @@ sinks:
 async fn a_detector_in_c_is_exact_though_it_is_killed() {
     let motes = Motes::load();
     let folder = tempfile::tempdir().unwrap();
-    build_as_documented(folder.path());
+    build_as_documented(folder.path(), "libzscore_c.so");
     let path = file(&motes, folder.path(), "./libzscore_c.so");
     let database = folder.path().join("iot.db");
+    let rows = async || if database.exists() { rows_in(&database).await as usize } else { 0 };
+    run_with_kills(&path, motes.rows, rows).await;
+    assert_eq!(rows_in(&database).await as usize, motes.rows);
+    motes.assert_same(&anomalies_in(&database).await);
+}
+
+/// Runs to the end, killed several times on the way: whenever another part of the rows is there.
+async fn run_with_kills(file: &str, all_rows: usize, rows: impl AsyncFn() -> usize) {
     let mut kills = 0;
     for part in 1..=4 {
-        let target = (motes.rows * part / 6) as i64;
-        let mut running = pipeline().args(["run", &path, "--once"]).start();
+        let target = all_rows * part / 6;
+        let mut running = pipeline().args(["run", file, "--once"]).start();
         eventually(Duration::from_secs(60), "rows before the kill", async || {
-            !running.is_running() || (database.exists() && target <= rows_in(&database).await)
+            !running.is_running() || target <= rows().await
         })
         .await;
         if running.is_running() {
@@ -68,11 +76,67 @@ async fn a_detector_in_c_is_exact_though_it_is_killed() {
         }
     }
     assert!(1 < kills, "it was killed {kills} times");
-    let finished = pipeline().args(["run", &path, "--once"]).start().wait().await;
+    let finished = pipeline().args(["run", file, "--once"]).start().wait().await;
     finished.assert_code(0);
     assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
-    assert_eq!(rows_in(&database).await as usize, motes.rows);
-    motes.assert_same(&anomalies_in(&database).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_in_c_is_exact_though_it_is_killed() {
+    let motes = Motes::load();
+    let folder = tempfile::tempdir().unwrap();
+    build_as_documented(folder.path(), "libjournal.so");
+    let text = format!(
+        "name: journal
+key: [sensor_id, metric_type]
+state: state
+commit_every: 5ms
+checkpoint_every: 300ms
+plugins: [./libjournal.so]
+sources:
+  readings:
+    type: file
+    path: {}
+    format: json
+    schema: {{ sensor_id: string, metric_type: string, value: float, timestamp: timestamp }}
+sinks:
+  history: {{ type: journal, inputs: [readings], path: readings.csv }}
+",
+        motes.file.display()
+    );
+    let path = folder.path().join("journal.yaml");
+    std::fs::write(&path, text).unwrap();
+    run_with_kills(&path.display().to_string(), motes.rows, async || lines_of(folder.path()).len()).await;
+    let lines = lines_of(folder.path());
+    assert_eq!(lines[0], "sensor_id,metric_type,value,timestamp");
+    let different: std::collections::BTreeSet<&String> = lines.iter().collect();
+    assert_eq!((lines.len(), different.len()), (motes.rows + 1, motes.rows + 1), "each row once, and the header");
+}
+
+/// The lines of the one file that the journal has written; none before there is one.
+fn lines_of(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    let files: Vec<_> = entries.filter(|path| name(path).starts_with("readings.csv.0.")).collect();
+    assert!(files.len() <= 1, "{files:?}");
+    let text = files.first().map(|file| std::fs::read_to_string(file).unwrap_or_default()).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slim_says_where_a_stage_that_it_has_not_built_in_would_come_from() {
+    let folder = tempfile::tempdir().unwrap();
+    // Away from the libraries that lie beside it.
+    let binary = folder.path().join("pipeline-slim");
+    std::fs::copy(env!("CARGO_BIN_EXE_pipeline-slim"), &binary).unwrap();
+    let file = repository().join("pipelines/iot.yaml").display().to_string();
+    let refused = PipelineRun::new(&binary).args(["validate", &file]).start().wait().await;
+    refused.assert_code(2);
+    assert!(refused.stderr.contains("error: the sink `sqlite` is not built in"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("it is loaded from `libpipeline_sqlite_plugin.so`"), "{}", refused.stderr);
+    let beside = std::env::current_exe().unwrap().parent().unwrap().display().to_string();
+    let valid = PipelineRun::new(&binary).args(["validate", &file, "--plugin-path", &beside]).start().wait().await;
+    valid.assert_code(0);
 }
 
 /// 0 as long as there is no table.
@@ -88,7 +152,7 @@ async fn rows_in(database: &Path) -> i64 {
 async fn a_loaded_stage_is_listed_checked_and_found_by_name() {
     let motes = Motes::load();
     let folder = tempfile::tempdir().unwrap();
-    build_as_documented(folder.path());
+    build_as_documented(folder.path(), "libzscore_c.so");
     let library = folder.path().join("libzscore_c.so").display().to_string();
 
     let explained = pipeline().args(["stages", "--plugins", &library, "detector.zscore_c"]).start().wait().await;
