@@ -8,6 +8,7 @@ mod books;
 mod dead_letters;
 mod diff;
 mod graph;
+mod plugin;
 mod plugins;
 pub mod registry;
 mod run;
@@ -82,6 +83,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     State(state::StateArgs),
     Diff(diff::DiffArgs),
+    Plugin(plugin::PluginArgs),
 }
 
 impl Command {
@@ -96,6 +98,7 @@ impl Command {
             Command::DeadLetters(args) => &args.pipeline.overlay.search,
             Command::State(args) => &args.pipeline.overlay.search,
             Command::Diff(args) => &args.pipeline.overlay.search,
+            Command::Plugin(args) => args.search(),
         }
     }
 }
@@ -117,6 +120,7 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(args, &registry),
         Command::State(args) => state::run(args, &registry),
         Command::Diff(args) => diff::run(args, &registry),
+        Command::Plugin(args) => plugin::run(args, &registry),
     }
 }
 

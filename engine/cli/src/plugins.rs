@@ -85,6 +85,15 @@ pub fn loader(search: &[PathBuf]) -> Arc<dyn LoadPlugins> {
     Arc::new(Search { folders: folders(search, &std::env::var_os(PATH_VARIABLE).unwrap_or_default()) })
 }
 
+/// The file of a library that a command names: as in a pipeline file, from the working directory on.
+///
+/// # Errors
+/// When there is none.
+pub fn find(name: &str, search: &[PathBuf]) -> Result<PathBuf> {
+    let folders = folders(search, &std::env::var_os(PATH_VARIABLE).unwrap_or_default());
+    Search { folders }.find(name, Path::new(""))
+}
+
 fn folders(search: &[PathBuf], variable: &OsStr) -> Vec<PathBuf> {
     // An empty part would be the working directory, which nobody means who writes `:` at the end.
     let of_variable = std::env::split_paths(variable).filter(|folder| !folder.as_os_str().is_empty());

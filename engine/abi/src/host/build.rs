@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{Field, Schema, SchemaRef};
 use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
@@ -90,6 +90,7 @@ impl<'a> BuildCall<'a> {
 /// Calls `build`.
 pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawBuilt)> {
     let BuildCall { context, inputs, state, .. } = *of;
+    inputs.iter().try_for_each(|columns| check_columns(columns))?;
     let options = Options::new(of.options);
     let raw_options = options.raw();
     let texts = [&context.pipeline, &context.id, &context.directory.display().to_string()].map(|text| c_text(text));
@@ -158,6 +159,19 @@ unsafe extern "C" fn print(console: *const c_void, lines: *const u8, length: usi
         Ok(Ok(())) => 0,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => -1,
         _ => 1,
+    }
+}
+
+/// The header promises columns of five types: a library that believes it must never see another one.
+fn check_columns(columns: &Schema) -> Result<()> {
+    let is_other = |field: &&Arc<Field>| pipeline_stage::ColumnType::of(field.data_type()).is_none();
+    match columns.fields().iter().find(is_other) {
+        None => Ok(()),
+        Some(field) => Err(StageError::config(format!(
+            "column `{}` is {}, a plugin takes Utf8, Int64, Float64, Boolean and Timestamp(Microsecond)",
+            field.name(),
+            field.data_type()
+        ))),
     }
 }
 

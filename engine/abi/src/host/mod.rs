@@ -7,6 +7,7 @@ mod epochs;
 mod found;
 mod guard;
 mod in_flight;
+mod measure;
 mod options;
 mod output;
 mod rows;
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::memory::{c_text, sized, slice};
 use crate::raw::{ABI_MAJOR, ABI_MINOR, RawEngine, RawPlugin, RawStage};
 pub use in_flight::stuck;
+pub use measure::{inside_of_libraries, measure_calls};
 use stage_type::read_stage;
 
 /// A library that was loaded; it stays so for the life of the process.

@@ -7,6 +7,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use pipeline_stage::{Origin, Output, Result, StageError};
 
+use super::measure::outside;
 use super::rows::import;
 use crate::memory::{slice, text};
 use crate::raw::{FATAL, FFI_ArrowArray, OK, RawOutput};
@@ -96,7 +97,7 @@ impl<'a> Saying<'a> {
 fn answer(context: *mut c_void, body: impl FnOnce(&mut Saying<'_>) -> Result<()>) -> i32 {
     // SAFETY: made by `raw` for this call; the library calls from one thread (rule 4).
     let Some(saying) = (unsafe { context.cast::<Saying<'_>>().as_mut() }) else { return FATAL };
-    let outcome = catch_unwind(AssertUnwindSafe(|| body(saying)));
+    let outcome = outside(|| catch_unwind(AssertUnwindSafe(|| body(saying))));
     let error = match outcome {
         Ok(Ok(())) => return OK,
         Ok(Err(error)) => error,

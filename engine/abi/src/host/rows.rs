@@ -3,10 +3,9 @@
 //! Arrow's C data interface has no lengths of buffers, so that an array which lies about its length cannot be found
 //! out from the array alone. What can be known is checked: the shape, offsets that rise, UTF-8, nulls.
 
-use std::sync::Arc;
-
 use arrow_array::ffi::from_ffi_and_data_type;
-use arrow_array::{Array, ArrayRef, RecordBatch, StructArray, make_array};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, make_array};
+use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, SchemaRef};
 use pipeline_stage::{Result, StageError};
 
@@ -37,10 +36,19 @@ pub unsafe fn import(
     check_struct(&taken, schema)?;
     // SAFETY: its shape is that of the schema, as far as can be known.
     let data = unsafe { from_ffi_and_data_type(taken, DataType::Struct(schema.fields().clone())) }?;
-    let (_, columns, _) = StructArray::from(data).into_parts();
-    let columns = schema.fields().iter().zip(columns).map(|(field, column)| believed(field, column, given));
+    let n_rows = data.len();
+    let own: Vec<ArrayData> = given.into_iter().flat_map(RecordBatch::columns).map(|column| column.to_data()).collect();
+    let columns = schema.fields().iter().zip(data.child_data()).map(|(field, column)| {
+        let is_whole = data.offset() == 0 && column.len() == n_rows;
+        let column = if is_whole { column.clone() } else { column.slice(data.offset(), n_rows) };
+        match own.iter().position(|own| own.ptr_eq(&column)) {
+            Some(place) => Ok(given.map_or_else(|| make_array(column), |rows| rows.column(place).clone())),
+            None => believed(field, column),
+        }
+    });
     let columns = columns.collect::<Result<Vec<_>>>()?;
-    let rows = RecordBatch::try_new(schema.clone(), columns);
+    let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+    let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options);
     rows.map_err(|error| StageError::fatal("the plugin gave rows that its columns do not allow").because(error))
 }
 
@@ -153,16 +161,10 @@ fn layout(array: &FFI_ArrowArray) -> &Layout {
     unsafe { &*std::ptr::from_ref(array).cast::<Layout>() }
 }
 
-/// A column that may be believed: that of the batch which the library was given, or one whose values were checked.
-fn believed(field: &Field, column: ArrayRef, given: Option<&RecordBatch>) -> Result<ArrayRef> {
-    let data = column.to_data();
-    for own in given.into_iter().flat_map(RecordBatch::columns) {
-        if own.data_type() == column.data_type() && own.to_data().ptr_eq(&data) {
-            return Ok(Arc::clone(own));
-        }
-    }
-    data.validate_full().map_err(|error| {
+/// A column that may be believed once its values are checked.
+fn believed(field: &Field, column: ArrayData) -> Result<ArrayRef> {
+    column.validate_full().map_err(|error| {
         StageError::fatal(format!("the plugin gave a column `{}` that is damaged", field.name())).because(error)
     })?;
-    Ok(make_array(data))
+    Ok(make_array(column))
 }
