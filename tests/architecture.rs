@@ -49,6 +49,7 @@ fn the_engine_names_no_plugin() {
     assert_eq!(needs(&repository().join("engine/runtime")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/testkit")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/abi")), ["pipeline-stage"]);
+    assert_eq!(needs(&repository().join("engine/python")), ["pipeline-stage"]);
 }
 
 /// Where `unsafe` may stand: the boundary to plugins, and librdkafka's batch call. Elsewhere the lint forbids it.

@@ -9,10 +9,12 @@ mod check;
 pub mod faulty;
 mod laws;
 pub mod mailbox;
+mod python;
 mod random;
 mod readings;
 
 pub use check::{EXAMPLE_VARIABLES, checks_out};
-pub use laws::{Evidence, obeys_laws};
+pub use laws::{Evidence, obeys_laws, obeys_laws_briefly};
+pub use python::python;
 pub use random::Random;
 pub use readings::{reading_schema, readings, scored_schema, stage_context};

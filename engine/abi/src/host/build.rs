@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::call::call;
 use super::guard::guarded;
-use super::in_flight::InFlight;
 use super::stage_type::Descriptor;
 use crate::memory::{c_text, text};
 use crate::raw::{FFI_ArrowSchema, RawBuild, RawBuilt, RawEntry, RawError, RawOptions};
+use pipeline_stage::InFlight;
 
 /// More than any table has; a larger number is none, and reading so many would end the process.
 const MAX_COLUMNS: i64 = 16_384;

@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_char};
 use pipeline_stage::{Result, StageError};
 
 use super::guard::guarded;
-use super::in_flight::InFlight;
 use crate::raw::{CONFIG, DATA, FATAL, LOST, OK, RawError, TRANSIENT};
+use pipeline_stage::InFlight;
 
 /// Room for a long sentence; what is longer is cut.
 const MESSAGE_SIZE: usize = 4_096;

@@ -4,7 +4,6 @@ mod binary;
 mod build;
 mod call;
 mod guard;
-mod in_flight;
 mod output;
 mod rows;
 mod series;
@@ -21,7 +20,6 @@ use sha2::{Digest, Sha256};
 
 use crate::memory::{c_text, sized, slice};
 use crate::raw::{ABI_MAJOR, ABI_MINOR, RawEngine, RawPlugin, RawStage};
-pub use in_flight::stuck;
 use stage_type::read_stage;
 
 /// A library that was loaded; it stays so for the life of the process.

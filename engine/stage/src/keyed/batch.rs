@@ -11,11 +11,11 @@ use arrow_schema::SchemaRef;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::KeyedOptions;
 use super::columns::{SeriesArrays, SeriesColumns, with_scores};
 use super::key::write_key;
 use super::scores::ScoreColumns;
 use super::table::Table;
-use super::KeyedOptions;
 use crate::context::StageContext;
 use crate::detector::Score;
 use crate::error::{Result, StageError};

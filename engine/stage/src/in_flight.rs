@@ -1,7 +1,7 @@
-//! Which calls into libraries have not come back: a thread of its own says so, because the others may all hang.
+//! Which calls into plugins have not come back: a thread of its own says so, because the others may all hang.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A call on 8,192 rows takes milliseconds; a thousand times that is no slow machine any more.
 const WARN_AFTER: Duration = Duration::from_secs(5);
 
-/// The calls of one stage.
+/// The calls of one stage into its plugin.
 pub struct InFlight {
     stage: String,
     started: AtomicU64,
     ended: AtomicU64,
+}
+
+/// What there is to tell of a stage's calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallNews {
+    /// One has not come back for so long.
+    IsStuck(Duration),
+    /// It has come back after all, after so long.
+    IsBack(Duration),
 }
 
 struct Watched {
@@ -25,11 +34,7 @@ struct Watched {
     is_told: bool,
 }
 
-static WATCHED: LazyLock<Mutex<Vec<Watched>>> = LazyLock::new(|| {
-    // A machine that has no thread left runs on without warnings.
-    let _ = thread::Builder::new().name("plugin calls".into()).spawn(watch);
-    Mutex::default()
-});
+static WATCHED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
 
 impl InFlight {
     /// Watches the calls of a stage.
@@ -59,43 +64,54 @@ impl InFlight {
     }
 }
 
-/// The stages whose library has not come back for some seconds, in words.
-pub fn stuck() -> Vec<String> {
+/// The stages whose plugin has not come back for some seconds, as far as [`watch_calls`] was asked for.
+pub fn stuck_calls() -> Vec<String> {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     let told = watched.iter().filter(|watched| watched.is_told).filter_map(|watched| watched.calls.upgrade());
     told.map(|calls| calls.stage.clone()).collect()
 }
 
-fn watch() {
-    loop {
-        thread::sleep(LOOK_EVERY);
-        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain_mut(|watched| match watched.calls.upgrade() {
-            Some(calls) => {
-                watched.look(&calls);
-                true
+/// Looks at all calls from now on, and tells which do not come back, by the stage's id; for the program around the
+/// engine. A second call changes nothing.
+pub fn watch_calls(tell: fn(&str, CallNews)) {
+    static IS_WATCHED: Once = Once::new();
+    IS_WATCHED.call_once(|| {
+        // A machine that has no thread left runs on without warnings.
+        let _ = thread::Builder::new().name("plugin calls".into()).spawn(move || {
+            loop {
+                thread::sleep(LOOK_EVERY);
+                look(tell);
             }
-            None => false,
         });
-    }
+    });
+}
+
+fn look(tell: fn(&str, CallNews)) {
+    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    watched.retain_mut(|watched| match watched.calls.upgrade() {
+        Some(calls) => {
+            if let Some(news) = watched.look(&calls) {
+                tell(&calls.stage, news);
+            }
+            true
+        }
+        None => false,
+    });
 }
 
 impl Watched {
-    fn look(&mut self, calls: &InFlight) {
+    fn look(&mut self, calls: &InFlight) -> Option<CallNews> {
         let started = calls.started.load(Relaxed);
         let is_same_call = started == self.seen && calls.is_in_call();
         if !is_same_call {
-            if self.is_told {
-                tracing::info!("{}: the plugin is back after {} s", calls.stage, self.since.elapsed().as_secs());
-            }
+            let news = self.is_told.then(|| CallNews::IsBack(self.since.elapsed()));
             (self.seen, self.since, self.is_told) = (started, Instant::now(), false);
-        } else if WARN_AFTER <= self.since.elapsed() && !self.is_told {
-            self.is_told = true;
-            let seconds = WARN_AFTER.as_secs();
-            tracing::warn!(
-                "{}: a call into its plugin has not come back for {seconds} s; nothing of this task moves until it does",
-                calls.stage
-            );
+            return news;
         }
+        if self.is_told || self.since.elapsed() < WARN_AFTER {
+            return None;
+        }
+        self.is_told = true;
+        Some(CallNews::IsStuck(WARN_AFTER))
     }
 }
