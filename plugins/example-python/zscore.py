@@ -11,11 +11,16 @@ import sys
 from functools import reduce
 from operator import add
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 from pipeline_plugin import BatchDetector, ConfigError, Detector, Score, Scores, group, option
 
 GREATEST = sys.float_info.max
 #: Sums run in this many lanes, as those of the engine's detector do.
 LANES = 4
+#: Readings and what is computed of them stay in the processor's cache.
+ELEMENTS_AT_ONCE = 1 << 16
 
 
 class ZscorePy(Detector):
@@ -107,103 +112,94 @@ class ZscoreNp(BatchDetector):
 
     statistic = "z_score"
 
-    window: int = option(30, "How many readings before this one are looked at.", minimum=2, maximum=100_000)
+    window: int = option(30, "How many readings before this one are looked at.", minimum=2, maximum=1_000)
     min_samples: int = option(2, "How many there must be before anything is said.", minimum=2)
     threshold: float = option(3.0, "How many standard deviations make an anomaly.", above=0)
 
     def setup(self):
         check_samples(self)
-        #: A ring for each series: reading number n stands at n % window.
-        self.values = self.state("values", (self.window,))
-        #: How many readings a series has had.
+        #: The latest readings of a series, the newest at the end.
+        self.latest = self.state("latest", (self.window,))
+        #: How many readings it has had.
         self.seen = self.state("seen", (), "int64")
 
     def observe(self, series, values, at):
-        import numpy as np
-
         groups = group(series)
-        rings = self.values[groups.numbers]
-        seen = self.seen[groups.numbers]
+        n_new, n_series = len(values), len(groups.numbers)
+        # Of each series its latest readings and behind them those of the batch, one series after the other: then the
+        # window of a reading is what stands before it, whether it was read now or earlier.
+        pool = np.empty(n_series * self.window + n_new)
+        windows = sliding_window_view(pool, self.window, writeable=True)
+        begins = np.arange(n_series) * self.window + groups.starts
+        windows[begins] = self.latest[groups.numbers]
+        first = begins[groups.indices] + groups.positions
         by_series = values[groups.order]
-        # How many readings of its series come before each row, and where the ring of its series begins.
+        pool[first + self.window] = by_series
+
+        seen = self.seen[groups.numbers]
         before = seen[groups.indices] + groups.positions
-        found = np.full((6, len(values)), np.nan)
-        # All values there are: the rings of before, then the batch by series.
-        pool = np.concatenate((rings.ravel(), by_series))
-        n_past = np.minimum(before, self.window)
-        for count in np.unique(n_past[self.min_samples <= n_past]):
-            rows = np.flatnonzero(n_past == count)
-            for part in np.array_split(rows, -(-len(rows) // 2048)):
-                past = pool[self.places(groups, seen, before, part, int(count), rings.size)]
-                found[:, part] = self.scored(past, by_series[part])
-        self.remember(groups, seen, by_series)
-        score, is_anomaly, *rest = unsorted(found, groups.order)
-        return Scores(score, *rest, is_anomaly=is_anomaly == 1.0)
+        found = np.full((6, n_new), np.nan)
+        for rows, past in self.pasts(windows, first, before):
+            found[:, groups.order[rows]] = self.scored(past, by_series[rows])
 
-    def places(self, groups, seen, before, rows, count, n_ringed):
-        """Where in the pool the readings before each row stand, in the order of the ring: one column for each row."""
-        import numpy as np
+        self.latest[groups.numbers] = windows[begins + groups.counts]
+        self.seen[groups.numbers] = seen + groups.counts
+        score, is_anomaly, expected, lower, upper, z = found
+        return Scores(score, expected, lower, upper, z, is_anomaly == 1.0)
 
-        window, of = self.window, groups.indices[rows]
-        earlier = before[rows]
-        slot = earlier % window
-        # A reading of this batch stands behind the rings, in the order of its series.
-        new = n_ringed + groups.starts[of] - seen[of] + earlier - slot
-        ring = of * window
-        oldest_new = seen[of]
-        places = np.empty((count, len(rows)), np.int64)
-        for j in range(count):
-            # Slot j holds the latest reading whose number is j modulo the window.
-            number = earlier - slot + j - np.where(slot <= j, window, 0)
-            is_new = oldest_new <= number
-            places[j] = np.where(is_new, new + j - np.where(slot <= j, window, 0), ring + j)
-        return places
+    def pasts(self, windows, first, before):
+        """Some rows at a time, with the readings before each: one column for each row, in the order in which a ring
+        holds them, where reading number n stands at n % window."""
+        at_once = max(ELEMENTS_AT_ONCE // self.window, 1)
+        for count in range(self.min_samples, self.window):
+            rows = np.flatnonzero(before == count) if self.is_filling(before) else ()
+            for part in parts(rows, at_once):
+                yield part, windows[first[part], self.window - count :].T
+        rows = np.flatnonzero(self.window <= before)
+        oldest = (before[rows] % self.window).astype(np.uint16)
+        rows = rows[np.argsort(oldest, kind="stable")]
+        for part in parts(rows, at_once):
+            yield part, self.ring(windows[first[part]], before[part] % self.window)
+
+    def is_filling(self, before):
+        return len(before) and before.min() < self.window
+
+    def ring(self, windows, oldest):
+        """Windows, the oldest reading first, as rings; those that begin at the same place stand side by side."""
+        past = np.empty(windows.shape[::-1])
+        bounds = np.flatnonzero(np.diff(oldest, prepend=-1, append=-1))
+        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist()):
+            begin = int(oldest[start])
+            past[begin:, start:end] = windows[start:end, : self.window - begin].T
+            past[:begin, start:end] = windows[start:end, self.window - begin :].T
+        return past
 
     def scored(self, past, value):
-        import numpy as np
-
         count = len(past)
-        least, greatest = past.min(axis=0), past.max(axis=0)
         mean = exact_sums(past) / count
         deviation = np.sqrt(sums_of_squares(past, mean) / count)
-        has_spread = (least != greatest) & np.isfinite(mean) & np.isfinite(deviation) & (0.0 < deviation)
+        # Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
+        has_spread = (past.min(axis=0) != past.max(axis=0)) & (0.0 < deviation) & (deviation < np.inf)
+        # A spread that is next to nothing must not make an infinity of a finite reading.
         z = np.minimum(np.abs(value - mean) / deviation, GREATEST)
         margin = self.threshold * deviation
         score = np.minimum(z / self.threshold, GREATEST)
         columns = np.stack((score, self.threshold < z, mean, mean - margin, mean + margin, z))
-        columns[:, ~has_spread] = np.nan
+        columns[:, ~(has_spread & np.isfinite(mean))] = np.nan
         return columns
 
-    def remember(self, groups, seen, by_series):
-        # Of more readings than a ring has room for, only the last ones.
-        is_kept = groups.counts[groups.indices] - self.window <= groups.positions
-        slots = (seen[groups.indices] + groups.positions) % self.window
-        of = groups.numbers[groups.indices]
-        self.values[of[is_kept], slots[is_kept]] = by_series[is_kept]
-        self.seen[groups.numbers] = seen + groups.counts
-
     def adopt(self, saved):
-        """Saved under another window: laid out anew, oldest first; the newest are kept."""
-        import numpy as np
-
-        rings, seen = saved["values"], saved["seen"]
-        n_series, was = rings.shape
-        n_past = np.minimum(seen, was)
-        n_kept = np.minimum(n_past, self.window)
-        j = np.arange(self.window)
-        # Reading j of those that are kept has this number.
-        numbers = (seen - n_kept)[:, None] + j
-        values = np.where(j < n_kept[:, None], rings[np.arange(n_series)[:, None], numbers % was], 0.0)
-        return {"values": values, "seen": n_kept}
+        """Saved under another window: the newest readings are kept, and counted anew."""
+        latest, seen = saved["latest"], saved["seen"]
+        kept = np.zeros((len(seen), self.window))
+        width = min(self.window, latest.shape[1])
+        kept[:, self.window - width :] = latest[:, latest.shape[1] - width :]
+        return {"latest": kept, "seen": np.minimum(seen, width)}
 
 
-def unsorted(columns, order):
-    """Columns in the order of the batch."""
-    import numpy as np
-
-    found = np.empty_like(columns)
-    found[:, order] = columns
-    return found
+def parts(rows, at_once):
+    """Rows in parts that the processor can hold."""
+    return [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
 
 
 def two_sum(a, b):
@@ -215,8 +211,6 @@ def two_sum(a, b):
 
 def exact_sums(past):
     """The sum of each column, rounded once."""
-    import numpy as np
-
     count, width = past.shape
     whole = count - count % LANES
     sums, errors = np.zeros((LANES, width)), np.zeros((LANES, width))
@@ -232,8 +226,6 @@ def exact_sums(past):
 
 def sums_of_squares(past, mean):
     """The sum of the squared distances from the mean, of each column."""
-    import numpy as np
-
     count, width = past.shape
     whole = count - count % LANES
     lanes, rest = np.zeros((LANES, width)), np.zeros(width)

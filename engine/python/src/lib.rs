@@ -7,6 +7,7 @@
 mod detector;
 mod frame;
 mod interpreter;
+mod messages;
 mod plugin;
 mod process;
 mod stage_type;

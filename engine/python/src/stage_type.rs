@@ -6,6 +6,7 @@ use pipeline_stage::keyed::{KeyedBatch, KeyedOptions, Method};
 use pipeline_stage::{Kind, Make, MakeTransform, Result, StageContext, StageType, Transform, parse};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tracing::level_filters::LevelFilter;
 
 use crate::detector::PythonDetector;
 use crate::frame::header;
@@ -74,6 +75,7 @@ pub fn build_header(kind: &str, stage: &str, options: Value, context: &StageCont
         "key": context.key,
         "once": context.once,
     });
-    let level = tracing::level_filters::LevelFilter::current().to_string().to_lowercase();
+    // Warnings are wanted even where nothing is logged: they may be the last words.
+    let level = LevelFilter::current().max(LevelFilter::WARN).to_string().to_lowercase();
     header("build", json!({"kind": kind, "stage": stage, "options": options, "context": context, "level": level}))
 }

@@ -1,11 +1,8 @@
 //! A transform in Python: rows go over as Arrow IPC messages, and what it makes of them comes back as such.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_buffer::Buffer;
-use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Schema, SchemaRef};
 use pipeline_stage::{ColumnType, Origin, Output, Result, SavedState, StageError, StateWriter, Times, Transform};
@@ -13,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::detector::{cut, joined};
 use crate::frame::{Frame, header};
+use crate::messages::Messages;
 use crate::process::Process;
 
 /// See the module.
@@ -20,7 +18,7 @@ pub struct PythonTransform {
     process: Process,
     /// One for each input; the schema has gone over.
     inputs: Vec<StreamWriter<Vec<u8>>>,
-    output: StreamDecoder,
+    output: Messages,
     schema: SchemaRef,
     state_version: u16,
     has_tick: bool,
@@ -49,9 +47,9 @@ impl PythonTransform {
         }
         let schemas: Vec<&[u8]> = schemas.iter().map(Vec::as_slice).collect();
         let mut answer = process.call(build, &schemas)?;
-        let mut output = StreamDecoder::new();
+        let mut output = Messages::default();
         let message = answer.bodies.pop().unwrap_or_default();
-        decode(&mut output, message).map_err(|error| wrong("a schema that is none").because(error.chain()))?;
+        output.decode(message).map_err(|error| wrong("a schema that is none").because(error.chain()))?;
         let schema = output.schema().ok_or_else(|| wrong("no schema"))?;
         check_columns(&schema)?;
         let has = |what: &str| {
@@ -118,8 +116,7 @@ impl PythonTransform {
     }
 
     fn batch(&mut self, message: Vec<u8>) -> Result<RecordBatch> {
-        let found =
-            decode(&mut self.output, message).map_err(|error| wrong("rows that are none").because(error.chain()))?;
+        let found = self.output.decode(message).map_err(|error| wrong("rows that are none").because(error.chain()))?;
         let (_, columns, _) = found.ok_or_else(|| wrong("half of a batch"))?.into_parts();
         let rows = RecordBatch::try_new(self.schema.clone(), columns);
         rows.map_err(|error| wrong("rows that its columns do not allow").because(error))
@@ -177,17 +174,6 @@ impl Transform for PythonTransform {
 
 fn wrong(what: impl std::fmt::Display) -> StageError {
     StageError::fatal(format!("the Python process gave {what}"))
-}
-
-/// Decodes a whole message. Arrow checks what it reads, and panics at some of what it finds.
-fn decode(decoder: &mut StreamDecoder, message: Vec<u8>) -> Result<Option<RecordBatch>> {
-    let mut buffer = Buffer::from_vec(message);
-    let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode(&mut buffer)));
-    let decoded = decoded.map_err(|_| StageError::fatal("Arrow cannot make sense of it"))??;
-    match buffer.is_empty() {
-        true => Ok(decoded),
-        false => Err(StageError::fatal(format!("{} bytes are left over", buffer.len()))),
-    }
 }
 
 fn refuse_dictionaries(schema: &Schema) -> Result<()> {
