@@ -5,12 +5,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
+use pipeline_blocking::InFlight;
 use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
 use super::call::call;
 use super::guard::guarded;
-use super::in_flight::InFlight;
 use super::options::Options;
 use super::stage_type::Descriptor;
 use crate::memory::{c_text, slice};

@@ -6,7 +6,6 @@ mod call;
 mod epochs;
 mod found;
 mod guard;
-mod in_flight;
 mod measure;
 mod options;
 mod output;
@@ -27,7 +26,6 @@ use sha2::{Digest, Sha256};
 
 use crate::memory::{c_text, sized, slice};
 use crate::raw::{ABI_MAJOR, ABI_MINOR, RawEngine, RawPlugin, RawStage};
-pub use in_flight::stuck;
 pub use measure::{inside_of_libraries, measure_calls};
 use stage_type::read_stage;
 

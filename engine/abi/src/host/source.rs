@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use pipeline_blocking::{BlockingReader, BlockingSource, Read};
+use pipeline_blocking::{BlockingReader, BlockingSource, InFlight, Read};
 use pipeline_stage::{Assignment, Partition, Position, Result, Source, SourceContext, SourceOutput, StageError};
 use serde_json::Value;
 
 use super::build::{BuildCall, Handle, any_schema, build, schema};
 use super::found::{self, Found};
-use super::in_flight::InFlight;
 use super::sink::Problems;
 use super::stage_type::Descriptor;
 use crate::exchange::{WrittenPartition, WrittenPosition, read_partition};

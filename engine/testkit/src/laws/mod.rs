@@ -3,6 +3,8 @@
 mod epoch;
 mod output;
 
+use std::time::{Duration, Instant};
+
 use arrow::array::RecordBatch;
 use pipeline_stage::{Kind, MAX_BATCH_ROWS, StageType};
 use serde_json::Value;
@@ -15,6 +17,11 @@ pub use output::{EpochOutput, run_epoch};
 
 /// How often each law is tried, with other random numbers each time.
 const TRIES: u64 = 8;
+/// The same for a stage that starts a process each time it is built: one try that dies after each epoch for as long as
+/// it may, and one that dies at random.
+const TRIES_OF_SLOW: u64 = 2;
+/// No stage of this process takes so long to be built.
+const SLOW_BUILD: Duration = Duration::from_millis(50);
 
 /// Enough crashes in one run to meet a crash after a crash; few enough that it ends.
 const MAX_CRASHES: usize = 20;
@@ -71,7 +78,7 @@ pub fn laws_hold(stage: &StageType, options: &Value, rows: &RecordBatch) -> Resu
 pub fn batching_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Result<Evidence, Broken> {
     let laws = Laws::new(subject, rows)?;
     let (expected, mut evidence) = laws.undisturbed()?;
-    for seed in 0..TRIES {
+    for seed in 0..laws.tries {
         let mut random = Random::new(seed);
         let mut transform = subject.build(&rows.schema(), &Store::default())?;
         for (number, epoch) in laws.epochs.iter().enumerate() {
@@ -92,10 +99,10 @@ pub fn batching_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Res
 pub fn a_crash_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Result<Evidence, Broken> {
     let laws = Laws::new(subject, rows)?;
     let (expected, mut evidence) = laws.undisturbed()?;
-    for seed in 0..TRIES {
+    for seed in 0..laws.tries {
         laws.crash(seed, &expected, &mut evidence).map_err(|broken| broken.about("a crash matters"))?;
     }
-    if evidence.resumed < TRIES as usize {
+    if evidence.resumed < laws.tries as usize {
         return Err(Broken::new(format!("it was resumed {} times only", evidence.resumed)));
     }
     if subject.stage.kind == Kind::Detector && evidence.resumed_with_state == 0 {
@@ -107,14 +114,18 @@ pub fn a_crash_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Resu
 struct Laws<'a> {
     subject: Subject<'a>,
     epochs: Vec<Epoch>,
+    tries: u64,
 }
 
 impl<'a> Laws<'a> {
     fn new(subject: Subject<'a>, rows: &RecordBatch) -> Result<Self, Broken> {
-        match rows.num_rows() {
-            0 => Err(Broken::new("the laws need rows")),
-            _ => Ok(Laws { subject, epochs: cut_into_epochs(rows) }),
+        if rows.num_rows() == 0 {
+            return Err(Broken::new("the laws need rows"));
         }
+        let began = Instant::now();
+        subject.build(&rows.schema(), &Store::default())?;
+        let tries = if SLOW_BUILD < began.elapsed() { TRIES_OF_SLOW } else { TRIES };
+        Ok(Laws { subject, epochs: cut_into_epochs(rows), tries })
     }
 
     fn undisturbed(&self) -> Result<(Vec<EpochOutput>, Evidence), Broken> {
