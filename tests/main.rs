@@ -8,3 +8,4 @@ mod faults;
 mod killed;
 mod plugins;
 mod production;
+mod python;
