@@ -24,6 +24,10 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// How long a process may take to end after it has closed its pipe, which only happens when it ends.
 const DIE_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What Linux's allocator keeps for the next batch instead of giving it back to the system with each: the arrays of a
+/// batch have some megabytes, and to get their pages anew costs a quarter of a vectorised detector's time.
+const KEPT_MEMORY: [(&str, &str); 2] =
+    [("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "268435456")];
 /// Small frames go in one piece.
 const BUFFER: usize = 64 << 10;
 
@@ -50,6 +54,9 @@ impl Process {
         command.args([OsStr::new("-m"), OsStr::new("pipeline_plugin"), path.as_os_str()]).args(sha256);
         // The folder in which the engine was started is no place for modules.
         command.env("PYTHONSAFEPATH", "1");
+        for (variable, bytes) in KEPT_MEMORY.into_iter().filter(|(variable, _)| std::env::var_os(variable).is_none()) {
+            command.env(variable, bytes);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Ctrl-C in a terminal goes to all processes of a group; this one is needed for the last checkpoint.
         command.process_group(0);

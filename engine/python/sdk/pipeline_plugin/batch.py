@@ -136,12 +136,9 @@ class Groups:
         import numpy as np
 
         n_rows = len(series)
-        # Row and series in one number: all are different, so the fastest sort is a stable one.
-        packed = (series.astype(np.int64) << 32) | np.arange(n_rows, dtype=np.int64)
-        packed.sort()
         #: The rows, sorted by series; those of one series in their order.
-        self.order: "np.ndarray" = packed & 0xFFFFFFFF
-        by_series = packed >> 32
+        self.order: "np.ndarray" = _stable_order(series)
+        by_series = series[self.order]
         is_first = np.ones(n_rows, dtype=bool)
         np.not_equal(by_series[1:], by_series[:-1], out=is_first[1:])
         #: Where in ``order`` each series begins.
@@ -166,6 +163,16 @@ class Groups:
 def group(series: "np.ndarray") -> Groups:
     """The rows of a batch by their series."""
     return Groups(series)
+
+
+def _stable_order(series: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    # Numbers of 16 bits are sorted by their digits, which is ten times as fast as by comparing them.
+    order = np.argsort((series & 0xFFFF).astype(np.uint16), kind="stable")
+    if 0xFFFF < series.max(initial=0):
+        order = order[np.argsort((series >> 16).astype(np.uint16)[order], kind="stable")]
+    return order
 
 
 class BatchRunner:

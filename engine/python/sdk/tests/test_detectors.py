@@ -89,6 +89,10 @@ class Grouping(unittest.TestCase):
         self.assertEqual(groups.positions.tolist(), [0, 1, 0, 1, 2, 0])
         self.assertEqual([sorted(rows.tolist()) for rows in groups.rounds()], [[0, 1, 4], [2, 5], [3]])
 
+    def test_large_numbers_are_sorted_as_well(self):
+        series = np.random.default_rng(7).integers(0, 200, 5_000) * 21_474_836
+        self.assertEqual(group(series).order.tolist(), np.argsort(series, kind="stable").tolist())
+
     def test_nothing_has_no_groups(self):
         groups = group(np.array([], np.int64))
         self.assertEqual((groups.numbers.tolist(), list(groups.rounds())), ([], []))
