@@ -30,9 +30,7 @@ fn sh(line: &str, folder: &Path) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", line]).current_dir(folder).env("CARGO_NET_OFFLINE", "true");
     command.env("PATH", format!("{}:{path}", binary.parent().unwrap().display()));
-    let output = command.output().unwrap();
-    println!("{line}\n{}", text(&output));
-    output
+    command.output().unwrap()
 }
 
 fn text(output: &Output) -> String {
