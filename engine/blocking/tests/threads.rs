@@ -1,5 +1,7 @@
 //! Sources and sinks whose calls block, as the engine sees them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
