@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pipeline_stage::{Kind, Registry, Result, StageError, StageType};
-use pipeline_testkit::{Asked, trials};
+use pipeline_testkit::{Asked, Effort, trials};
 
 use super::library::{ChoiceArgs, Chosen, LibraryArg, name};
 use super::report::{self, Line, say};
@@ -67,7 +67,7 @@ fn test(chosen: &Chosen, like: Option<&StageType>, built_in: &Registry, choice: 
     let of_options = choice.options.as_ref().and_then(|file| file.parent()).map(Path::to_path_buf);
     let directory = of_options.unwrap_or_else(|| scratch.0.clone());
     let like = like.or_else(|| built_in.find(stage.kind, &stage.name));
-    for trial in trials(&Asked { stage, options, like, directory: &directory }) {
+    for trial in trials(&Asked { stage, options, like, directory: &directory, effort: Effort::Full }) {
         let what = trial.name.clone();
         say(&Line::Begin(what.clone()));
         say(&match trial.run() {

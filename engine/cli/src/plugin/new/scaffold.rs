@@ -6,15 +6,41 @@ use pipeline_stage::Kind;
 
 use super::{Language, sdk};
 
-const RUST_DETECTOR: &str = include_str!("rust/detector.rs");
-const RUST_TRANSFORM: &str = include_str!("rust/transform.rs");
 const RUST_MANIFEST: &str = include_str!("rust/Cargo.toml.txt");
-const C_DETECTOR: &str = include_str!("c/detector.c");
-const C_TRANSFORM: &str = include_str!("c/transform.c");
-const C_TEST_DETECTOR: &str = include_str!("c/test_detector.c");
-const C_TEST_TRANSFORM: &str = include_str!("c/test_transform.c");
 const C_MAKEFILE: &str = include_str!("c/Makefile.txt");
 const README: &str = include_str!("README.md.txt");
+
+/// The code of a stage in Rust.
+fn in_rust(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Source | Kind::Format => include_str!("rust/source.rs"),
+        Kind::Transform => include_str!("rust/transform.rs"),
+        Kind::Detector => include_str!("rust/detector.rs"),
+        Kind::Sink => include_str!("rust/sink.rs"),
+    }
+}
+
+/// The code of a stage in C, and its tests. The sink is the example of the repository, which is called `journal`.
+fn in_c(kind: Kind) -> (String, &'static str) {
+    match kind {
+        Kind::Source | Kind::Format => (include_str!("c/source.c").into(), include_str!("c/test_source.c")),
+        Kind::Transform => (include_str!("c/transform.c").into(), include_str!("c/test_transform.c")),
+        Kind::Detector => (include_str!("c/detector.c").into(), include_str!("c/test_detector.c")),
+        Kind::Sink => (example_sink(), include_str!("c/test_sink.c")),
+    }
+}
+
+fn example_sink() -> String {
+    let example = include_str!("../../../../../plugins/example-c/journal.c");
+    let command = example.lines().position(|line| line.trim_start_matches([' ', '*']).starts_with("cc "));
+    let without_command = example.lines().enumerate().filter(|(number, _)| {
+        // With the empty line before it.
+        command.is_none_or(|command| *number != command && *number + 1 != command)
+    });
+    let lines: Vec<&str> = without_command.map(|(_, line)| line).collect();
+    let named = lines.join("\n").replace("\"journal\"", "\"heartbeat\"").replace("type: journal", "type: heartbeat");
+    named.replace("\"example-c\"", "\"heartbeat\"").replace("\"1.0.0\"", "\"0.1.0\"") + "\n"
+}
 
 /// What is written, but for the name.
 pub struct Scaffold {
@@ -36,7 +62,9 @@ impl Scaffold {
             Language::Rust => ["cargo test", "cargo build --release"],
             Language::C => ["make test", "make"],
         };
-        let kit = ["check", "test", "bench"].map(|command| format!("pipeline plugin {command} {library}"));
+        let is_measured = matches!(self.kind, Kind::Transform | Kind::Detector);
+        let kit = if is_measured { &["check", "test", "bench"][..] } else { &["check", "test"] };
+        let kit = kit.iter().map(|command| format!("pipeline plugin {command} {library}"));
         let build = build.into_iter().map(String::from);
         build.chain(kit).chain(["pipeline run demo.yaml".into()]).collect()
     }
@@ -53,19 +81,31 @@ impl Scaffold {
     }
 
     fn rust(&self) -> Vec<(String, String)> {
-        let code = if self.kind == Kind::Detector { RUST_DETECTOR } else { RUST_TRANSFORM };
-        let arrow = ["arrow-array", "arrow-schema"].map(sdk::dependency);
-        let arrow = if self.kind == Kind::Detector { String::new() } else { arrow.join("\n") + "\n" };
-        let dependencies = format!(
-            "pipeline-abi = {{ path = \"sdk/pipeline-abi\" }}\npipeline-stage = {{ path = \"sdk/pipeline-stage\" }}\n{arrow}{}\n{}",
-            sdk::dependency("schemars"),
-            sdk::dependency("serde")
-        );
-        let manifest = self.named(RUST_MANIFEST).replace("@dependencies@", &dependencies);
+        let of_kind: &[&str] = match self.kind {
+            Kind::Source | Kind::Format => {
+                &["arrow-array", "arrow-schema", "async-trait", "schemars", "serde", "tokio"]
+            }
+            Kind::Transform => &["arrow-array", "arrow-schema", "schemars", "serde"],
+            Kind::Detector => &["schemars", "serde"],
+            Kind::Sink => &["async-trait", "schemars", "serde"],
+        };
+        let in_tests: &[&str] = if self.kind == Kind::Sink { &["arrow-array", "arrow-schema", "tokio"] } else { &[] };
+        let waits = matches!(self.kind, Kind::Source | Kind::Sink);
+        let features = if waits { ", features = [\"io\"]" } else { "" };
+        let mut dependencies = vec![
+            format!("pipeline-abi = {{ path = \"sdk/pipeline-abi\"{features} }}"),
+            "pipeline-stage = { path = \"sdk/pipeline-stage\" }".into(),
+        ];
+        dependencies.extend(of_kind.iter().map(|name| sdk::dependency(name)));
+        if !in_tests.is_empty() {
+            dependencies.push("\n[dev-dependencies]".into());
+            dependencies.extend(in_tests.iter().map(|name| sdk::dependency(name)));
+        }
+        let manifest = self.named(RUST_MANIFEST).replace("@dependencies@", &dependencies.join("\n"));
         let mut files = vec![
             ("Cargo.toml".into(), manifest),
             ("Cargo.lock".into(), sdk::LOCK.into()),
-            ("src/lib.rs".into(), self.named(code)),
+            ("src/lib.rs".into(), self.named(in_rust(self.kind))),
             (".gitignore".into(), "/target\n/.pipeline\n".into()),
         ];
         files.extend(sdk::CRATES.iter().map(|(path, text)| (format!("sdk/{path}"), (*text).into())));
@@ -73,13 +113,10 @@ impl Scaffold {
     }
 
     fn c(&self) -> Vec<(String, String)> {
-        let (code, test) = match self.kind {
-            Kind::Detector => (C_DETECTOR, C_TEST_DETECTOR),
-            _ => (C_TRANSFORM, C_TEST_TRANSFORM),
-        };
+        let (code, test) = in_c(self.kind);
         let name = &self.name;
         vec![
-            (format!("{name}.c"), self.named(code)),
+            (format!("{name}.c"), self.named(&code)),
             (format!("test_{name}.c"), self.named(test)),
             ("pipeline_plugin.h".into(), pipeline_abi::HEADER.into()),
             ("Makefile".into(), self.named(C_MAKEFILE).replace(&format!("lib{name}.so"), &self.file_name())),
@@ -128,20 +165,30 @@ impl Scaffold {
 
     fn demo(&self) -> String {
         let Scaffold { name, kind, .. } = self;
+        let library = if self.language == Language::Rust { format!("./{}", self.library()) } else { self.library() };
+        let (what, key, source) = match kind {
+            Kind::Source => ("Readings that are made up", "[machine]", name.as_str()),
+            _ => ("Simulated sensors, one reading in twenty an outlier", "[sensor_id, metric_type]", "simulator"),
+        };
         let head = format!(
-            "# Simulated sensors, one reading in twenty an outlier. Ctrl-C stops it; the next run goes on where it was.\n\
-             name: {name}_demo\nkey: [sensor_id, metric_type]\n\nplugins:\n  - {}\n\n\
-             sources:\n  readings: {{ type: simulator }}\n\n",
-            if self.language == Language::Rust { format!("./{}", self.library()) } else { self.library() }
+            "# {what}. Ctrl-C stops it; the next run goes on where it was.\nname: {name}_demo\nkey: {key}\n\n\
+             plugins:\n  - {library}\n\nsources:\n  readings: {{ type: {source} }}\n\n"
         );
         let stages = match kind {
             Kind::Detector => format!("detectors:\n  jumps: {{ type: {name}, inputs: [readings], value: value }}\n\n"),
-            _ => format!(
+            Kind::Transform => format!(
                 "transforms:\n  converted: {{ type: {name}, inputs: [readings], column: value, factor: 1.8, offset: 32 }}\n\n\
                  detectors:\n  jumps: {{ type: zscore, inputs: [converted], value: value }}\n\n"
             ),
+            _ => "detectors:\n  jumps: { type: zscore, inputs: [readings], value: value }\n\n".into(),
         };
-        format!("{head}{stages}sinks:\n  screen: {{ type: console, inputs: [jumps], when: is_anomaly }}\n")
+        let archive = match kind {
+            Kind::Sink => {
+                format!("  archive: {{ type: {name}, inputs: [jumps], when: is_anomaly, path: anomalies }}\n")
+            }
+            _ => String::new(),
+        };
+        format!("{head}{stages}sinks:\n  screen: {{ type: console, inputs: [jumps], when: is_anomaly }}\n{archive}")
     }
 
     /// A template with the stage's name in the place of `heartbeat`.
@@ -164,7 +211,7 @@ mod tests {
 
     fn all() -> Vec<Scaffold> {
         let of = |kind| [Language::Rust, Language::C].map(|language| Scaffold::new("night_shift", kind, language));
-        [Kind::Detector, Kind::Transform].into_iter().flat_map(of).collect()
+        [Kind::Source, Kind::Transform, Kind::Detector, Kind::Sink].into_iter().flat_map(of).collect()
     }
 
     #[test]
