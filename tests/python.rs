@@ -179,3 +179,61 @@ async fn a_plugin_has_an_environment_of_its_own() {
     wrong.assert_code(2);
     assert!(wrong.stderr.contains(&format!("has the SHA-256 {sum}, not the one")), "{}", wrong.stderr);
 }
+
+/// The blocks of the documentation's section on Python, with their language.
+fn documented() -> Vec<(String, String)> {
+    let docs = std::fs::read_to_string(repository().join("docs/writing-a-plugin.md")).unwrap();
+    let section = docs.split("\n## In Python\n").nth(1).expect("the docs have a section on Python");
+    let section = section.split("\n## ").next().unwrap();
+    let blocks = section.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
+    blocks.map(|(language, text)| (language.to_owned(), text.to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_commands_say_what_the_docs_say() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(python().ancestors().nth(2).unwrap(), folder.path().join(".venv")).unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_pipeline")).parent().unwrap();
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    let (mut said, mut n_checked) = (String::new(), 0);
+    for (language, text) in documented() {
+        match language.as_str() {
+            "python" | "yaml" => {
+                let name = text.lines().next().unwrap().strip_prefix("# ").expect("a file begins with its name");
+                std::fs::write(folder.path().join(name), &text).unwrap();
+            }
+            "sh" if text.contains("pip install") => {}
+            "sh" => {
+                let mut shell = Command::new("sh");
+                shell.args(["-ec", &text]).current_dir(folder.path()).env("PATH", &path);
+                let output = shell.output().unwrap();
+                said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                assert!(output.status.success(), "{text}{said}");
+            }
+            _ => {
+                for line in text.lines() {
+                    assert!(said.contains(line), "the docs show `{line}`, what is said is\n{said}");
+                    n_checked += 1;
+                }
+            }
+        }
+    }
+    assert!(15 < n_checked);
+    // What the docs show without running it is right, too.
+    let file = "name: other
+plugins: [{ path: ./jumps.py, python: .venv/bin/python }, { path: ./celsius.py, python: .venv/bin/python }]
+key: [sensor_id, metric_type]
+sources: { readings: { type: simulator, rate: unlimited, count: 1000, start: \"2025-07-20T08:00:00Z\" } }
+transforms: { colder: { type: celsius, inputs: [readings] } }
+detectors:
+  jumps: { type: fast_jump, inputs: [readings], value: value, limit: 35 }
+  colder_jumps: { type: fast_jump, inputs: [colder], value: value, limit: 20 }
+sinks: { screen: { type: console, inputs: [jumps, colder_jumps], when: is_anomaly } }
+";
+    std::fs::write(folder.path().join("other.yaml"), file).unwrap();
+    let run = ["run", "other.yaml", "--once"];
+    let finished = pipeline().args(run).current_dir(folder.path()).start().wait().await;
+    finished.assert_code(0);
+    let same = finished.stdout.contains("31.82  distance 48.23  expected 80.05 ± 35.00  ANOMALY");
+    assert!(same && finished.stderr.contains("books balance"), "{}{}", finished.stdout, finished.stderr);
+}

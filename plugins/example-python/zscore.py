@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import reduce
-from operator import add
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -53,7 +51,7 @@ class ZscorePy(Detector):
         return score
 
     def score(self, values, value):
-        if min(values) == max(values):
+        if values.count(values[0]) == len(values):
             return None  # A constant window has no spread to measure with.
         found = mean_and_deviation(values)
         if found is None:
@@ -83,16 +81,23 @@ def mean_and_deviation(values):
     """Mean and population standard deviation; None if there is none that a float can hold."""
     count = len(values)
     mean = exact_sum(values) / count
-    distances = [value - mean for value in values]
-    squares = [distance * distance for distance in distances]
-    whole = count - count % LANES
     # Not `sum`: from Python 3.12 on it is more exact than the engine's sum of squares.
-    lanes = [reduce(add, squares[lane:whole:LANES], 0.0) for lane in range(LANES)]
-    variance = (reduce(add, lanes) + reduce(add, squares[whole:], 0.0)) / count
+    squares, whole = 0.0, count - count % LANES
+    for lane in range(LANES):
+        squares += sum_of_squares(values[lane:whole:LANES], mean)
+    variance = (squares + sum_of_squares(values[whole:], mean)) / count
     if not variance < math.inf or not abs(mean) < math.inf:
         return None
     deviation = math.sqrt(variance)
     return (mean, deviation) if 0.0 < deviation else None
+
+
+def sum_of_squares(values, mean):
+    total = 0.0
+    for value in values:
+        distance = value - mean
+        total += distance * distance
+    return total
 
 
 def exact_sum(values):
