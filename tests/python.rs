@@ -207,7 +207,8 @@ async fn the_documented_commands_say_what_the_docs_say() {
                 let mut shell = Command::new("sh");
                 shell.args(["-ec", &text]).current_dir(folder.path()).env("PATH", &path);
                 let output = shell.output().unwrap();
-                said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                said =
+                    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
                 assert!(output.status.success(), "{text}{said}");
             }
             _ => {
