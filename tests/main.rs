@@ -9,3 +9,4 @@ mod killed;
 mod plugin_kit;
 mod plugins;
 mod production;
+mod python;

@@ -84,7 +84,7 @@ fn files_that_are_no_library_are_refused() {
 
 #[test]
 fn libraries_that_describe_nonsense_are_refused() {
-    let lacks = "lacks functions: it needs `build`, and either `process`, or, as a detector, `start` and `observe`";
+    let lacks = "lacks functions: a transform needs `build`, and `process`";
     let lacks = &format!("has a stage 0 that is called `hostile` and {lacks}");
     let cases = [
         ("NO_SYMBOL", "is no plugin: it does not export `pipeline_plugin`"),

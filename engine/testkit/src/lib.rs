@@ -14,6 +14,7 @@ pub mod faulty;
 mod hostile;
 mod laws;
 pub mod mailbox;
+mod python;
 mod random;
 mod readings;
 mod same;
@@ -33,6 +34,7 @@ pub use hostile::{Hostile, dictionaries_are_refused, hostile_batches, survives, 
 pub use laws::{
     Effort, Evidence, a_crash_does_not_matter, batching_does_not_matter, laws_hold, obeys_laws, obeys_laws_briefly,
 };
+pub use python::python;
 pub use random::Random;
 pub use readings::{reading_schema, readings, scored_schema, stage_context, steady_readings};
 pub use same::gives_the_same_as;

@@ -3,14 +3,15 @@
 mod binary;
 mod build;
 mod call;
+mod changes;
 mod epochs;
 mod found;
 mod guard;
-mod in_flight;
 mod measure;
 mod options;
 mod output;
 mod rows;
+mod said;
 mod series;
 mod sink;
 mod source;
@@ -19,6 +20,8 @@ mod transform;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
+use std::mem::ManuallyDrop;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +30,6 @@ use sha2::{Digest, Sha256};
 
 use crate::memory::{c_text, sized, slice};
 use crate::raw::{ABI_MAJOR, ABI_MINOR, RawEngine, RawPlugin, RawStage};
-pub use in_flight::stuck;
 pub use measure::{inside_of_libraries, measure_calls};
 use stage_type::read_stage;
 
@@ -93,12 +95,13 @@ fn open(path: &Path) -> Result<Library, String> {
     binary::check(path)?;
     // SAFETY: loading runs the library's own start, which is what a plugin is for; whoever names it trusts it.
     let library = unsafe { load_now(path) };
-    let library = library.map_err(|error| format!("cannot be loaded: {}", binary::reason(&error, path)))?;
+    // Never unloaded: its functions are called as long as the process lives, and its threads may run on, also when it
+    // turns out to be no plugin.
+    let library =
+        ManuallyDrop::new(library.map_err(|error| format!("cannot be loaded: {}", binary::reason(&error, path)))?);
     // SAFETY: the header says what the type of this symbol is.
     let entry = unsafe { library.get::<Entry>(b"pipeline_plugin\0") };
     let entry = *entry.map_err(|_| "is no plugin: it does not export `pipeline_plugin`".to_owned())?;
-    // Its functions are called as long as the process lives, and its threads may run on.
-    std::mem::forget(library);
     let engine = std::ptr::from_ref(&*ENGINE.0);
     // SAFETY: the engine's description lives as long as the process.
     let plugin = guard::guarded(|| unsafe { entry(engine) });
@@ -139,7 +142,7 @@ fn describe(path: &Path, plugin: *const RawPlugin) -> Result<Library, String> {
     if plugin.n_stages == 0 || MAX_STAGES < plugin.n_stages {
         return Err(format!("says that it has {} stages, it may have 1 to {MAX_STAGES}", plugin.n_stages));
     }
-    if plugin.stages.is_null() {
+    if plugin.stages.is_null() || !plugin.stages.is_aligned() {
         return Err(format!("says that it has {} stages, but not where: `stages` is NULL", plugin.n_stages));
     }
     // SAFETY: it has as many as it says (rule 1).
@@ -196,13 +199,14 @@ unsafe extern "C" fn log(level: i32, text: *const c_char) {
     }
     // SAFETY: text that ends with a NUL (rule 2).
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    match level {
+    // Whoever writes the log may panic, and nothing may unwind into the library; there is nobody to tell.
+    let _ = catch_unwind(|| match level {
         1 => tracing::error!("{text}"),
         2 => tracing::warn!("{text}"),
         3 => tracing::info!("{text}"),
         4 => tracing::debug!("{text}"),
         _ => tracing::trace!("{text}"),
-    }
+    });
 }
 
 /// The last level that is written; 0 when none is.

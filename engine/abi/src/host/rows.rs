@@ -25,7 +25,7 @@ pub unsafe fn import(
     schema: &SchemaRef,
     given: Option<&RecordBatch>,
 ) -> Result<RecordBatch> {
-    if array.is_null() {
+    if array.is_null() || !array.is_aligned() {
         return Err(StageError::fatal("the plugin gave NULL for rows"));
     }
     // SAFETY: it is there; what is left has no `release`, so that it is ours alone (rule 3).
@@ -52,6 +52,13 @@ pub unsafe fn import(
     rows.map_err(|error| StageError::fatal("the plugin gave rows that its columns do not allow").because(error))
 }
 
+/// How many rows an array says it has, before it is taken; 0 of what is no array.
+pub fn length_of(array: *const FFI_ArrowArray) -> usize {
+    let array = if array.is_aligned() { array } else { std::ptr::null() };
+    // SAFETY: NULL or a structure of Arrow's.
+    unsafe { array.as_ref() }.map_or(0, FFI_ArrowArray::len)
+}
+
 fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef, own: &[ArrayData]) -> Result<()> {
     let wrong = |what: String| Err(StageError::fatal(format!("the plugin gave rows {what}")));
     let raw = layout(array);
@@ -59,10 +66,13 @@ fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef, own: &[ArrayData]) -
     if raw.length < 0 || raw.offset < 0 || is_too_long {
         return wrong(format!("of length {} and offset {}", raw.length, raw.offset));
     }
-    if raw.n_children != schema.fields().len() as i64 || (raw.children.is_null() && 0 < raw.n_children) {
+    if raw.n_children != schema.fields().len() as i64
+        || (raw.children.is_null() && 0 < raw.n_children)
+        || !raw.children.is_aligned()
+    {
         return wrong(format!("of {} columns, its schema has {}", raw.n_children, schema.fields().len()));
     }
-    if raw.n_buffers != 1 || raw.buffers.is_null() {
+    if raw.n_buffers != 1 || raw.buffers.is_null() || !raw.buffers.is_aligned() {
         return wrong(format!("with {} buffers, a struct has 1", raw.n_buffers));
     }
     // SAFETY: there is one buffer, which is NULL when nothing is null.
@@ -72,6 +82,7 @@ fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef, own: &[ArrayData]) -
     for (number, field) in schema.fields().iter().enumerate() {
         // SAFETY: there are as many as it says.
         let child = unsafe { *raw.children.add(number) };
+        let child = if child.is_aligned() { child } else { std::ptr::null() };
         // SAFETY: NULL or a structure of Arrow's.
         let Some(child) = (unsafe { child.as_ref() }) else {
             return wrong(format!("whose column `{}` is NULL", field.name()));
@@ -102,12 +113,13 @@ fn check_column(array: &FFI_ArrowArray, field: &Field, needed: i64, own: &[Array
     }
     let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
     let n_buffers = if is_text { 3 } else { 2 };
-    if raw.n_buffers != n_buffers || raw.buffers.is_null() {
+    if raw.n_buffers != n_buffers || raw.buffers.is_null() || !raw.buffers.is_aligned() {
         return Err(format!("has {} buffers, a {} has {n_buffers}", raw.n_buffers, field.data_type()));
     }
     // SAFETY: there are at least two buffers.
     let (nulls, values) = unsafe { (*raw.buffers, *raw.buffers.add(1)) };
-    if values.is_null() && 0 < raw.length {
+    let end = raw.offset + raw.length;
+    if values.is_null() && 0 < end {
         return Err("has no values: the buffer is NULL".into());
     }
     if nulls.is_null() && 0 < raw.null_count {
@@ -121,13 +133,13 @@ fn check_column(array: &FFI_ArrowArray, field: &Field, needed: i64, own: &[Array
     if !values.addr().is_multiple_of(alignment) {
         return Err(format!("has a buffer that is not aligned to {alignment} bytes"));
     }
-    if is_text && 0 < raw.length {
+    // Arrow reads the last offset of a column that begins behind others, also when it has no rows.
+    if is_text && 0 < end {
         // SAFETY: there are three buffers.
         let bytes = unsafe { *raw.buffers.add(2) };
-        let end = (raw.offset + raw.length) as usize;
         // Those of the engine rise: to read them all again would cost more than the rest of the call.
-        if !own.iter().any(|own| has_text(own, values, bytes, end)) {
-            check_offsets(values.cast(), end, bytes.is_null())?;
+        if !own.iter().any(|own| has_text(own, values, bytes, end as usize)) {
+            check_offsets(values.cast(), end as usize, bytes.is_null())?;
         }
     }
     Ok(())
