@@ -49,6 +49,8 @@ pub enum Language {
     Rust,
     /// Needs a C compiler and make
     C,
+    /// Needs Python 3.9 or newer
+    Python,
 }
 
 impl Language {
@@ -57,6 +59,7 @@ impl Language {
         match self {
             Language::Rust => "Rust",
             Language::C => "C",
+            Language::Python => "Python",
         }
     }
 }
@@ -80,6 +83,10 @@ pub fn run(args: &NewArgs, built_in: &Registry) -> ExitCode {
         complain(&format!("error: {}", error.chain()));
         return ExitCode::from(WRONG);
     }
+    if *language == Language::Python && matches!(kind, Kind::Source | Kind::Sink) {
+        complain("error: in Python there are transforms and detectors; a source or a sink is written in Rust or C");
+        return ExitCode::from(WRONG);
+    }
     let scaffold = Scaffold::new(name, kind, *language);
     if let Err(error) = write(Path::new(name), &scaffold) {
         complain(&format!("error: {}", error.chain()));
@@ -91,7 +98,23 @@ pub fn run(args: &NewArgs, built_in: &Registry) -> ExitCode {
 }
 
 /// Words that cannot be the name of a crate, or would be taken for something else in the code.
-const RESERVED: [&str; 73] = [
+const RESERVED: [&str; 89] = [
+    "and",
+    "assert",
+    "class",
+    "def",
+    "del",
+    "elif",
+    "except",
+    "finally",
+    "from",
+    "global",
+    "import",
+    "is",
+    "lambda",
+    "nonlocal",
+    "not",
+    "or",
     "abstract",
     "alloc",
     "as",
@@ -176,7 +199,7 @@ fn check_name(name: &str, kind: Kind, built_in: &Registry) -> Result<()> {
     }
     if RESERVED.contains(&name) {
         return Err(StageError::config(format!(
-            "`{name}` is a word that Rust or C has a meaning for, choose another one"
+            "`{name}` is a word that Rust, C or Python has a meaning for, choose another one"
         )));
     }
     match built_in.find(kind, name) {
@@ -217,7 +240,7 @@ mod tests {
             ("../x", "is no name for a stage"),
             ("9lives", "is no name for a stage"),
             ("", "is no name for a stage"),
-            ("core", "is a word that Rust or C has a meaning for"),
+            ("core", "is a word that Rust, C or Python has a meaning for"),
             ("zscore", "there is a built-in detector `zscore`"),
         ] {
             let error = check_name(name, Kind::Detector, &built_in).unwrap_err().to_string();

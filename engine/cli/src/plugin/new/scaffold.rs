@@ -10,6 +10,9 @@ const RUST_MANIFEST: &str = include_str!("rust/Cargo.toml.txt");
 const C_MAKEFILE: &str = include_str!("c/Makefile.txt");
 const README: &str = include_str!("README.md.txt");
 
+/// The Python of a scaffold's own environment.
+const PYTHON: &str = ".venv/bin/python";
+
 /// The code of a stage in Rust.
 fn in_rust(kind: Kind) -> &'static str {
     match kind {
@@ -27,6 +30,14 @@ fn in_c(kind: Kind) -> (String, &'static str) {
         Kind::Transform => (include_str!("c/transform.c").into(), include_str!("c/test_transform.c")),
         Kind::Detector => (include_str!("c/detector.c").into(), include_str!("c/test_detector.c")),
         Kind::Sink => (example_sink(), include_str!("c/test_sink.c")),
+    }
+}
+
+/// The code of a stage in Python, and its tests.
+fn in_python(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Detector => (include_str!("python/detector.py"), include_str!("python/test_detector.py")),
+        _ => (include_str!("python/transform.py"), include_str!("python/test_transform.py")),
     }
 }
 
@@ -58,14 +69,18 @@ impl Scaffold {
     /// From the first test to the running pipeline, as they stand in the README.
     pub fn commands(&self) -> Vec<String> {
         let library = self.library();
-        let build = match self.language {
-            Language::Rust => ["cargo test", "cargo build --release"],
-            Language::C => ["make test", "make"],
+        let python = if self.language == Language::Python { format!(" --python {PYTHON}") } else { String::new() };
+        let build: &[&str] = match self.language {
+            Language::Rust => &["cargo test", "cargo build --release"],
+            Language::C => &["make test", "make"],
+            Language::Python => {
+                &["python3 -m venv .venv", ".venv/bin/pip install ./sdk", ".venv/bin/python -m unittest"]
+            }
         };
         let is_measured = matches!(self.kind, Kind::Transform | Kind::Detector);
         let kit = if is_measured { &["check", "test", "bench"][..] } else { &["check", "test"] };
-        let kit = kit.iter().map(|command| format!("pipeline plugin {command} {library}"));
-        let build = build.into_iter().map(String::from);
+        let kit = kit.iter().map(|command| format!("pipeline plugin {command} {library}{python}"));
+        let build = build.iter().map(|command| (*command).to_owned());
         build.chain(kit).chain(["pipeline run demo.yaml".into()]).collect()
     }
 
@@ -74,6 +89,7 @@ impl Scaffold {
         let mut files = match self.language {
             Language::Rust => self.rust(),
             Language::C => self.c(),
+            Language::Python => self.python(),
         };
         files.push(("README.md".into(), self.readme()));
         files.push(("demo.yaml".into(), self.demo()));
@@ -124,6 +140,17 @@ impl Scaffold {
         ]
     }
 
+    fn python(&self) -> Vec<(String, String)> {
+        let (code, test) = in_python(self.kind);
+        let mut files = vec![
+            (format!("{}.py", self.name), self.named(code)),
+            (format!("test_{}.py", self.name), self.named(test)),
+            (".gitignore".into(), "/.venv\n/.pipeline\n__pycache__\n".into()),
+        ];
+        files.extend(pipeline_python::SDK.iter().map(|(path, text)| (format!("sdk/{path}"), (*text).into())));
+        files
+    }
+
     fn file_name(&self) -> String {
         format!("{DLL_PREFIX}{}{DLL_SUFFIX}", self.name)
     }
@@ -133,6 +160,7 @@ impl Scaffold {
         match self.language {
             Language::Rust => format!("target/release/{}", self.file_name()),
             Language::C => format!("./{}", self.file_name()),
+            Language::Python => format!("./{}.py", self.name),
         }
     }
 
@@ -140,6 +168,7 @@ impl Scaffold {
         let code = match self.language {
             Language::Rust => "src/lib.rs".to_owned(),
             Language::C => format!("{}.c", self.name),
+            Language::Python => format!("{}.py", self.name),
         };
         let (against, needs) = match self.language {
             Language::Rust => (
@@ -150,8 +179,20 @@ impl Scaffold {
                 "`pipeline_plugin.h`: what the engine calls, and the rules that both sides keep to",
                 "a C compiler and make",
             ),
+            Language::Python => (
+                "`sdk/`: the package `pipeline_plugin`, from which stages are derived; it needs pyarrow alone",
+                "Python 3.9 or newer",
+            ),
         };
         let commands = self.commands().join("\n");
+        let (first, variable) = match self.language {
+            Language::Python => (
+                "The first two commands make an environment with the package of `sdk/` in it, the third runs the tests of the code.",
+                format!("PIPELINE_PYTHON={PYTHON} "),
+            ),
+            _ => ("The first command runs the tests of the code, the second builds the library.", String::new()),
+        };
+        let stages = format!("{variable}pipeline stages --plugins {}", self.library());
         README
             .replace("@name@", &self.name)
             .replace("@language@", self.language.name())
@@ -160,12 +201,17 @@ impl Scaffold {
             .replace("@against@", against)
             .replace("@needs@", needs)
             .replace("@commands@", &commands)
-            .replace("@library@", &self.library())
+            .replace("@first@", first)
+            .replace("@stages@", &stages)
     }
 
     fn demo(&self) -> String {
         let Scaffold { name, kind, .. } = self;
-        let library = if self.language == Language::Rust { format!("./{}", self.library()) } else { self.library() };
+        let library = match self.language {
+            Language::Rust => format!("./{}", self.library()),
+            Language::C => self.library(),
+            Language::Python => format!("{{ path: {}, python: {PYTHON} }}", self.library()),
+        };
         let (what, key, source) = match kind {
             Kind::Source => ("Readings that are made up", "[machine]", name.as_str()),
             _ => ("Simulated sensors, one reading in twenty an outlier", "[sensor_id, metric_type]", "simulator"),
@@ -210,8 +256,14 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Scaffold> {
-        let of = |kind| [Language::Rust, Language::C].map(|language| Scaffold::new("night_shift", kind, language));
-        [Kind::Source, Kind::Transform, Kind::Detector, Kind::Sink].into_iter().flat_map(of).collect()
+        let of = |language, kinds: &[Kind]| {
+            kinds.iter().map(|kind| Scaffold::new("night_shift", *kind, language)).collect::<Vec<_>>()
+        };
+        let kinds = [Kind::Transform, Kind::Detector, Kind::Source, Kind::Sink];
+        [of(Language::Rust, &kinds), of(Language::C, &kinds), of(Language::Python, &kinds[..2])]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     #[test]
