@@ -29,17 +29,17 @@ impl PythonDetector {
 
 impl BatchDetector for PythonDetector {
     fn load(&mut self, saved: Vec<(u32, Vec<u8>)>) -> Result<()> {
-        let numbers: Vec<u8> = saved.iter().flat_map(|(number, _)| number.to_le_bytes()).collect();
+        let numbers = bytes_of(saved.iter().map(|(number, _)| number.to_le_bytes()));
         let (lengths, whole) = joined(saved.iter().map(|(_, series)| series.as_slice()))?;
         self.process.call(header("load", json!({})), &[&numbers, &lengths, &whole])?;
         Ok(())
     }
 
     fn observe(&mut self, readings: &Readings) -> Result<Vec<Score>> {
-        let numbers = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        let numbers = |numbers: &[u32]| bytes_of(numbers.iter().map(|number| number.to_le_bytes()));
         let (forgotten, series) = (numbers(&readings.forgotten), numbers(&readings.series));
-        let values: Vec<u8> = readings.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let at: Vec<u8> = readings.at.iter().flat_map(|at| at.to_le_bytes()).collect();
+        let values = bytes_of(readings.values.iter().map(|value| value.to_le_bytes()));
+        let at = bytes_of(readings.at.iter().map(|at| at.to_le_bytes()));
         self.has_times |= !readings.at.is_empty();
         let question = header("observe", json!({"has_times": self.has_times}));
         let answer = self.process.call(question, &[&forgotten, &series, &values, &at]);
@@ -52,7 +52,7 @@ impl BatchDetector for PythonDetector {
     }
 
     fn save(&mut self, series: &[u32]) -> Result<Vec<Vec<u8>>> {
-        let numbers: Vec<u8> = series.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let numbers = bytes_of(series.iter().map(|number| number.to_le_bytes()));
         let answer = self.process.call(header("save", json!({})), &[&numbers])?;
         match answer.bodies.as_slice() {
             [lengths, whole] => cut(lengths, whole),
@@ -70,14 +70,22 @@ fn scores(answer: &Frame, n_readings: usize) -> Result<Vec<Score>> {
             "the Python process gave columns of {sizes:?} bytes for {n_readings} readings, it must be {expected:?}"
         )));
     }
-    let numbers = |column: usize| answer.bodies[column].as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
-    let (mut expected, mut lower, mut upper, mut statistic) = (numbers(1), numbers(2), numbers(3), numbers(4));
-    let mut next = || Some((expected.next()?, lower.next()?, upper.next()?, statistic.next()?));
-    let scores = numbers(0).zip(&answer.bodies[COLUMNS - 1]).filter_map(|(score, flag)| {
-        let (expected, lower, upper, statistic) = next()?;
-        Some(Score { score, is_anomaly: *flag != 0, expected, lower, upper, statistic })
+    let column = |number: usize| answer.bodies[number].as_chunks().0;
+    let (score, expected, lower, upper, statistic) = (column(0), column(1), column(2), column(3), column(4));
+    let scores = (0..n_readings).map(|row| Score {
+        score: f64::from_le_bytes(score[row]),
+        is_anomaly: answer.bodies[COLUMNS - 1][row] != 0,
+        expected: f64::from_le_bytes(expected[row]),
+        lower: f64::from_le_bytes(lower[row]),
+        upper: f64::from_le_bytes(upper[row]),
+        statistic: f64::from_le_bytes(statistic[row]),
     });
     Ok(scores.collect())
+}
+
+/// Numbers one after the other.
+fn bytes_of<const SIZE: usize>(numbers: impl Iterator<Item = [u8; SIZE]>) -> Vec<u8> {
+    numbers.collect::<Vec<_>>().into_flattened()
 }
 
 /// Parts of bytes as their lengths and all of them one after the other.

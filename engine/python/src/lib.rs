@@ -4,12 +4,16 @@
 //! The other side is the package in `sdk/`. Both sides speak in frames over the child's standard input and output, one
 //! question and one answer at a time ([`frame`]); `docs/decisions/0010-stages-in-python.md` has the reasons.
 
+mod columns;
 mod detector;
 mod frame;
 mod interpreter;
 mod messages;
 mod plugin;
 mod process;
+mod revived;
+mod sink;
+mod source;
 mod stage_type;
 mod stderr;
 mod transform;
@@ -18,7 +22,7 @@ pub use interpreter::Interpreter;
 pub use plugin::{Plugin, is_plugin};
 
 /// The package that plugins import, by path below its folder: for kits that hand it to plugin authors.
-pub const SDK: [(&str, &str); 15] = [
+pub const SDK: [(&str, &str); 17] = [
     ("README.md", include_str!("../sdk/README.md")),
     ("pyproject.toml", include_str!("../sdk/pyproject.toml")),
     ("pipeline_plugin/__init__.py", include_str!("../sdk/pipeline_plugin/__init__.py")),
@@ -31,6 +35,8 @@ pub const SDK: [(&str, &str); 15] = [
     ("pipeline_plugin/plugin.py", include_str!("../sdk/pipeline_plugin/plugin.py")),
     ("pipeline_plugin/py.typed", include_str!("../sdk/pipeline_plugin/py.typed")),
     ("pipeline_plugin/serve.py", include_str!("../sdk/pipeline_plugin/serve.py")),
+    ("pipeline_plugin/sink.py", include_str!("../sdk/pipeline_plugin/sink.py")),
+    ("pipeline_plugin/source.py", include_str!("../sdk/pipeline_plugin/source.py")),
     ("pipeline_plugin/stage.py", include_str!("../sdk/pipeline_plugin/stage.py")),
     ("pipeline_plugin/transform.py", include_str!("../sdk/pipeline_plugin/transform.py")),
     ("pipeline_plugin/wire.py", include_str!("../sdk/pipeline_plugin/wire.py")),

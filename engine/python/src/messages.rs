@@ -30,6 +30,15 @@ impl Messages {
         decoded.unwrap_or_else(|_| Err(StageError::fatal("Arrow cannot make sense of it")))
     }
 
+    /// The rows of a message, of these columns.
+    pub fn batch(&mut self, message: Vec<u8>, schema: &SchemaRef) -> Result<RecordBatch> {
+        let wrong = |what: &str| StageError::fatal(format!("the Python process gave {what}"));
+        let found = self.decode(message).map_err(|error| wrong("rows that are none").because(error.chain()))?;
+        let (_, columns, _) = found.ok_or_else(|| wrong("half of a batch"))?.into_parts();
+        let rows = RecordBatch::try_new(schema.clone(), columns);
+        rows.map_err(|error| wrong("rows that its columns do not allow").because(error))
+    }
+
     fn decode_unguarded(&mut self, message: Vec<u8>) -> Result<Option<RecordBatch>> {
         if !message.starts_with(&MARKER) {
             return Err(StageError::fatal("it is no Arrow message"));

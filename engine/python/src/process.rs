@@ -103,6 +103,11 @@ impl Process {
         }
     }
 
+    /// Nothing can be asked any more.
+    pub fn has_ended(&self) -> bool {
+        self.child.is_none()
+    }
+
     /// The process reads a whole question before it answers, so that neither side waits for the other to read.
     fn exchange(&mut self, header: Map<String, Value>, bodies: &[&[u8]]) -> Result<Frame, Wrong> {
         let Some(to) = &mut self.to else { return Err(Wrong::Ended) };
@@ -224,6 +229,7 @@ fn told(error: &Value) -> StageError {
         "config" => StageError::config(words),
         "data" => StageError::data(words),
         "transient" => StageError::transient(words),
+        "lost" => StageError::lost(words),
         _ => StageError::fatal(words),
     };
     let pause = error.get("retry_after").and_then(Value::as_f64).filter(|seconds| 0.0 < *seconds);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pipeline_stage::keyed::{KeyedBatch, KeyedOptions, Method};
-use pipeline_stage::{Kind, Make, MakeTransform, Result, StageContext, StageType, Transform, parse};
+use pipeline_stage::{Kind, Make, Result, StageContext, StageType, Transform, parse};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tracing::level_filters::LevelFilter;
@@ -11,6 +11,8 @@ use tracing::level_filters::LevelFilter;
 use crate::detector::PythonDetector;
 use crate::frame::header;
 use crate::plugin::Launch;
+use crate::sink::build_sink;
+use crate::source::build_source;
 use crate::transform::PythonTransform;
 
 /// What a plugin says about a stage.
@@ -33,10 +35,10 @@ pub fn stage_type(found: Description, launch: &Arc<Launch>, library: &Arc<str>) 
     }
     let schema = schema.try_into().map_err(|error| format!("has a stage `{name}` whose schema is none: {error}"))?;
     let (launch, stage) = (launch.clone(), name.clone());
-    let (kind, make): (Kind, Arc<MakeTransform>) = match kind.as_str() {
+    let (kind, make) = match kind.as_str() {
         "detector" => (
             Kind::Detector,
-            Arc::new(move |options, context, inputs, state| {
+            Make::Transform(Arc::new(move |options, context, inputs, state| {
                 let (shared, own) = KeyedOptions::split(options);
                 let shared = parse::<KeyedOptions>(shared)?;
                 let method = Method { statistic: statistic.clone(), state_version };
@@ -44,22 +46,29 @@ pub fn stage_type(found: Description, launch: &Arc<Launch>, library: &Arc<str>) 
                 let keyed: Box<dyn Transform> =
                     Box::new(KeyedBatch::new(detector, method, &shared, context, inputs, state)?);
                 Ok(keyed)
-            }),
+            })),
         ),
         "transform" => (
             Kind::Transform,
-            Arc::new(move |options, context, inputs, state| {
+            Make::Transform(Arc::new(move |options, context, inputs, state| {
                 let process = launch.start(&context.id)?;
                 let build = build_header("transform", &stage, options, context);
                 let transform: Box<dyn Transform> =
                     Box::new(PythonTransform::build(process, build, state_version, inputs, &state)?);
                 Ok(transform)
-            }),
+            })),
         ),
+        "source" => {
+            let make = move |options, context| build_source(&launch, &stage, options, &context);
+            (Kind::Source, Make::Source(Arc::new(make)))
+        }
+        "sink" => {
+            let make = move |options, context| build_sink(&launch, &stage, options, &context);
+            (Kind::Sink, Make::Sink(Arc::new(make)))
+        }
         other => return Err(format!("has a stage `{name}` of kind `{other}`, which this engine does not know")),
     };
-    let mut stage =
-        StageType { kind, name, example, schema, make: Make::Transform(make), library: Some(library.clone()) };
+    let mut stage = StageType { kind, name, example, schema, make, library: Some(library.clone()) };
     if kind == Kind::Detector {
         KeyedOptions::extend(&mut stage.schema);
     }

@@ -1,13 +1,12 @@
 //! A transform in Python: rows go over as Arrow IPC messages, and what it makes of them comes back as such.
 
-use std::sync::Arc;
-
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::{DataType, Schema, SchemaRef};
-use pipeline_stage::{ColumnType, Origin, Output, Result, SavedState, StageError, StateWriter, Times, Transform};
+use arrow_schema::SchemaRef;
+use pipeline_stage::{Origin, Output, Result, SavedState, StageError, StateWriter, Times, Transform};
 use serde_json::{Map, Value, json};
 
+use crate::columns::{check_columns, refuse_dictionaries, schema_in};
 use crate::detector::{cut, joined};
 use crate::frame::{Frame, header};
 use crate::messages::Messages;
@@ -48,9 +47,7 @@ impl PythonTransform {
         let schemas: Vec<&[u8]> = schemas.iter().map(Vec::as_slice).collect();
         let mut answer = process.call(build, &schemas)?;
         let mut output = Messages::default();
-        let message = answer.bodies.pop().unwrap_or_default();
-        output.decode(message).map_err(|error| wrong("a schema that is none").because(error.chain()))?;
-        let schema = output.schema().ok_or_else(|| wrong("no schema"))?;
+        let schema = schema_in(&mut output, answer.bodies.pop())?;
         check_columns(&schema)?;
         let has = |what: &str| {
             answer.header.get("has").and_then(Value::as_array).is_some_and(|has| has.contains(&json!(what)))
@@ -92,7 +89,7 @@ impl PythonTransform {
         let list = |name: &str| header.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let mut bodies = bodies.into_iter();
         for origin in list("emitted") {
-            let batch = self.batch(bodies.next().unwrap_or_default())?;
+            let batch = self.output.batch(bodies.next().unwrap_or_default(), &self.schema)?;
             let origin = match origin.as_str() {
                 Some("same") if batch.num_rows() == n_rows => Origin::Same,
                 Some("rows") => Origin::Rows(origins(&bodies.next().unwrap_or_default(), batch.num_rows(), n_rows)?),
@@ -113,13 +110,6 @@ impl PythonTransform {
         out.created(count(&header, "created")?);
         self.held = count(&header, "held")?;
         Ok(())
-    }
-
-    fn batch(&mut self, message: Vec<u8>) -> Result<RecordBatch> {
-        let found = self.output.decode(message).map_err(|error| wrong("rows that are none").because(error.chain()))?;
-        let (_, columns, _) = found.ok_or_else(|| wrong("half of a batch"))?.into_parts();
-        let rows = RecordBatch::try_new(self.schema.clone(), columns);
-        rows.map_err(|error| wrong("rows that its columns do not allow").because(error))
     }
 }
 
@@ -174,33 +164,6 @@ impl Transform for PythonTransform {
 
 fn wrong(what: impl std::fmt::Display) -> StageError {
     StageError::fatal(format!("the Python process gave {what}"))
-}
-
-fn refuse_dictionaries(schema: &Schema) -> Result<()> {
-    match schema.fields().iter().find(|field| matches!(field.data_type(), DataType::Dictionary(..))) {
-        None => Ok(()),
-        Some(field) => Err(StageError::config(format!(
-            "column `{}` is a {}, which stages in Python do not take",
-            field.name(),
-            field.data_type()
-        ))),
-    }
-}
-
-fn check_columns(schema: &Arc<Schema>) -> Result<()> {
-    for (number, field) in schema.fields().iter().enumerate() {
-        if schema.fields()[..number].iter().any(|other| other.name() == field.name()) {
-            return Err(StageError::config(format!("`schema` gives two columns called `{}`", field.name())));
-        }
-        if ColumnType::of(field.data_type()).is_none() {
-            return Err(StageError::config(format!(
-                "`schema` gives a column `{}` of type {}, it must be string, int64, float64, bool_ or timestamp(\"us\", \"UTC\")",
-                field.name(),
-                field.data_type()
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn checked_row(row: Option<&Value>, n_rows: usize) -> Result<usize> {

@@ -183,7 +183,7 @@ fn a_plugin_that_is_wrong_says_where() {
     let words = load_error("import os; print('not today'); os._exit(5)\n");
     assert!(words.contains("cannot be loaded: ") && words.contains("exited with code 5\n  not today"), "{words}");
     for (text, part) in [
-        ("", "there is no class in it that derives from Detector, BatchDetector or Transform"),
+        ("", "there is no class in it that derives from Detector, BatchDetector, Transform, Source, Sink or Outbox"),
         (
             "class A(Detector):\n  'A.'\n  name = 'x'\nclass B(BatchDetector):\n  'B.'\n  name = 'x'\n",
             "there are two detectors called `x`: the classes A and B; give one of them another `name`",

@@ -8,10 +8,16 @@ A plugin is one ``.py`` file (or a folder with ``__init__.py``) with classes tha
     scores whole batches with NumPy; some million readings a second.
 ``Transform``
     turns rows into rows, as ``pyarrow.RecordBatch``.
+``Source``
+    gives rows.
+``Sink``
+    takes the rows of whole epochs.
+``Outbox``
+    takes single rows, such as alerts, to a slow or failing other side.
 
 Name the file under ``plugins:`` in a pipeline file, and its classes are stages like those that are built in. The
-engine finds series, keeps state, restarts after a crash; the classes are pure: no clock, no randomness, no I/O,
-because after a crash the same rows must give the same scores again.
+engine finds series, keeps state, restarts after a crash; the classes that compute are pure: no clock, no randomness, no
+I/O, because after a crash the same rows must give the same scores again.
 
 Options are class attributes with ``option``; the class's docstring is the stage's documentation::
 
@@ -27,8 +33,10 @@ and its traceback is shown.
 
 from .batch import BatchDetector, Groups, Scores, State, group
 from .detector import Detector, Reading, Score
-from .errors import ConfigError, DataError, FatalError, PluginError, TransientError
+from .errors import ConfigError, DataError, FatalError, LostError, PluginError, TransientError
 from .options import option
+from .sink import Epoch, Mark, Outbox, Owner, Sink
+from .source import Rows, Source
 from .stage import Context
 from .transform import Output, Transform
 
@@ -38,13 +46,21 @@ __all__ = [
     "Context",
     "DataError",
     "Detector",
+    "Epoch",
     "FatalError",
     "Groups",
+    "LostError",
+    "Mark",
+    "Outbox",
     "Output",
+    "Owner",
     "PluginError",
     "Reading",
+    "Rows",
     "Score",
     "Scores",
+    "Sink",
+    "Source",
     "State",
     "Transform",
     "TransientError",

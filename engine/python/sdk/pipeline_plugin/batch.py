@@ -55,7 +55,9 @@ class State:
             raise FatalError(f"state of type {self.array.dtype} cannot be saved; it must be of numbers or booleans")
 
     def __getitem__(self, index: Any) -> Any:
-        return self.array[index]
+        # Of whole entries `take` copies each in one piece, which is several times as fast.
+        is_of_series = getattr(index, "ndim", 0) == 1 and index.dtype.kind in "iu"
+        return self.array.take(index, axis=0) if is_of_series else self.array[index]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.array[index] = value

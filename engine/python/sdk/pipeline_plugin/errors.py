@@ -52,6 +52,12 @@ class TransientError(PluginError):
         self.retry_after = retry_after
 
 
+class LostError(PluginError):
+    """Somebody else owns the task, or its state is gone: the task starts again from its checkpoint. For sinks."""
+
+    kind = "lost"
+
+
 class FatalError(PluginError):
     """Nothing helps: the run ends at its last commit. Any exception that is none of these means the same."""
 

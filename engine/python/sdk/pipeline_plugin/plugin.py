@@ -12,10 +12,12 @@ from typing import Any, Dict, List, Optional, Type
 from .batch import BatchDetector
 from .detector import Detector
 from .errors import ConfigError
+from .sink import Outbox, Sink
+from .source import Source
 from .stage import Stage, description, name_of
 from .transform import Transform
 
-_BASES = (Stage, Detector, BatchDetector, Transform)
+_BASES = (Stage, Detector, BatchDetector, Transform, Source, Sink, Outbox)
 
 
 class Plugin:
@@ -33,7 +35,7 @@ class Plugin:
                     f"{stage.__name__}; give one of them another `name`"
                 )
         if not self._stages:
-            raise ConfigError("there is no class in it that derives from Detector, BatchDetector or Transform")
+            raise ConfigError("there is no class in it that derives from Detector, BatchDetector, Transform, Source, Sink or Outbox")
 
     def describe(self) -> List[Dict[str, Any]]:
         """What the engine is told about each stage."""

@@ -14,6 +14,8 @@ from .batch import BatchRunner
 from .detector import SeriesRunner
 from .errors import described
 from .plugin import Plugin
+from .sink import OutboxRunner, SinkRunner
+from .source import SourceRunner
 from .stage import Context, Stage
 from .transform import TransformRunner
 from .wire import Wire, view_of
@@ -47,7 +49,9 @@ class Server:
             header, bodies = request
             op = header["op"]
             try:
-                reply = getattr(self, "_" + op)(header, bodies)
+                # Sources and sinks answer for themselves.
+                answer = getattr(self, "_" + op, None) or getattr(self._runner, "on_" + op)
+                reply = answer(header, bodies)
             except Exception as error:  # noqa: BLE001 - whatever it is, the engine is told
                 kind = "config" if op in ("describe", "build") else "fatal"
                 reply = {"error": _with_hint(described(error, kind), error)}, ()
@@ -68,6 +72,12 @@ class Server:
         stage: Stage = kind.__new__(kind)
         stage.context = Context(**header["context"])
         stage.__init__(**header["options"])  # type: ignore[misc]
+        if kind.form == "source":
+            self._runner = SourceRunner(stage)  # type: ignore[arg-type]
+            return self._runner.about, [self._runner.schema.serialize()]
+        if kind.form in ("sink", "outbox"):
+            self._runner = (SinkRunner if kind.form == "sink" else OutboxRunner)(stage, bodies[0])  # type: ignore[arg-type]
+            return self._runner.about, ()
         if kind.form == "transform":
             self._runner = TransformRunner(stage, bodies)  # type: ignore[arg-type]
             return {"has": self._runner.has}, [self._runner.schema.serialize()]

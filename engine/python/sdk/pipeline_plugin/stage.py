@@ -10,11 +10,11 @@ from typing import Any, Dict, List
 from .options import options_of, schema_of, set_options
 
 #: What the engine reads of a stage itself, before the stage gets the rest.
-_ENGINE_OPTIONS = {"type", "inputs", "when"}
+_ENGINE_OPTIONS = {"type", "inputs", "when", "format", "schema", "tasks", "partitioned_by"}
 #: What every detector can be told; the engine reads these, too.
 _DETECTOR_OPTIONS = {"value", "time", "key", "max_series", "expire_after", "prefix"}
 #: What is no option though it is an attribute.
-_RESERVED = {"name", "statistic", "state_version", "example", "context", "kind", "form"}
+_RESERVED = {"name", "statistic", "state_version", "example", "context", "kind", "form", "delivery", "is_replayable"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Context:
 
 
 class Stage:
-    """The base of ``Detector``, ``BatchDetector`` and ``Transform``.
+    """The base of all stages.
 
     An instance is made with its options: ``Jump(limit=3.0)``; so is it in tests of your own. After that ``setup`` is
     called.
@@ -97,7 +97,9 @@ def description(stage: Any) -> Dict[str, Any]:
 
 
 def _example(stage: Any, name: str) -> str:
-    lines = [f"{name}s:" if stage.kind == "detector" else f"{name}_rows:", f"  type: {name}", "  inputs: [readings]"]
+    lines = [f"{name}s:" if stage.kind == "detector" else f"{name}_rows:", f"  type: {name}"]
+    if stage.kind != "source":
+        lines.append("  inputs: [readings]")
     if stage.kind == "detector":
         lines.append("  value: value")
     for option, (hint, about) in options_of(stage).items():
