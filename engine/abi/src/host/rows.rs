@@ -1,15 +1,18 @@
 //! Rows of a library: believed only once they are checked.
 //!
 //! Arrow's C data interface has no lengths of buffers, so that an array which lies about its length cannot be found
-//! out from the array alone. What can be known is checked: the shape, offsets that rise, UTF-8, nulls.
+//! out from the array alone. What can be known is checked: the shape, offsets that rise, UTF-8, nulls, and that what is
+//! large is in memory that is there.
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::ffi::from_ffi_and_data_type;
 use arrow_array::{Array, ArrayRef, RecordBatch, StructArray, make_array};
 use arrow_schema::{DataType, Field, SchemaRef};
 use pipeline_stage::{Result, StageError};
 
+use super::mapped::is_there;
 use crate::raw::FFI_ArrowArray;
 
 /// The most bytes that one text column of a batch may have: an offset beyond it is a mistake, not a text.
@@ -34,7 +37,7 @@ pub unsafe fn import(
     if taken.is_released() {
         return Err(StageError::fatal("the plugin gave rows that are released already"));
     }
-    check_struct(&taken, schema)?;
+    check_struct(&taken, schema, given)?;
     // SAFETY: its shape is that of the schema, as far as can be known.
     let data = unsafe { from_ffi_and_data_type(taken, DataType::Struct(schema.fields().clone())) }?;
     let (_, columns, _) = StructArray::from(data).into_parts();
@@ -51,7 +54,7 @@ pub fn length_of(array: *const FFI_ArrowArray) -> usize {
     unsafe { array.as_ref() }.map_or(0, FFI_ArrowArray::len)
 }
 
-fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef) -> Result<()> {
+fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef, given: Option<&RecordBatch>) -> Result<()> {
     let wrong = |what: String| Err(StageError::fatal(format!("the plugin gave rows {what}")));
     let raw = layout(array);
     let is_too_long = raw.length.checked_add(raw.offset).is_none_or(|end| i64::from(u32::MAX) < end);
@@ -79,7 +82,8 @@ fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef) -> Result<()> {
         let Some(child) = (unsafe { child.as_ref() }) else {
             return wrong(format!("whose column `{}` is NULL", field.name()));
         };
-        if let Err(what) = check_column(child, field, raw.length + raw.offset) {
+        let checked = check_column(child, field, raw.length + raw.offset);
+        if let Err(what) = checked.and_then(|()| check_buffers(child, field, given)) {
             return wrong(format!("whose column `{}` {what}", field.name()));
         }
     }
@@ -103,48 +107,75 @@ fn check_column(array: &FFI_ArrowArray, field: &Field, needed: i64) -> Result<()
     if raw.n_children != 0 || !raw.dictionary.is_null() {
         return Err("has children or a dictionary, its type has none".into());
     }
-    let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
-    let n_buffers = if is_text { 3 } else { 2 };
+    let n_buffers = if is_text(field) { 3 } else { 2 };
     if raw.n_buffers != n_buffers || raw.buffers.is_null() || !raw.buffers.is_aligned() {
         return Err(format!("has {} buffers, a {} has {n_buffers}", raw.n_buffers, field.data_type()));
     }
+    Ok(())
+}
+
+fn is_text(field: &Field) -> bool {
+    matches!(field.data_type(), DataType::Utf8 | DataType::Binary)
+}
+
+fn check_buffers(array: &FFI_ArrowArray, field: &Field, given: Option<&RecordBatch>) -> Result<(), String> {
+    let raw = layout(array);
+    let end = raw.offset + raw.length;
     // SAFETY: there are at least two buffers.
     let (nulls, values) = unsafe { (*raw.buffers, *raw.buffers.add(1)) };
-    let end = raw.offset + raw.length;
     if values.is_null() && 0 < end {
         return Err("has no values: the buffer is NULL".into());
     }
     if nulls.is_null() && 0 < raw.null_count {
         return Err("has nulls, but no buffer that says where".into());
     }
-    let alignment = match field.data_type() {
-        DataType::Boolean => 1,
-        DataType::Utf8 | DataType::Binary => align_of::<i32>(),
-        _ => align_of::<i64>(),
+    let (alignment, bits) = match field.data_type() {
+        DataType::Boolean => (1, 1),
+        _ if is_text(field) => (align_of::<i32>(), 32),
+        _ => (align_of::<i64>(), 64),
     };
     if !values.addr().is_multiple_of(alignment) {
         return Err(format!("has a buffer that is not aligned to {alignment} bytes"));
     }
-    // Arrow reads the last offset of a column that begins behind others, also when it has no rows.
-    if is_text && 0 < end {
-        // SAFETY: there are three buffers.
-        let bytes = unsafe { *raw.buffers.add(2) };
-        check_offsets(values.cast(), end as usize, bytes.is_null())?;
+    let end = end as usize;
+    let n_values = end + usize::from(is_text(field));
+    if (!nulls.is_null() && !is_there(nulls.cast(), end.div_ceil(8)))
+        || !is_own_or_there(values, n_values * bits / 8, given)
+    {
+        return Err(format!("has {end} rows, which are not all in memory that is there"));
     }
-    Ok(())
+    // Arrow reads the last offset of a column that begins behind others, also when it has no rows.
+    if !is_text(field) || end == 0 {
+        return Ok(());
+    }
+    // SAFETY: there are three buffers.
+    let bytes = unsafe { *raw.buffers.add(2) };
+    let n_bytes = check_offsets(values.cast(), end, bytes.is_null())?;
+    match is_own_or_there(bytes, n_bytes, given) {
+        true => Ok(()),
+        false => Err(format!("has {n_bytes} bytes of text, which are not all in memory that is there")),
+    }
 }
 
-fn check_offsets(offsets: *const i32, count: usize, has_no_bytes: bool) -> Result<(), String> {
+/// The engine's own text needs no look at its memory.
+fn is_own_or_there(from: *const std::ffi::c_void, n_bytes: usize, given: Option<&RecordBatch>) -> bool {
+    let own = given.into_iter().flat_map(RecordBatch::columns).filter_map(|column| column.as_string_opt::<i32>());
+    let mut own = own.flat_map(|text| [text.values().as_ptr(), text.value_offsets().as_ptr().cast()]);
+    own.any(|start| std::ptr::eq(start, from.cast())) || is_there(from.cast(), n_bytes)
+}
+
+/// How many bytes of text there must be.
+fn check_offsets(offsets: *const i32, count: usize, has_no_bytes: bool) -> Result<usize, String> {
     // SAFETY: text has one offset more than rows; that they are there cannot be known (see the module).
     let offsets = unsafe { std::slice::from_raw_parts(offsets, count + 1) };
     if offsets[0] < 0 || !offsets.is_sorted() {
         return Err("has offsets that do not rise".into());
     }
     match offsets[count] {
-        0 => Ok(()),
+        0 => Ok(0),
         last if has_no_bytes => Err(format!("has {last} bytes of text, and a buffer that is NULL")),
         last if MAX_TEXT_BYTES < last => Err(format!("has {last} bytes of text, at most {MAX_TEXT_BYTES} can be")),
-        _ => Ok(()),
+        last => Ok(last as usize),
     }
 }
 
