@@ -153,8 +153,8 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
         when_full: 0,
     };
     let function = descriptor.raw.build.ok_or_else(|| StageError::fatal("it has no `build`"))?;
-    // SAFETY: everything `build` points to lives until after the call.
     let calls = InFlight::new(&context.id);
+    // SAFETY: everything `build` points to lives until after the call.
     call(&calls, |error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
     Ok((Handle { descriptor, stage: built.stage, calls, given: Given::new(&context.id), _console: console }, built))
 }
@@ -212,6 +212,7 @@ pub fn any_schema(built: &RawBuilt) -> Result<SchemaRef> {
     for number in 0..raw.n_children as usize {
         // SAFETY: there are as many as it says.
         let place = unsafe { *raw.children.add(number) };
+        // SAFETY: NULL or a schema of Arrow's.
         let field = unsafe { field(place) }.map_err(|why| no_struct().because(why))?;
         if fields.iter().any(|other| other.name() == field.name()) {
             return Err(StageError::fatal(format!("the plugin gives two columns called `{}`", field.name())));
