@@ -4,17 +4,19 @@ use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipeline_blocking::InFlight;
 use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
 use super::call::call;
+use super::given::Given;
 use super::guard::guarded;
 use super::options::Options;
 use super::stage_type::Descriptor;
 use crate::memory::{c_text, slice, text};
-use crate::raw::{CSV, FFI_ArrowSchema, LINES, NO_FRAMING, RawBuild, RawBuilt, RawEntry, RawError};
+use crate::raw::{CSV, FFI_ArrowArray, FFI_ArrowSchema, LINES, NO_FRAMING, RawBuild, RawBuilt, RawEntry, RawError};
 
 /// More than any table has; a larger number is none, and reading so many would end the process.
 const MAX_COLUMNS: i64 = 16_384;
@@ -24,6 +26,7 @@ pub struct Handle {
     descriptor: Descriptor,
     stage: *mut c_void,
     calls: Arc<InFlight>,
+    given: Arc<Given>,
     /// Where the stage prints, until it is destroyed.
     _console: Arc<Arc<dyn Console>>,
 }
@@ -41,7 +44,14 @@ impl Handle {
 
     /// Runs a call that may fail, watched and guarded.
     pub fn call(&self, body: impl FnOnce(*mut RawError) -> i32) -> Result<()> {
-        call(&self.calls, body)
+        let called = call(&self.calls, body);
+        self.given.check()?;
+        called
+    }
+
+    /// Rows for the library, counted.
+    pub fn export(&self, rows: &RecordBatch) -> FFI_ArrowArray {
+        self.given.export(rows)
     }
 
     /// Its calls, for those that cannot fail.
@@ -144,10 +154,10 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
         when_full: 0,
     };
     let function = descriptor.raw.build.ok_or_else(|| StageError::fatal("it has no `build`"))?;
-    // SAFETY: everything `build` points to lives until after the call.
     let calls = InFlight::new(&context.id);
+    // SAFETY: everything `build` points to lives until after the call.
     call(&calls, |error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
-    Ok((Handle { descriptor, stage: built.stage, calls, _console: console }, built))
+    Ok((Handle { descriptor, stage: built.stage, calls, given: Given::new(&context.id), _console: console }, built))
 }
 
 /// Writes whole lines for a stage. 0, -1 when nobody reads any more, 1 when it failed.
@@ -216,6 +226,7 @@ pub fn any_schema(built: &RawBuilt) -> Result<SchemaRef> {
     for number in 0..raw.n_children as usize {
         // SAFETY: there are as many as it says.
         let place = unsafe { *raw.children.add(number) };
+        // SAFETY: NULL or a schema of Arrow's.
         let field = unsafe { field(place) }.map_err(|why| no_struct().because(why))?;
         if fields.iter().any(|other| other.name() == field.name()) {
             return Err(StageError::fatal(format!("the plugin gives two columns called `{}`", field.name())));

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_void};
 
-use arrow_array::{Array, StructArray};
 use pipeline_stage::{Branches, Commit, EpochRows, Refused, Result, Rows, StageError};
 
+use super::build::Handle;
 use super::said::{Said, listen};
 use crate::exchange::{WrittenMark, optional, pointer};
 use crate::memory::{c_text, text};
@@ -36,9 +36,9 @@ pub struct RawEpochs {
 
 impl<'a> WrittenEpochs<'a> {
     /// Exports the rows.
-    pub fn new(epochs: &'a [EpochRows]) -> Self {
+    pub fn new(epochs: &'a [EpochRows], handle: &Handle) -> Self {
         let export = |rows: &'a Rows| WrittenRows {
-            array: FFI_ArrowArray::new(&StructArray::from(rows.batch.clone()).into_data()),
+            array: handle.export(&rows.batch),
             place: c_text(&rows.origins.place),
             rows,
         };

@@ -107,7 +107,7 @@ impl BlockingSink for LoadedSink {
 
     fn commit(&mut self, epochs: &[EpochRows]) -> Result<Commit> {
         let commit = self.handle.raw().commit.ok_or_else(|| StageError::fatal("the plugin lacks `commit`"))?;
-        let mut written = WrittenEpochs::new(epochs);
+        let mut written = WrittenEpochs::new(epochs, &self.handle);
         let committing = Committing::new(epochs);
         let (raw, to) = (written.raw(), Committing::raw(&committing));
         let pointers = raw.pointers();

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use arrow_array::{Array, RecordBatch, StructArray};
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use pipeline_stage::{Output, Result, SavedState, StageContext, StageError, StateWriter, Times, Transform};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::output::{MAX_COUNT, Saying};
 use super::said::{Said, listen};
 use super::stage_type::Descriptor;
 use crate::memory::slice;
-use crate::raw::{FATAL, FFI_ArrowArray, NO_TIME, OK, RawState};
+use crate::raw::{FATAL, NO_TIME, OK, RawState};
 
 /// The most bytes of one value of state: stores take no more in one row, and a checkpoint is written in small steps.
 const MAX_VALUE: usize = 64 << 20;
@@ -52,7 +52,7 @@ impl Transform for LoadedTransform {
 
     fn process(&mut self, input: usize, rows: &RecordBatch, out: &mut Output) -> Result<()> {
         let process = self.handle.raw().process.ok_or_else(|| StageError::fatal("it has no `process`"))?;
-        let mut array = FFI_ArrowArray::new(&StructArray::from(rows.clone()).into_data());
+        let mut array = self.handle.export(rows);
         let saying = Saying::new(out, &self.schema, Some(rows));
         let output = Saying::raw(&saying);
         // SAFETY: one call at a time, by `&mut`; array and output live until after it. What is left of the array is
