@@ -125,7 +125,9 @@ fn lock_of_sdk(lock: &str) -> String {
             let is_it =
                 field(package, "name") == name && version.is_none_or(|version| field(package, "version") == version);
             if is_it && needed.insert(number) {
-                open.extend(dependencies_of(package));
+                // Of ours, others are for the engine or for tests.
+                let is_needed = |of: &String| !of.starts_with("pipeline-") || CRATES.iter().any(|(name, _)| name == of);
+                open.extend(dependencies_of(package).into_iter().filter(is_needed));
             }
         }
     }

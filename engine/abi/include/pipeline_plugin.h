@@ -199,7 +199,8 @@ typedef struct PipelineOutput {
   uint32_t struct_size;
   void *context;
   /* Gives rows, a struct of the columns that `schema` has. `origins` says for each the row of the batch that was
-   * given; NULL with n_origins 0: row i came from row i. Takes `rows`, also when it fails. */
+   * given; NULL with n_origins 0: row i came from row i. With origins at most 2^24 rows. Takes `rows`, also when it
+   * fails. */
   PipelineStatus (*emit)(void *context, struct ArrowArray *rows, const uint32_t *origins, size_t n_origins);
   /* Gives rows that were made by `tick`, or of rows taken earlier. */
   PipelineStatus (*emit_created)(void *context, struct ArrowArray *rows);
@@ -213,7 +214,7 @@ typedef struct PipelineOutput {
   void (*created)(void *context, uint64_t rows);
 } PipelineOutput;
 
-/* Where a stage writes what has changed in its state. A value has at most 64 MiB. */
+/* Where a stage writes what has changed in its state. A value has at most 64 MiB, all of one `save` together 1 GiB. */
 typedef struct PipelineState {
   uint32_t struct_size;
   void *context;
@@ -273,7 +274,7 @@ typedef struct PipelineBatch {
   /* Of payloads. */
   const char *topic;        /* the topic or file */
   uint32_t partition;       /* its number */
-  const uint8_t *header;    /* the header record, for a format that wants one; or NULL */
+  const uint8_t *header;    /* the header record, for a format that wants one, at most 16 MiB; or NULL */
   size_t header_length;
 } PipelineBatch;
 
@@ -424,7 +425,7 @@ struct PipelineStage {
    * loop until `final`. NULL: the one partition `0`, number 0, for ever. */
   PipelineStatus (*assignment)(void *source, uint32_t wait_ms, const PipelineAssignment *assignment, PipelineError *error);
   /* Opens a partition; `from` is where the task's state stands, NULL at its first start. Says its position: the
-   * resolved start. A partition is open once at a time. */
+   * resolved start, which is not before `from`. A partition is open once at a time. */
   PipelineStatus (*open)(void *source, const PipelinePartition *partition, const PipelinePosition *from, const PipelineFound *found, void **reader, PipelineError *error);
   /* Waits up to `wait_ms` for rows, never beyond `until` (NULL: no limit); says nothing when there were none. With
    * `once` the stream is over where its end was when it was opened. After an error it goes on where it stood. */

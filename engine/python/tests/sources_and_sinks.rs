@@ -11,7 +11,7 @@ use common::Written;
 use pipeline_stage::{
     Alert, BuiltSink, Claim, EpochRows, ErrorKind, Kind, Make, Mark, Owner, SinkContext, StageType, WhenFull,
 };
-use pipeline_testkit::{Asked, checks_out, reading_schema, stage_context, trials};
+use pipeline_testkit::{Asked, Effort, checks_out, reading_schema, stage_context, trials};
 use serde_json::{Value, json};
 
 /// Counts; the offsets have gaps, and it is silent now and then.
@@ -92,7 +92,7 @@ class Table(Sink):
 
 fn all_hold(stage: &StageType, options: &Value) {
     let folder = tempfile::tempdir().unwrap();
-    let asked = Asked { stage, options, like: None, directory: folder.path() };
+    let asked = Asked { stage, options, like: None, directory: folder.path(), effort: Effort::Brief };
     let trials = trials(&asked);
     assert!(2 < trials.len());
     for trial in trials {

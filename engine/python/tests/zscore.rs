@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, Ti
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use pipeline_python::{Interpreter, Plugin};
 use pipeline_stage::{ErrorKind, Make, Output, SavedState, StageType, StateWriter, Transform, timestamp_type};
-use pipeline_testkit::{checks_out, obeys_laws, python, readings, stage_context};
+use pipeline_testkit::{checks_out, obeys_laws_briefly, python, readings, stage_context};
 use serde_json::{Value, json};
 
 fn repository() -> PathBuf {
@@ -108,7 +108,7 @@ fn both_forms_obey_the_laws() {
     let options = json!({"value": "value", "window": 7, "threshold": 2.0, "time": "timestamp", "max_series": 90});
     for stage in in_python() {
         checks_out(&stage);
-        let evidence = obeys_laws(&stage, &options, &readings(3, 3_000));
+        let evidence = obeys_laws_briefly(&stage, &options, &readings(3, 3_000));
         assert_eq!(evidence.rows_out, 3_000);
         assert!(10 < evidence.resumed_with_state, "{evidence:?}");
     }

@@ -149,8 +149,11 @@ detectors:
     plan(name, folder, if id.is_empty() { "" } else { &rest })
 }
 
+/// Detectors by their ids.
+type Verdicts = Vec<(String, Verdict)>;
+
 /// What has become of each stage, and what `run` says of the change.
-fn changed(folder: &Path, now: &Arc<Plan>) -> (Vec<(String, Verdict)>, Option<String>) {
+fn changed(folder: &Path, now: &Arc<Plan>) -> (Verdicts, Option<String>) {
     let state = folder.join("state").display().to_string();
     let changes = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let tools = StateTools::alone(&state, "test").await.unwrap();
@@ -181,7 +184,7 @@ fn changed(folder: &Path, now: &Arc<Plan>) -> (Vec<(String, Verdict)>, Option<St
 fn state_that_a_changed_file_would_lose_is_told_and_refused() {
     let first = ("spikes", "window: 12");
     let lost = |id: &str| vec![(id.to_owned(), Verdict::Lost)];
-    let cases: [((&str, &str), Vec<(String, Verdict)>, Option<&str>); 5] = [
+    let cases: [((&str, &str), Verdicts, Option<&str>); 5] = [
         (first, vec![("spikes".into(), Verdict::Keep)], None),
         (("spikes", "window: 5"), vec![("spikes".into(), Verdict::Migrate)], None),
         (

@@ -4,6 +4,7 @@ use pipeline_stage::{ErrorKind, StageType};
 use serde_json::{Value, json};
 
 use crate::broken::{Broken, says_why};
+use crate::laws::Effort;
 use crate::readings::readings;
 use crate::scores::Said;
 use crate::subject::{Store, Subject};
@@ -25,12 +26,14 @@ struct Tried {
 ///
 /// # Errors
 /// With the option and both values, when it does not; and when no option could be changed at all though there is one.
-pub fn options_may_change(subject: Subject<'_>) -> Result<String, Broken> {
+pub fn options_may_change(subject: Subject<'_>, effort: Effort) -> Result<String, Broken> {
     let numbers = numbers(subject.stage, subject.options);
     let mut tried = Tried::default();
     for number in &numbers {
         let went_on_or_refused = tried.went_on + tried.refused;
-        for other in &number.others {
+        let few = if effort == Effort::Brief { 1 } else { number.others.len() };
+        // The smallest one comes first: most that goes wrong does so when a window gets smaller.
+        for other in number.others.iter().take(few) {
             for (saved_under, resumed_under) in [(&number.usual, other), (other, &number.usual)] {
                 let of = |value: &Value| {
                     let mut options = subject.options.clone();

@@ -31,7 +31,9 @@ pub use broken::Broken;
 pub use changed::options_may_change;
 pub use check::{Checked, EXAMPLE_VARIABLES, checked, checks_out, example_options, options_in, problems};
 pub use hostile::{Hostile, dictionaries_are_refused, hostile_batches, survives, unused_columns_do_not_matter};
-pub use laws::{Evidence, a_crash_does_not_matter, batching_does_not_matter, laws_hold, obeys_laws};
+pub use laws::{
+    Effort, Evidence, a_crash_does_not_matter, batching_does_not_matter, laws_hold, obeys_laws, obeys_laws_briefly,
+};
 pub use python::python;
 pub use random::Random;
 pub use readings::{reading_schema, readings, scored_schema, stage_context, steady_readings};

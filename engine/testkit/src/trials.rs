@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use crate::broken::{Broken, guarded};
 use crate::changed::options_may_change;
 use crate::hostile::{dictionaries_are_refused, hostile_batches, survives, unused_columns_do_not_matter};
-use crate::laws::{Evidence, a_crash_does_not_matter, batching_does_not_matter};
+use crate::laws::{Effort, Evidence, a_crash_does_not_matter, batching_does_not_matter};
 use crate::readings::readings;
 use crate::same::gives_the_same_as;
 use crate::sinks::{SinkSubject, a_mark_says_what_is_there, an_earlier_owner_is_shut_out, refused_rows_come_back};
@@ -54,31 +54,33 @@ pub struct Asked<'a> {
     pub like: Option<&'a StageType>,
     /// Where relative paths in options of sources and sinks start.
     pub directory: &'a Path,
+    /// How hard.
+    pub effort: Effort,
 }
 
 /// The trials of a stage. Those of sources and sinks connect to what their options name.
 pub fn trials<'a>(asked: &Asked<'a>) -> Vec<Trial<'a>> {
-    let Asked { stage, options, like, directory } = *asked;
+    let Asked { stage, options, like, directory, effort } = *asked;
     match stage.kind {
-        Kind::Transform | Kind::Detector => of_transform(Subject { stage, options }, like),
+        Kind::Transform | Kind::Detector => of_transform(Subject { stage, options }, like, effort),
         Kind::Source => of_source(SourceSubject { stage, options, directory }),
         Kind::Sink => of_sink(SinkSubject { stage, options, directory }),
         Kind::Format => Vec::new(),
     }
 }
 
-fn of_transform<'a>(subject: Subject<'a>, like: Option<&'a StageType>) -> Vec<Trial<'a>> {
+fn of_transform<'a>(subject: Subject<'a>, like: Option<&'a StageType>, effort: Effort) -> Vec<Trial<'a>> {
     let rows = || readings(3, ROWS);
     let mut trials = vec![
         Trial::new("batching does not matter", move || {
-            let Evidence { rows_out, batches, .. } = batching_does_not_matter(subject, &rows())?;
+            let Evidence { rows_out, batches, .. } = batching_does_not_matter(subject, &rows(), effort)?;
             Ok(format!("{rows_out} rows out, {batches} batches"))
         }),
         Trial::new("a crash does not matter", move || {
-            let Evidence { resumed, resumed_with_state, .. } = a_crash_does_not_matter(subject, &rows())?;
+            let Evidence { resumed, resumed_with_state, .. } = a_crash_does_not_matter(subject, &rows(), effort)?;
             Ok(format!("built anew {resumed} times, {resumed_with_state} times with state"))
         }),
-        Trial::new("options may change", move || options_may_change(subject)),
+        Trial::new("options may change", move || options_may_change(subject, effort)),
     ];
     for hostile in hostile_batches() {
         trials.push(Trial::new(hostile.name, move || survives(subject, &hostile)));

@@ -14,8 +14,8 @@ use pipeline_stage::{
     StageOptions, StageType, StateWriter, Transform, TransformOptions, decode, encode,
 };
 use pipeline_testkit::{
-    Asked, Subject, checks_out, dictionaries_are_refused, gives_the_same_as, laws_hold, obeys_laws, problems, readings,
-    trials,
+    Asked, Effort, Subject, checks_out, dictionaries_are_refused, gives_the_same_as, laws_hold, obeys_laws, problems,
+    readings, trials,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -267,7 +267,7 @@ fn total() -> StageType {
 
 /// What each trial of a stage says: its name, and its words.
 fn tried(stage: &StageType, options: &Value) -> Vec<(String, std::result::Result<String, String>)> {
-    let asked = Asked { stage, options, like: None, directory: Path::new(".") };
+    let asked = Asked { stage, options, like: None, directory: Path::new("."), effort: Effort::Full };
     let trials = trials(&asked).into_iter();
     trials.map(|trial| (trial.name.clone(), trial.run().map_err(|broken| broken.to_string()))).collect()
 }
@@ -302,14 +302,16 @@ fn each_law_can_be_broken() {
         ("loses_a_row", "the books do not balance: 0 held before + "),
         ("names_rows_that_there_are_not", "it named row "),
     ] {
-        let broken = laws_hold(&total(), &json!({"fault": fault}), &readings(1, 2_000)).unwrap_err().to_string();
+        let broken =
+            laws_hold(&total(), &json!({"fault": fault}), &readings(1, 2_000), Effort::Full).unwrap_err().to_string();
         assert!(broken.contains(words), "{fault}: {broken}");
     }
 }
 
 #[test]
 fn the_first_difference_is_told_in_words() {
-    let broken = laws_hold(&total(), &json!({"fault": "forgets_at_batches"}), &readings(1, 2_000)).unwrap_err();
+    let broken =
+        laws_hold(&total(), &json!({"fault": "forgets_at_batches"}), &readings(1, 2_000), Effort::Full).unwrap_err();
     let broken = broken.to_string();
     assert!(broken.contains(" of the input `value` is `") && broken.contains("`, it must be `"), "{broken}");
 }

@@ -14,7 +14,7 @@ use pipeline_stage::{
     Partition, Position, RawRows, Reader, Refused, Result, Sink, SinkContext, SinkOptions, Source, SourceBatch,
     SourceContext, SourceOptions, SourceOutput, SourceRows, StageError, StageOptions, StageType, WhenFull,
 };
-use pipeline_testkit::{Asked, trials};
+use pipeline_testkit::{Asked, Effort, trials};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use tokio::time::sleep;
 
 /// What each trial says: its name, and its words.
 fn tried(stage: &StageType, options: &Value) -> BTreeMap<String, std::result::Result<String, String>> {
-    let asked = Asked { stage, options, like: None, directory: Path::new(".") };
+    let asked = Asked { stage, options, like: None, directory: Path::new("."), effort: Effort::Full };
     let trials = trials(&asked).into_iter();
     trials.map(|trial| (trial.name.clone(), trial.run().map_err(|broken| broken.to_string()))).collect()
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pipeline_builtin::stages;
 use pipeline_stage::{Kind, StageType};
-use pipeline_testkit::{Asked, checks_out, example_options, trials};
+use pipeline_testkit::{Asked, Effort, checks_out, example_options, trials};
 use serde_json::{Value, json};
 
 #[test]
@@ -35,7 +35,13 @@ fn all_stand_the_trials() {
     for stage in stages() {
         let folder = tempfile::tempdir().expect("a folder for one stage");
         let options = options_of(&stage, folder.path());
-        for trial in trials(&Asked { stage: &stage, options: &options, like: None, directory: folder.path() }) {
+        for trial in trials(&Asked {
+            stage: &stage,
+            options: &options,
+            like: None,
+            directory: folder.path(),
+            effort: Effort::Full,
+        }) {
             let name = format!("{}.{}: {}", stage.kind.name(), stage.name, trial.name);
             let words = trial.run().unwrap_or_else(|broken| panic!("{name}: {broken}"));
             println!("{name}: {words}");

@@ -152,7 +152,7 @@ fn notes(measured: &[Measured]) -> String {
         MAX_HOP_NANOS / 1_000.0
     );
     if measured.iter().any(|line| line.figures.hop_nanos.is_none()) {
-        text.push_str("–: a detector of single series, whose rows the engine keeps; it is called for each reading\n");
+        text.push_str("–: the engine keeps the rows, and calls for single readings or another process\n");
     }
     if cfg!(debug_assertions) {
         text.push_str("this `pipeline` was built without optimisation: the figures mean little\n");

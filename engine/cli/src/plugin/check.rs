@@ -4,11 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use pipeline_abi::host::Library;
 use pipeline_stage::{Result, StageType};
 use pipeline_testkit::{Checked, checked};
 
-use super::library::{LibraryArg, name};
+use super::library::{LibraryArg, Loaded, name};
 use super::report::{self, Line, say};
 use super::symbols;
 use crate::{WRONG, complain};
@@ -38,20 +37,17 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     report::run("checks", || check(&path, args.library.load()))
 }
 
-fn check(path: &Path, library: Result<Library>) {
+fn check(path: &Path, loaded: Result<Loaded>) {
     say(&Line::Head(path.display().to_string()));
-    let library = match library {
-        Ok(library) => library,
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => return say(&Line::Bad("cannot be loaded:".into(), error.chain())),
     };
-    let (major, minor) = library.abi;
-    let itself =
-        format!("is `{}` {}, built for version {major}.{minor} of the interface", library.name, library.version);
-    say(&Line::Good(itself, String::new()));
-    say(&symbols_of(path));
-    for stage in &library.stages {
-        check_stage(stage);
+    say(&Line::Good(loaded.about, String::new()));
+    if loaded.is_library {
+        say(&symbols_of(path));
     }
+    loaded.stages.iter().for_each(check_stage);
 }
 
 fn symbols_of(path: &Path) -> Line {

@@ -32,10 +32,14 @@ pub struct NewArgs {
 /// The kinds there are scaffolds of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum NewKind {
-    /// Scores the readings of a series
-    Detector,
+    /// Gives rows
+    Source,
     /// Turns rows into rows
     Transform,
+    /// Scores the readings of a series
+    Detector,
+    /// Takes rows
+    Sink,
 }
 
 /// What a plugin is written in.
@@ -45,6 +49,8 @@ pub enum Language {
     Rust,
     /// Needs a C compiler and make
     C,
+    /// Needs Python 3.9 or newer
+    Python,
 }
 
 impl Language {
@@ -53,6 +59,7 @@ impl Language {
         match self {
             Language::Rust => "Rust",
             Language::C => "C",
+            Language::Python => "Python",
         }
     }
 }
@@ -60,8 +67,10 @@ impl Language {
 impl From<NewKind> for Kind {
     fn from(kind: NewKind) -> Kind {
         match kind {
-            NewKind::Detector => Kind::Detector,
+            NewKind::Source => Kind::Source,
             NewKind::Transform => Kind::Transform,
+            NewKind::Detector => Kind::Detector,
+            NewKind::Sink => Kind::Sink,
         }
     }
 }
@@ -74,6 +83,10 @@ pub fn run(args: &NewArgs, built_in: &Registry) -> ExitCode {
         complain(&format!("error: {}", error.chain()));
         return ExitCode::from(WRONG);
     }
+    if *language == Language::Python && matches!(kind, Kind::Source | Kind::Sink) {
+        complain("error: in Python there are transforms and detectors; a source or a sink is written in Rust or C");
+        return ExitCode::from(WRONG);
+    }
     let scaffold = Scaffold::new(name, kind, *language);
     if let Err(error) = write(Path::new(name), &scaffold) {
         complain(&format!("error: {}", error.chain()));
@@ -84,6 +97,99 @@ pub fn run(args: &NewArgs, built_in: &Registry) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Words that cannot be the name of a crate, or would be taken for something else in the code.
+const RESERVED: [&str; 89] = [
+    "and",
+    "assert",
+    "class",
+    "def",
+    "del",
+    "elif",
+    "except",
+    "finally",
+    "from",
+    "global",
+    "import",
+    "is",
+    "lambda",
+    "nonlocal",
+    "not",
+    "or",
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "auto",
+    "await",
+    "become",
+    "box",
+    "break",
+    "case",
+    "char",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "default",
+    "do",
+    "double",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "float",
+    "fn",
+    "for",
+    "format",
+    "gen",
+    "goto",
+    "if",
+    "impl",
+    "in",
+    "int",
+    "let",
+    "long",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "pipeline_abi",
+    "pipeline_stage",
+    "priv",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "sdk",
+    "short",
+    "sink",
+    "source",
+    "stage",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "transform",
+    "detector",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "union",
+    "unsafe",
+    "use",
+    "void",
+    "while",
+];
+
 fn check_name(name: &str, kind: Kind, built_in: &Registry) -> Result<()> {
     let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !is_plain || !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.ends_with('_') {
@@ -91,9 +197,10 @@ fn check_name(name: &str, kind: Kind, built_in: &Registry) -> Result<()> {
             format!("`{name}` is no name for a stage: it is made of a–z, 0–9 and _, and begins with a letter");
         return Err(StageError::config(message));
     }
-    // Crates of these names would be taken for others.
-    if ["test", "core", "std", "alloc", "proc_macro", "pipeline_stage", "pipeline_abi"].contains(&name) {
-        return Err(StageError::config(format!("`{name}` is a name that Rust has a meaning for, choose another one")));
+    if RESERVED.contains(&name) {
+        return Err(StageError::config(format!(
+            "`{name}` is a word that Rust, C or Python has a meaning for, choose another one"
+        )));
     }
     match built_in.find(kind, name) {
         Some(_) => {
@@ -133,7 +240,7 @@ mod tests {
             ("../x", "is no name for a stage"),
             ("9lives", "is no name for a stage"),
             ("", "is no name for a stage"),
-            ("core", "is a name that Rust has a meaning for"),
+            ("core", "is a word that Rust, C or Python has a meaning for"),
             ("zscore", "there is a built-in detector `zscore`"),
         ] {
             let error = check_name(name, Kind::Detector, &built_in).unwrap_err().to_string();

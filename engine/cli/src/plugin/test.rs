@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pipeline_stage::{Kind, Registry, Result, StageError, StageType};
-use pipeline_testkit::{Asked, trials};
+use pipeline_testkit::{Asked, Effort, trials};
 
 use super::library::{ChoiceArgs, Chosen, LibraryArg, name};
 use super::report::{self, Line, say};
@@ -39,8 +39,12 @@ pub fn run(args: &TestArgs, built_in: &Registry) -> ExitCode {
     };
     report::run("trials", || {
         say(&Line::Begin("loading it".into()));
-        match args.library.load().and_then(|library| args.choice.of(&library)) {
-            Ok(chosen) => chosen.iter().for_each(|chosen| test(chosen, like, built_in, &args.choice)),
+        match args.library.load().and_then(|loaded| Ok((loaded.effort(), args.choice.of(&loaded)?))) {
+            Ok((effort, chosen)) => {
+                chosen
+                    .iter()
+                    .for_each(|chosen| test(chosen, like.or_else(|| same(chosen, built_in)), effort, &args.choice));
+            }
             Err(error) => {
                 say(&Line::Head(path.display().to_string()));
                 say(&Line::Bad("cannot be tested:".into(), error.chain()));
@@ -54,7 +58,12 @@ fn find<'a>(wanted: &str, built_in: &'a Registry) -> Result<&'a StageType> {
     found.next().ok_or_else(|| StageError::config(format!("no built-in stage is called `{wanted}`")))
 }
 
-fn test(chosen: &Chosen, like: Option<&StageType>, built_in: &Registry, choice: &ChoiceArgs) {
+/// The built-in stage of the same kind and name.
+fn same<'a>(chosen: &Chosen, built_in: &'a Registry) -> Option<&'a StageType> {
+    built_in.find(chosen.stage.kind, &chosen.stage.name)
+}
+
+fn test(chosen: &Chosen, like: Option<&StageType>, effort: Effort, choice: &ChoiceArgs) {
     let Chosen { stage, options } = chosen;
     say(&Line::Head(format!("{}: {}", name(stage), stage.summary())));
     if stage.kind == Kind::Format {
@@ -66,8 +75,7 @@ fn test(chosen: &Chosen, like: Option<&StageType>, built_in: &Registry, choice: 
     };
     let of_options = choice.options.as_ref().and_then(|file| file.parent()).map(Path::to_path_buf);
     let directory = of_options.unwrap_or_else(|| scratch.0.clone());
-    let like = like.or_else(|| built_in.find(stage.kind, &stage.name));
-    for trial in trials(&Asked { stage, options, like, directory: &directory }) {
+    for trial in trials(&Asked { stage, options, like, directory: &directory, effort }) {
         let what = trial.name.clone();
         say(&Line::Begin(what.clone()));
         say(&match trial.run() {

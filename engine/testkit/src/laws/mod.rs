@@ -3,8 +3,6 @@
 mod epoch;
 mod output;
 
-use std::time::{Duration, Instant};
-
 use arrow::array::RecordBatch;
 use pipeline_stage::{Kind, MAX_BATCH_ROWS, StageType};
 use serde_json::Value;
@@ -15,13 +13,25 @@ use crate::subject::{Store, Subject};
 pub use epoch::{Clock, Epoch, cut_into_epochs};
 pub use output::{EpochOutput, run_epoch};
 
-/// How often each law is tried, with other random numbers each time.
-const TRIES: u64 = 8;
-/// The same for a stage that starts a process each time it is built: one try that dies after each epoch for as long as
-/// it may, and one that dies at random.
-const TRIES_OF_SLOW: u64 = 2;
-/// No stage of this process takes so long to be built.
-const SLOW_BUILD: Duration = Duration::from_millis(50);
+/// How often a law is tried, with other random numbers each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// As often as a second allows, for stages that are built in no time.
+    #[default]
+    Full,
+    /// Twice, for stages that start a process each time they are built: one that dies after each epoch for as long as
+    /// it may, and one that dies at random.
+    Brief,
+}
+
+impl Effort {
+    fn tries(self) -> u64 {
+        match self {
+            Effort::Full => 8,
+            Effort::Brief => 2,
+        }
+    }
+}
 
 /// Enough crashes in one run to meet a crash after a crash; few enough that it ends.
 const MAX_CRASHES: usize = 20;
@@ -56,7 +66,15 @@ impl Evidence {
 /// # Panics
 /// With the law, the epoch and the first difference, when they do not.
 pub fn obeys_laws(stage: &StageType, options: &Value, rows: &RecordBatch) -> Evidence {
-    laws_hold(stage, options, rows).unwrap_or_else(|broken| panic!("{}: {broken}", stage.name))
+    laws_hold(stage, options, rows, Effort::Full).unwrap_or_else(|broken| panic!("{}: {broken}", stage.name))
+}
+
+/// [`obeys_laws`], tried less often.
+///
+/// # Panics
+/// As [`obeys_laws`].
+pub fn obeys_laws_briefly(stage: &StageType, options: &Value, rows: &RecordBatch) -> Evidence {
+    laws_hold(stage, options, rows, Effort::Brief).unwrap_or_else(|broken| panic!("{}: {broken}", stage.name))
 }
 
 /// Checks that a transform or detector with one input obeys the laws on these rows:
@@ -66,19 +84,19 @@ pub fn obeys_laws(stage: &StageType, options: &Value, rows: &RecordBatch) -> Evi
 ///
 /// # Errors
 /// The first that does not hold, with the first difference.
-pub fn laws_hold(stage: &StageType, options: &Value, rows: &RecordBatch) -> Result<Evidence, Broken> {
+pub fn laws_hold(stage: &StageType, options: &Value, rows: &RecordBatch, effort: Effort) -> Result<Evidence, Broken> {
     let subject = Subject { stage, options };
-    Ok(batching_does_not_matter(subject, rows)?.and(&a_crash_does_not_matter(subject, rows)?))
+    Ok(batching_does_not_matter(subject, rows, effort)?.and(&a_crash_does_not_matter(subject, rows, effort)?))
 }
 
 /// Any cut of the rows gives the same output; and the books balance in every epoch.
 ///
 /// # Errors
 /// When that does not hold.
-pub fn batching_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Result<Evidence, Broken> {
+pub fn batching_does_not_matter(subject: Subject<'_>, rows: &RecordBatch, effort: Effort) -> Result<Evidence, Broken> {
     let laws = Laws::new(subject, rows)?;
     let (expected, mut evidence) = laws.undisturbed()?;
-    for seed in 0..laws.tries {
+    for seed in 0..effort.tries() {
         let mut random = Random::new(seed);
         let mut transform = subject.build(&rows.schema(), &Store::default())?;
         for (number, epoch) in laws.epochs.iter().enumerate() {
@@ -96,13 +114,13 @@ pub fn batching_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Res
 ///
 /// # Errors
 /// When that does not hold.
-pub fn a_crash_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Result<Evidence, Broken> {
+pub fn a_crash_does_not_matter(subject: Subject<'_>, rows: &RecordBatch, effort: Effort) -> Result<Evidence, Broken> {
     let laws = Laws::new(subject, rows)?;
     let (expected, mut evidence) = laws.undisturbed()?;
-    for seed in 0..laws.tries {
+    for seed in 0..effort.tries() {
         laws.crash(seed, &expected, &mut evidence).map_err(|broken| broken.about("a crash matters"))?;
     }
-    if evidence.resumed < laws.tries as usize {
+    if evidence.resumed < effort.tries() as usize {
         return Err(Broken::new(format!("it was resumed {} times only", evidence.resumed)));
     }
     if subject.stage.kind == Kind::Detector && evidence.resumed_with_state == 0 {
@@ -114,18 +132,14 @@ pub fn a_crash_does_not_matter(subject: Subject<'_>, rows: &RecordBatch) -> Resu
 struct Laws<'a> {
     subject: Subject<'a>,
     epochs: Vec<Epoch>,
-    tries: u64,
 }
 
 impl<'a> Laws<'a> {
     fn new(subject: Subject<'a>, rows: &RecordBatch) -> Result<Self, Broken> {
-        if rows.num_rows() == 0 {
-            return Err(Broken::new("the laws need rows"));
+        match rows.num_rows() {
+            0 => Err(Broken::new("the laws need rows")),
+            _ => Ok(Laws { subject, epochs: cut_into_epochs(rows) }),
         }
-        let began = Instant::now();
-        subject.build(&rows.schema(), &Store::default())?;
-        let tries = if SLOW_BUILD < began.elapsed() { TRIES_OF_SLOW } else { TRIES };
-        Ok(Laws { subject, epochs: cut_into_epochs(rows), tries })
     }
 
     fn undisturbed(&self) -> Result<(Vec<EpochOutput>, Evidence), Broken> {

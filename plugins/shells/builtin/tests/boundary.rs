@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, Ti
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use pipeline_abi::host::Library;
 use pipeline_stage::{Kind, Make, Output, SavedState, StageType, timestamp_type};
-use pipeline_testkit::{Asked, checks_out, readings, stage_context, trials};
+use pipeline_testkit::{Asked, Effort, checks_out, readings, stage_context, trials};
 use serde_json::{Value, json};
 
 /// This crate as a library; cargo puts it beside the test.
@@ -108,7 +108,13 @@ fn loaded_stages_obey_the_laws() {
     let (options, built_in) = (json!({"value": "value", "window": 7, "threshold": 2.0}), built_in());
     for stage in [in_rust(), in_c(folder.path())] {
         checks_out(&stage);
-        let asked = Asked { stage: &stage, options: &options, like: Some(&built_in), directory: folder.path() };
+        let asked = Asked {
+            stage: &stage,
+            options: &options,
+            like: Some(&built_in),
+            directory: folder.path(),
+            effort: Effort::Full,
+        };
         let trials = trials(&asked);
         assert!(18 <= trials.len(), "{} trials", trials.len());
         for trial in trials {

@@ -1,6 +1,6 @@
 //! The laws that every sink obeys.
 
-use pipeline_testkit::{Asked, trials};
+use pipeline_testkit::{Asked, Effort, trials};
 use serde_json::json;
 
 use crate::fixture::Folder;
@@ -9,7 +9,8 @@ use crate::fixture::Folder;
 fn it_stands_the_trials() {
     let (stage, folder) = (pipeline_sqlite::stages().remove(0), Folder::new());
     let options = json!({"path": "iot.db", "table": "trial"});
-    let trials = trials(&Asked { stage: &stage, options: &options, like: None, directory: folder.path() });
+    let trials =
+        trials(&Asked { stage: &stage, options: &options, like: None, directory: folder.path(), effort: Effort::Full });
     assert_eq!(trials.len(), 3);
     for trial in trials {
         let name = trial.name.clone();

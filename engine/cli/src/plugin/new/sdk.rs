@@ -12,7 +12,8 @@ pub fn dependency(name: &str) -> String {
     let lines = manifests.flat_map(|(_, text)| text.lines());
     let mut found = lines.filter_map(|line| line.split_once(" = ")).filter(|(of, _)| *of == name);
     let (_, version) = found.next().expect("the SDK needs it, too");
-    format!("{name} = {version}")
+    // Optional is what not every scaffold needs.
+    format!("{name} = {}", version.replace(", optional = true", ""))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 typedef struct {
   double threshold;
   uint32_t memory;
-} Heartbeat;
+} Options;
 
 /* The memory of a series: numbers only, so that it can be saved as it lies. */
 typedef struct {
@@ -35,20 +35,20 @@ static PipelineStatus wrong_option(PipelineError *error, const char *option, con
 
 static PipelineStatus build(const PipelineStage *type, const PipelineBuild *build, PipelineBuilt *built, PipelineError *error) {
   (void)type;
-  const PipelineOptions *options = build->options;
+  const PipelineOptions *given = build->options;
   double threshold = 4.0;
   int64_t memory = 30;
-  options->number(options->context, "threshold", &threshold);
-  options->integer(options->context, "memory", &memory);
+  given->number(given->context, "threshold", &threshold);
+  given->integer(given->context, "memory", &memory);
   if (!(threshold > 1.0)) return wrong_option(error, "threshold", "`threshold` must be above 1");
   if (memory < 2 || memory > 100000) return wrong_option(error, "memory", "`memory` must be 2 to 100000");
-  Heartbeat *heartbeat = malloc(sizeof *heartbeat);
-  if (heartbeat == NULL) {
+  Options *made = malloc(sizeof *made);
+  if (made == NULL) {
     snprintf(error->message, error->message_size, "there is no memory left");
     return PIPELINE_FATAL;
   }
-  *heartbeat = (Heartbeat){threshold, (uint32_t)memory};
-  built->stage = heartbeat;
+  *made = (Options){threshold, (uint32_t)memory};
+  built->stage = made;
   built->series_size = sizeof(Past);
   return PIPELINE_OK;
 }
@@ -59,12 +59,12 @@ static void destroy(void *stage) { free(stage); }
 static void start(const void *stage, void *series) { (void)stage, (void)series; }
 
 /* 1 and the score of a step; 0 when it is too early, or the series does not move. */
-static int32_t score_of(const Heartbeat *heartbeat, const Past *past, double step, PipelineScore *score) {
+static int32_t score_of(const Options *options, const Past *past, double step, PipelineScore *score) {
   if (past->readings <= MIN_STEPS || !(past->usual_step > 0.0)) return 0;
   double ratio = fmin(step / past->usual_step, DBL_MAX);
-  double margin = heartbeat->threshold * past->usual_step;
-  score->score = ratio / heartbeat->threshold;
-  score->is_anomaly = heartbeat->threshold < ratio;
+  double margin = options->threshold * past->usual_step;
+  score->score = ratio / options->threshold;
+  score->is_anomaly = options->threshold < ratio;
   score->expected = past->last;
   score->lower = past->last - margin;
   score->upper = past->last + margin;
@@ -73,30 +73,30 @@ static int32_t score_of(const Heartbeat *heartbeat, const Past *past, double ste
 }
 
 /* A step that is an anomaly counts as much as `threshold` allows: an outlier does not become the norm. */
-static void learn(const Heartbeat *heartbeat, Past *past, double step) {
-  double most = heartbeat->threshold * past->usual_step;
+static void learn(const Options *options, Past *past, double step) {
+  double most = options->threshold * past->usual_step;
   double learned = past->usual_step == 0.0 ? step : fmin(step, most);
   /* `memory` may have been larger when the series was saved: it is looked at here, not there. */
-  double weight = past->readings < heartbeat->memory ? past->readings : heartbeat->memory;
+  double weight = past->readings < options->memory ? past->readings : options->memory;
   past->usual_step += (learned - past->usual_step) / weight;
 }
 
 static int32_t observe(const void *stage, void *series, const PipelineReading *reading, PipelineScore *score) {
-  const Heartbeat *heartbeat = stage;
+  const Options *options = stage;
   Past *past = series;
   int32_t has_score = 0;
   if (past->readings > 0) {
     /* The distance of two finite numbers may be infinite, and only finite ones may be remembered. */
     double step = fmin(fabs(reading->value - past->last), DBL_MAX);
-    has_score = score_of(heartbeat, past, step, score);
-    learn(heartbeat, past, step);
+    has_score = score_of(options, past, step, score);
+    learn(options, past, step);
   }
   past->last = reading->value;
   if (past->readings < UINT32_MAX) past->readings++;
   return has_score;
 }
 
-static const PipelineStage HEARTBEAT = {
+static const PipelineStage STAGE = {
     .struct_size = sizeof(PipelineStage),
     .kind = PIPELINE_DETECTOR,
     .name = "heartbeat",
@@ -115,7 +115,7 @@ static const PipelineStage HEARTBEAT = {
     .state_version = 1, /* raise it when `Past` changes */
 };
 
-static const PipelineStage *const STAGES[] = {&HEARTBEAT};
+static const PipelineStage *const STAGES[] = {&STAGE};
 
 static const PipelinePlugin PLUGIN = {
     .abi_major = PIPELINE_ABI_MAJOR,

@@ -10,7 +10,7 @@ static void expect(int holds, const char *what) {
   failed += !holds;
 }
 
-static const Heartbeat USUAL = {4.0, 30};
+static const Options USUAL = {4.0, 30};
 
 /* Gives readings that move by 1, up and down; how many scores came of them. */
 static int steady(Past *past, int readings) {
@@ -44,6 +44,6 @@ int main(void) {
     observe(&USUAL, &wild, &(PipelineReading){PIPELINE_NO_TIME, i % 2 ? DBL_MAX : -DBL_MAX}, &score);
   }
   expect(isfinite(wild.usual_step), "only finite numbers are remembered");
-  expect(strcmp(HEARTBEAT.name, "heartbeat") == 0, "the stage has its name");
+  expect(strcmp(STAGE.name, "heartbeat") == 0, "the stage has its name");
   return failed != 0;
 }

@@ -14,7 +14,7 @@ int main(void) {
   const uint8_t valid[] = {0x1b};
   const void *buffers[] = {valid, values};
   struct ArrowArray from = {.length = 4, .null_count = 1, .offset = 1, .n_buffers = 2, .buffers = buffers};
-  const Heartbeat fahrenheit = {0, 1.8, 32.0};
+  const Options fahrenheit = {0, 1.8, 32.0};
   struct ArrowArray to;
   expect(convert(&fahrenheit, &from, &to), "a column is converted");
   const double *converted = to.buffers[1];

@@ -16,7 +16,7 @@ typedef struct {
   int64_t column;
   double factor;
   double offset;
-} Heartbeat;
+} Options;
 
 static PipelineStatus no_memory(PipelineError *error) {
   snprintf(error->message, error->message_size, "there is no memory left");
@@ -67,13 +67,13 @@ static int64_t find(const struct ArrowSchema *columns, const char *name) {
 
 static PipelineStatus build(const PipelineStage *type, const PipelineBuild *build, PipelineBuilt *built, PipelineError *error) {
   (void)type;
-  const PipelineOptions *options = build->options;
+  const PipelineOptions *given = build->options;
   const struct ArrowSchema *columns = build->inputs[0];
   const char *name = "";
-  Heartbeat made = {.factor = 1.0};
-  options->text(options->context, "column", &name);
-  options->number(options->context, "factor", &made.factor);
-  options->number(options->context, "offset", &made.offset);
+  Options made = {.factor = 1.0};
+  given->text(given->context, "column", &name);
+  given->number(given->context, "factor", &made.factor);
+  given->number(given->context, "offset", &made.offset);
   made.column = find(columns, name);
   /* `g` is Arrow's name for Float64. */
   if (made.column < 0 || strcmp(columns->children[made.column]->format, "g") != 0) {
@@ -82,15 +82,15 @@ static PipelineStatus build(const PipelineStage *type, const PipelineBuild *buil
     snprintf(error->option, error->option_size, "column");
     return PIPELINE_CONFIG;
   }
-  Heartbeat *heartbeat = malloc(sizeof *heartbeat);
-  if (heartbeat == NULL) return no_memory(error);
+  Options *kept = malloc(sizeof *kept);
+  if (kept == NULL) return no_memory(error);
   if (!copy_schema(columns, made.column, &built->schema)) {
     built->schema.release(&built->schema);
-    free(heartbeat);
+    free(kept);
     return no_memory(error);
   }
-  *heartbeat = made;
-  built->stage = heartbeat;
+  *kept = made;
+  built->stage = kept;
   return PIPELINE_OK;
 }
 
@@ -110,7 +110,7 @@ static int is_null(const struct ArrowArray *array, int64_t row) {
 }
 
 /* A new column of the converted values. */
-static int convert(const Heartbeat *heartbeat, const struct ArrowArray *from, struct ArrowArray *to) {
+static int convert(const Options *options, const struct ArrowArray *from, struct ArrowArray *to) {
   size_t length = (size_t)from->length;
   const void **buffers = calloc(2, sizeof *buffers);
   uint8_t *valid = calloc(length / 8 + 1, 1);
@@ -122,7 +122,7 @@ static int convert(const Heartbeat *heartbeat, const struct ArrowArray *from, st
   const double *old = (const double *)from->buffers[1] + from->offset;
   int64_t nulls = 0;
   for (size_t i = 0; i < length; i++) {
-    double value = is_null(from, (int64_t)i) ? NAN : old[i] * heartbeat->factor + heartbeat->offset;
+    double value = is_null(from, (int64_t)i) ? NAN : old[i] * options->factor + options->offset;
     /* What no number can hold is null. */
     if (!isfinite(value)) {
       nulls++;
@@ -155,11 +155,11 @@ static void release_rows(struct ArrowArray *array) {
 
 static PipelineStatus process(void *stage, uint32_t input, struct ArrowArray *rows, const PipelineOutput *output, PipelineError *error) {
   (void)input;
-  const Heartbeat *heartbeat = stage;
-  struct ArrowArray *column = rows->children[heartbeat->column];
+  const Options *options = stage;
+  struct ArrowArray *column = rows->children[options->column];
   struct ArrowArray converted;
   Kept *kept = malloc(sizeof *kept);
-  if (kept == NULL || !convert(heartbeat, column, &converted)) {
+  if (kept == NULL || !convert(options, column, &converted)) {
     free(kept);
     return no_memory(error);
   }
@@ -172,7 +172,7 @@ static PipelineStatus process(void *stage, uint32_t input, struct ArrowArray *ro
   return output->emit(output->context, &given, NULL, 0);
 }
 
-static const PipelineStage HEARTBEAT = {
+static const PipelineStage STAGE = {
     .struct_size = sizeof(PipelineStage),
     .kind = PIPELINE_TRANSFORM,
     .name = "heartbeat",
@@ -187,7 +187,7 @@ static const PipelineStage HEARTBEAT = {
     .process = process,
 };
 
-static const PipelineStage *const STAGES[] = {&HEARTBEAT};
+static const PipelineStage *const STAGES[] = {&STAGE};
 
 static const PipelinePlugin PLUGIN = {
     .abi_major = PIPELINE_ABI_MAJOR,

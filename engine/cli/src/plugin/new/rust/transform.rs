@@ -56,7 +56,7 @@ impl TransformOptions for HeartbeatOptions {
         }
         let columns = inputs.first().ok_or_else(|| StageError::config("it has no input"))?;
         let column = find_float(columns, &self.column).map_err(|error| error.at_option("column"))?;
-        Ok(Box::new(Heartbeat { schema: with_nulls(columns, column), column, options: self }))
+        Ok(Box::new(Converter { schema: with_nulls(columns, column), column, options: self }))
     }
 }
 
@@ -78,13 +78,13 @@ fn with_nulls(columns: &Schema, column: usize) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-struct Heartbeat {
+struct Converter {
     options: HeartbeatOptions,
     column: usize,
     schema: SchemaRef,
 }
 
-impl Transform for Heartbeat {
+impl Transform for Converter {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
