@@ -36,28 +36,8 @@ pub fn stage_type(found: Description, launch: &Arc<Launch>, library: &Arc<str>) 
     let schema = schema.try_into().map_err(|error| format!("has a stage `{name}` whose schema is none: {error}"))?;
     let (launch, stage) = (launch.clone(), name.clone());
     let (kind, make) = match kind.as_str() {
-        "detector" => (
-            Kind::Detector,
-            Make::Transform(Arc::new(move |options, context, inputs, state| {
-                let (shared, own) = KeyedOptions::split(options);
-                let shared = parse::<KeyedOptions>(shared)?;
-                let method = Method { statistic: statistic.clone(), state_version };
-                let detector = PythonDetector::build(&launch, &stage, own, context)?;
-                let keyed: Box<dyn Transform> =
-                    Box::new(KeyedBatch::new(detector, method, &shared, context, inputs, state)?);
-                Ok(keyed)
-            })),
-        ),
-        "transform" => (
-            Kind::Transform,
-            Make::Transform(Arc::new(move |options, context, inputs, state| {
-                let process = launch.start(&context.id)?;
-                let build = build_header("transform", &stage, options, context);
-                let transform: Box<dyn Transform> =
-                    Box::new(PythonTransform::build(process, build, state_version, inputs, &state)?);
-                Ok(transform)
-            })),
-        ),
+        "detector" => (Kind::Detector, make_detector(launch, stage, Method { statistic, state_version })),
+        "transform" => (Kind::Transform, make_transform(launch, stage, state_version)),
         "source" => {
             let make = move |options, context| build_source(&launch, &stage, options, &context);
             (Kind::Source, Make::Source(Arc::new(make)))
@@ -73,6 +53,25 @@ pub fn stage_type(found: Description, launch: &Arc<Launch>, library: &Arc<str>) 
         KeyedOptions::extend(&mut stage.schema);
     }
     Ok(stage)
+}
+
+fn make_detector(launch: Arc<Launch>, stage: String, method: Method) -> Make {
+    Make::Transform(Arc::new(move |options, context, inputs, state| {
+        let (shared, own) = KeyedOptions::split(options);
+        let shared = parse::<KeyedOptions>(shared)?;
+        let detector = PythonDetector::build(&launch, &stage, own, context)?;
+        let keyed = KeyedBatch::new(detector, method.clone(), &shared, context, inputs, state)?;
+        Ok(Box::new(keyed) as Box<dyn Transform>)
+    }))
+}
+
+fn make_transform(launch: Arc<Launch>, stage: String, state_version: u16) -> Make {
+    Make::Transform(Arc::new(move |options, context, inputs, state| {
+        let process = launch.start(&context.id)?;
+        let build = build_header("transform", &stage, options, context);
+        let transform = PythonTransform::build(process, build, state_version, inputs, &state)?;
+        Ok(Box::new(transform) as Box<dyn Transform>)
+    }))
 }
 
 /// The question that makes a stage.
