@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::RecordBatch;
 use pipeline_stage::{
-    BuiltSink, Claim, Commit, Delivery, EpochRows, ErrorKind, MAX_BATCH_ROWS, Make, Mark, Origins, Owner, Refused,
-    Rows, Sink, SinkContext, StageType,
+    Alert, BuiltSink, Claim, Commit, Delivery, EpochRows, ErrorKind, MAX_BATCH_ROWS, Make, Mark, Origins, Owner,
+    Refused, Rows, Sink, SinkContext, StageType, row_to_json,
 };
 use serde_json::Value;
 
@@ -109,7 +109,7 @@ impl Life {
 /// With what was found and what it must be.
 pub async fn a_mark_says_what_is_there(subject: SinkSubject<'_>) -> Result<String, Broken> {
     if subject.is_outbox()? {
-        return pace_can_be_kept(subject);
+        return an_alert_is_delivered(subject).await;
     }
     let life = subject.life()?;
     let mut sink = subject.start()?;
@@ -197,13 +197,25 @@ pub async fn refused_rows_come_back(subject: SinkSubject<'_>) -> Result<String, 
     Ok(format!("{refused_rows} rows of {} hostile batches", number - 1))
 }
 
-fn pace_can_be_kept(subject: SinkSubject<'_>) -> Result<String, Broken> {
-    let BuiltSink::Outbox(sink) = subject.build()? else { return Err(Broken::new("it changed its form")) };
+/// Its pace can be kept, and it takes an alert or says in words why not now. Where its options lead is its user's choice.
+async fn an_alert_is_delivered(subject: SinkSubject<'_>) -> Result<String, Broken> {
+    let BuiltSink::Outbox(mut sink) = subject.build()? else { return Err(Broken::new("it changed its form")) };
     let pace = guarded(|| Ok(sink.pace()))??;
     if pace.timeout.is_zero() || pace.max_pending == 0 {
         return Err(Broken::new(format!("its pace is {pace:?}: `timeout` and `max_pending` must be above 0")));
     }
-    Ok("delivers single rows from the engine's outbox; its pace can be kept".into())
+    let rows = scored(1, 1);
+    let alert = Alert { id: "0000-0000-0000-0000".into(), row: row_to_json(&rows, 0), digest_of: None };
+    let delivered = tokio::time::timeout(pace.timeout, sink.deliver(&alert)).await;
+    let words = match delivered {
+        Ok(Ok(())) => "it took an alert".to_owned(),
+        Ok(Err(error)) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::Data) => {
+            format!("it did not take an alert: {}", error.chain())
+        }
+        Ok(Err(error)) => return Err(Broken::new(error.chain()).about("when an alert was delivered")),
+        Err(_) => return Err(Broken::new("an alert took longer than its `timeout`")),
+    };
+    Ok(format!("delivers single rows from the engine's outbox; {words}"))
 }
 
 async fn commit(sink: &mut dyn Sink, epochs: &[EpochRows]) -> Result<Vec<Mark>, Broken> {

@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -103,7 +104,9 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
     inputs.iter().try_for_each(|columns| check_columns(columns))?;
     let options = Options::new(of.options);
     let raw_options = options.raw();
-    let texts = [&context.pipeline, &context.id, &context.directory.display().to_string()].map(|text| c_text(text));
+    // An empty path is the working directory, which only those know who join it with care.
+    let directory = if context.directory.as_os_str().is_empty() { Path::new(".") } else { &context.directory };
+    let texts = [&context.pipeline, &context.id, &directory.display().to_string()].map(|text| c_text(text));
     let key_texts: Vec<CString> = context.key.iter().map(|name| c_text(name)).collect();
     let key: Vec<*const c_char> = key_texts.iter().map(|name| name.as_ptr()).collect();
     let schemas = inputs.iter().map(|schema| Ok(FFI_ArrowSchema::try_from(schema.as_ref())?));

@@ -84,7 +84,9 @@ pub fn run(args: &NewArgs, built_in: &Registry) -> ExitCode {
         return ExitCode::from(WRONG);
     }
     if *language == Language::Python && matches!(kind, Kind::Source | Kind::Sink) {
-        complain("error: in Python there are transforms and detectors; a source or a sink is written in Rust or C");
+        complain(
+            "error: there is no scaffold of a source or a sink in Python yet; docs/writing-a-plugin.md has an example of each",
+        );
         return ExitCode::from(WRONG);
     }
     let scaffold = Scaffold::new(name, kind, *language);

@@ -52,7 +52,7 @@ class Server:
                 # Sources and sinks answer for themselves.
                 answer = getattr(self, "_" + op, None) or getattr(self._runner, "on_" + op)
                 reply = answer(header, bodies)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the engine is told
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the engine is told
                 kind = "config" if op in ("describe", "build") else "fatal"
                 reply = {"error": _with_hint(described(error, kind), error)}, ()
             self._wire.send(*reply)
