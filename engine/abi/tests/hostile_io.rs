@@ -228,7 +228,7 @@ async fn a_source_that_says_nothing_does_not_spin() {
         assert!(timeout(A_MOMENT * 20, nothing).await.is_err() || case == "READ_IDLE", "{case} says something");
         let asked = source.partition_count().await.unwrap().unwrap();
         let may = 4 + begun.elapsed().as_millis() as u32 / 4;
-        assert!(4 < asked && asked <= may, "{case} was asked {asked} times, {may} are allowed");
+        assert!(0 < asked && asked <= may, "{case} was asked {asked} times, {may} are allowed");
     }
 }
 
@@ -364,14 +364,13 @@ async fn reads_that_are_cancelled_lose_nothing() {
     let (mut found, mut cancelled) = (Vec::new(), 0);
     loop {
         let before = reader.position();
-        match timeout(A_MOMENT, reader.next(None)).await {
-            Err(_) => {
-                cancelled += 1;
-                assert_eq!(reader.position(), before, "a read that gave nothing moves nothing");
-            }
-            Ok(Ok(Some(batch))) => found.extend(numbers(&batch)),
-            Ok(end) => break assert!(end.unwrap().is_none()),
+        // The read is asked for, and given up while it is under way.
+        if timeout(Duration::ZERO, reader.next(None)).await.is_err() {
+            cancelled += 1;
         }
+        assert_eq!(reader.position(), before, "a read that gave nothing moves nothing");
+        let Some(batch) = reader.next(None).await.unwrap() else { break };
+        found.extend(numbers(&batch));
     }
     assert_eq!(found, (0..20).collect::<Vec<_>>());
     assert!(7 <= cancelled, "{cancelled} reads were cancelled");

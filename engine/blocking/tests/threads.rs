@@ -217,7 +217,7 @@ async fn what_gives_nothing_without_waiting_is_not_asked_without_a_pause() {
     assert!(change.is_err() && rows.is_err());
     // Two threads, 5 ms for each call; a spinning one makes thousands.
     let (asked, may) = (calls.load(SeqCst), 4 + 2 * begun.elapsed().as_millis() as usize / 5);
-    assert!(4 < asked && asked <= may, "asked {asked} times, {may} are allowed");
+    assert!(0 < asked && asked <= may, "asked {asked} times, {may} are allowed");
 }
 
 #[tokio::test]

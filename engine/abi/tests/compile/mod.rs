@@ -27,7 +27,7 @@ pub fn compile_with(folder: &TempDir, file: &Path, include: &Path, case: &str) -
     let is_cpp = file.extension().is_some_and(|extension| extension == "cpp");
     let (compiler, standard) = if is_cpp { ("c++", "-std=c++17") } else { ("cc", "-std=gnu99") };
     let mut compile = Command::new(compiler);
-    compile.args(["-shared", "-fPIC", "-g", "-Wall", "-Wextra", "-Werror", standard]);
+    compile.args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", standard]);
     compile.args([format!("-DCASE_{name}"), format!("-DCASE=\"{name}\"")]);
     compile.args(words.map(|word| format!("-D{word}")));
     compile.args(std::env::var("PIPELINE_TEST_CFLAGS").unwrap_or_default().split_whitespace());
