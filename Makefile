@@ -1,7 +1,7 @@
 # What people and .ci/run type. Everything is ordinary cargo; nothing here hides a flag that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint deny sanitize generate fresh ci
+.PHONY: help run test simulate simulate-some lint deny sanitize generate fresh ci
 
 ## help       lists these targets
 help:
@@ -13,7 +13,15 @@ run:
 
 ## test       runs all tests; starts real Kafka and PostgreSQL servers for them
 test:
-	cargo test --workspace --locked
+	cargo test --workspace --exclude pipeline-simulation --locked
+
+## simulate   runs the engine in a simulated world where everything fails, 10,000 seeds
+simulate:
+	cargo run -p pipeline-simulation --release --locked -- --seeds 10000
+
+## simulate-some  the seeds that every change must pass, and the deliberate bugs they must find
+simulate-some:
+	cargo test -p pipeline-simulation --locked
 
 ## lint       checks formatting, and lints with warnings as errors
 lint:

@@ -57,6 +57,16 @@ fn the_engine_names_no_plugin() {
     assert_eq!(needs(&repository().join("engine/python")), ["pipeline-stage", "pipeline-blocking"]);
 }
 
+#[test]
+fn nothing_but_the_simulation_is_built_with_deliberate_bugs() {
+    let crates = ["engine", "plugins", "plugins/shells", "tests"].into_iter().flat_map(folders);
+    for folder in crates.filter(|folder| !folder.ends_with("engine/simulation")) {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("it can be read");
+        let asks = manifest.contains("\"deliberate-bugs\"") || manifest.contains("pipeline-simulation");
+        assert!(!asks, "{}", folder.display());
+    }
+}
+
 /// Where `unsafe` may stand: the boundary to plugins, and librdkafka's batch call. Elsewhere the lint forbids it.
 const UNSAFE: [&str; 2] = ["engine/abi/src/", "plugins/kafka/src/sources/batch_call.rs"];
 

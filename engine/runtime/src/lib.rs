@@ -4,6 +4,10 @@
 //! file → graph → plan (nothing opened) → run: tasks → epoch log, sinks with marks, checkpoints
 //! ```
 
+#[cfg(feature = "deliberate-bugs")]
+pub mod bugs;
+#[cfg(not(feature = "deliberate-bugs"))]
+mod bugs;
 pub mod changes;
 pub mod diagnostics;
 pub mod expression;

@@ -13,7 +13,8 @@ use pipeline_testkit::Random;
 use pipeline_testkit::faulty::table;
 use tokio::runtime::Builder;
 
-/// Three partitions of made-up readings; history and anomalies go to two tables of the same name.
+/// Three partitions of made-up readings; history and anomalies go to two tables of the same name, alerts to a
+/// mailbox.
 fn plan(name: &str, state: &std::path::Path, fail_one_in: u64, extra: &str) -> Arc<Plan> {
     plan_with_window(name, state, fail_one_in, extra, 12)
 }
@@ -33,6 +34,7 @@ detectors:
 sinks:
   history: {{ type: memory, inputs: readings, table: {name}-history, fail_one_in: {fail_one_in}{extra} }}
   anomalies: {{ type: memory, inputs: spikes, when: is_anomaly, table: {name}-anomalies, fail_one_in: {fail_one_in} }}
+  alerts: {{ type: mailbox, inputs: spikes, when: is_anomaly, mailbox: {name} }}
 ",
         state.display()
     );

@@ -20,6 +20,8 @@ use tokio::time::timeout;
 
 /// Longer than any of this takes, shorter than a lease.
 const SOON: Duration = Duration::from_secs(20);
+/// A lease that does not run out in a test.
+const LONG: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// Alerts named `{name}-0`, `{name}-1` … as an epoch of some task puts them in.
@@ -103,8 +105,8 @@ async fn a_digest_stays_as_it_is(store: &dyn StateStore) {
     assert_eq!(ids(store, 9).await, ["e-0", "e-1", "e-2"]);
 }
 
-async fn holds(store: &dyn StateStore, holder: &str, now: i64) -> bool {
-    store.lease("outbox alerts", holder, Timestamp(now), Timestamp(now + 10)).await.unwrap()
+async fn holds(store: &dyn StateStore, holder: &str, lasts: Duration) -> bool {
+    store.lease("outbox alerts", holder, lasts).await.unwrap()
 }
 
 #[tokio::test]
@@ -113,8 +115,8 @@ async fn a_folder_keeps_alerts_and_its_only_user_takes_any_lease() {
     let store = open(folder.path().to_str().unwrap(), "test").await.unwrap();
     keeps_alerts(&*store).await;
     a_digest_stays_as_it_is(&*store).await;
-    assert!(holds(&*store, "one", 0).await);
-    assert!(holds(&*store, "two", 5).await, "the first is dead: the folder is locked");
+    assert!(holds(&*store, "one", LONG).await);
+    assert!(holds(&*store, "two", LONG).await, "the first is dead: the folder is locked");
 }
 
 #[tokio::test]
@@ -123,14 +125,14 @@ async fn postgresql_keeps_alerts_and_leases() {
     let store = open(database.url(), "test").await.unwrap();
     keeps_alerts(&*store).await;
     a_digest_stays_as_it_is(&*store).await;
-    assert!(holds(&*store, "one", 0).await);
-    assert!(!holds(&*store, "two", 5).await, "the first holds it still");
-    assert!(holds(&*store, "one", 6).await);
-    assert!(holds(&*store, "two", 17).await, "it has run out");
+    assert!(holds(&*store, "one", LONG).await);
+    assert!(!holds(&*store, "two", LONG).await, "the first holds it still");
+    assert!(holds(&*store, "one", Duration::ZERO).await);
+    assert!(holds(&*store, "two", LONG).await, "it has run out");
     store.release("outbox alerts", "one").await.unwrap();
-    assert!(!holds(&*store, "one", 18).await, "it was not the first's to give back");
+    assert!(!holds(&*store, "one", LONG).await, "it was not the first's to give back");
     store.release("outbox alerts", "two").await.unwrap();
-    assert!(holds(&*store, "one", 18).await);
+    assert!(holds(&*store, "one", LONG).await);
 }
 
 fn plan(state: &str, rows: u64, options: &str) -> Arc<Plan> {
@@ -236,8 +238,7 @@ async fn a_dead_process_holds_up_nobody_in_a_folder() {
     let location = folder.path().to_str().unwrap();
     let store = open(location, "test").await.unwrap();
     put(&*store, "a", 1, false).await;
-    let next_week = Timestamp(now().0 + 7 * DAY);
-    assert!(store.lease("outbox alerts", "dead", now(), next_week).await.unwrap());
+    assert!(holds(&*store, "dead", LONG).await);
     drop(store);
     assert_eq!(delivered(location, "takes").await.0, [of("a-0", None)]);
 }

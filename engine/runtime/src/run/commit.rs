@@ -2,19 +2,20 @@
 //!
 //! log → sinks, with marks → now and then a checkpoint, published when every mark has reached it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::future::try_join_all;
 use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Result, Rows, StageError, row_to_json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::compute::{Dead, EpochOutput};
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use super::sink_worker::Committed;
+use crate::bugs::{Bug, is_there};
 use crate::store::{Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, StageChanges};
 
 /// An epoch that has ended and waits to be made durable.
@@ -46,9 +47,9 @@ pub struct Committer {
     /// Of this owner.
     pub generation: u64,
     /// For each sink, the epoch its mark has.
-    pub marks: HashMap<usize, u64>,
+    pub marks: BTreeMap<usize, u64>,
     /// Marks that the engine keeps for sinks and has not stored yet.
-    pub unsaved_marks: HashMap<usize, Mark>,
+    pub unsaved_marks: BTreeMap<usize, Mark>,
     /// The checkpoint being written.
     pub writing: Option<JoinHandle<Result<()>>>,
 }
@@ -74,6 +75,12 @@ impl Committer {
             alerts,
             marks: self.unsaved_marks.values().cloned().collect(),
         };
+        if is_there(Bug::CommitBeforeLog) {
+            self.commit_epoch(&mut ended).await?;
+        }
+        if is_there(Bug::LettersBeforeLog) {
+            until_store_works(|| self.shared.store.add_dead_letters(&append.dead_letters)).await?;
+        }
         self.shared.log.append(append).await?;
         self.unsaved_marks.clear();
         for outbox in self.shared.outboxes() {
@@ -186,18 +193,22 @@ impl Committer {
         let (shared, task, partition, generation) =
             (self.shared.clone(), self.task.clone(), self.partition.clone(), self.generation);
         self.writing = Some(tokio::spawn(async move {
-            write(&shared, &task, generation, &checkpoint, changes).await?;
-            for (source, position) in positions {
-                shared.sources[&source].forget(&partition, position).await;
+            if is_there(Bug::ForgetBeforeCheckpoint) {
+                forget(&shared, &partition, &positions).await;
             }
+            write(&shared, &task, generation, &checkpoint, changes).await?;
+            forget(&shared, &partition, &positions).await;
             Ok(())
         }));
         Ok(())
     }
 
     /// A checkpoint is published only when the marks of all sinks have reached it, on disk.
-    async fn save_marks(&mut self) -> Result<()> {
-        let marks: Vec<Mark> = self.unsaved_marks.drain().map(|(_, mark)| mark).collect();
+    pub async fn save_marks(&mut self) -> Result<()> {
+        if is_there(Bug::CheckpointBeforeMarks) {
+            return Ok(());
+        }
+        let marks: Vec<Mark> = std::mem::take(&mut self.unsaved_marks).into_values().collect();
         if marks.is_empty() {
             return Ok(());
         }
@@ -238,7 +249,17 @@ async fn write(
             until_store_works(write).await?;
         }
     }
-    until_store_works(|| store.publish(task, generation, checkpoint)).await
+    if is_there(Bug::DropLogBeforePublish) {
+        until_store_works(|| store.drop_log(task, generation, checkpoint)).await?;
+    }
+    until_store_works(|| store.publish(task, generation, checkpoint)).await?;
+    until_store_works(|| store.drop_log(task, generation, checkpoint)).await
+}
+
+async fn forget(shared: &Shared, partition: &Partition, positions: &[(usize, Position)]) {
+    for (source, position) in positions {
+        shared.sources[source].forget(partition, position.clone()).await;
+    }
 }
 
 fn count_by_sink(alerts: &[NewAlert]) -> Vec<(String, u64)> {

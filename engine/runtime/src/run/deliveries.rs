@@ -32,7 +32,7 @@ impl Deliveries {
         let (mut started, mut workers) = (Vec::new(), JoinSet::new());
         for (outbox, sink) in outboxes {
             started.push(outbox.clone());
-            let lease = Lease::new(&outbox.sink, &outbox.pace, store.clone(), clock.clone(), holder.clone());
+            let lease = Lease::new(&outbox.sink, &outbox.pace, store.clone(), holder.clone());
             let worker = OutboxWorker::new(outbox, sink, store.clone(), clock.clone(), lease);
             workers.spawn(worker.run(Stop::new(stopped.clone())));
         }
@@ -62,6 +62,7 @@ impl Deliveries {
             Ok(())
         };
         tokio::select! {
+            biased;
             emptied = emptied => emptied,
             _ = stop.wait_for(|stop| *stop) => Ok(()),
             failed = self.failed() => Err(failed),

@@ -46,6 +46,7 @@ pub async fn run_task(
     mut replays: watch::Receiver<u64>,
 ) -> Result<TaskEnd> {
     let (mut task, committer) = tokio::select! {
+        biased;
         recovered = recover(&shared, &partition) => recovered?,
         // Nothing was read yet: nothing is lost when the start is given up.
         _ = told_to_finish(&mut order) => return Ok(TaskEnd::Told),
@@ -121,7 +122,7 @@ async fn read_all(
                 let Ok(permit) = permit else { continue };
                 permit.send(task.end_epoch(std::mem::take(&mut epoch), false)?);
             }
-            () = sleep_until(task.deadline(&epoch).into()), if !is_due && task.has_deadline(&epoch) => {}
+            () = sleep_until(task.deadline(&epoch)), if !is_due && task.has_deadline(&epoch) => {}
             changed = replays.changed(), if epoch.is_empty() => match changed {
                 Ok(()) => {
                     if task.take_dead_letters(&mut epoch).await? {
@@ -130,7 +131,7 @@ async fn read_all(
                 }
                 Err(_) => return Err(StageError::fatal("the supervisor has ended").into()),
             },
-            next = next_of(&mut task.inputs), if has_room => match next? {
+            next = next_of(&mut task.inputs, &mut task.turn), if has_room => match next? {
                 Some((input, batch)) => task.take(input, batch, &mut epoch)?,
                 None => {
                     finish(task, epoch, &epochs).await?;

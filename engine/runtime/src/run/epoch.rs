@@ -1,8 +1,7 @@
 //! The epoch that a task is reading.
 
-use std::time::Instant;
-
 use pipeline_stage::Position;
+use tokio::time::Instant;
 
 use crate::store::{Segment, StoredRow};
 

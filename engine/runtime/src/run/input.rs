@@ -120,7 +120,9 @@ impl Input {
 }
 
 /// The next batch of any input that is not over; none when all are. Cancel-safe, because each reader is.
-pub async fn next_of(inputs: &mut [Input]) -> Result<Option<(usize, SourceBatch)>> {
+///
+/// `turn` rises with each look. Which input comes first does not change what is computed: the log has the order.
+pub async fn next_of(inputs: &mut [Input], turn: &mut usize) -> Result<Option<(usize, SourceBatch)>> {
     loop {
         let mut waiting: Vec<_> = inputs
             .iter_mut()
@@ -132,8 +134,9 @@ pub async fn next_of(inputs: &mut [Input]) -> Result<Option<(usize, SourceBatch)
             return Ok(None);
         }
         // `select_all` looks at the first one first: without turning, a busy input would starve the others.
-        let turn = waiting.len();
-        waiting.rotate_left(turn_of() % turn);
+        let first = *turn % waiting.len();
+        waiting.rotate_left(first);
+        *turn = turn.wrapping_add(1);
         let ((number, batch), _, rest) = select_all(waiting).await;
         drop(rest);
         match batch? {
@@ -141,11 +144,4 @@ pub async fn next_of(inputs: &mut [Input]) -> Result<Option<(usize, SourceBatch)
             None => inputs[number].is_over = true,
         }
     }
-}
-
-/// Rises by one with each call. Which input comes first does not change what is computed: the log has the order.
-fn turn_of() -> usize {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static TURN: AtomicUsize = AtomicUsize::new(0);
-    TURN.fetch_add(1, Ordering::Relaxed)
 }

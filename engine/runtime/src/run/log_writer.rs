@@ -47,6 +47,8 @@ async fn serve(store: Arc<dyn StateStore>, mut requests: mpsc::Receiver<(Append,
         while let Ok(next) = requests.try_recv() {
             waiting.push(next);
         }
+        // Whoever came first, rows are locked in one order.
+        waiting.sort_by(|(one, _), (other, _)| one.task.cmp(&other.task));
         let (appends, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
         match until_store_works(|| store.append(&appends)).await {
             Ok(answers) => {

@@ -31,10 +31,11 @@ mod told;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pipeline_stage::{Assignment, Kind, Result, Role, Source, StageError};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::warn;
 
 pub use clock::{Clock, SystemClock};
@@ -82,9 +83,22 @@ impl Run {
     pub async fn prepare(plan: Arc<Plan>, settings: RunSettings) -> Result<Self> {
         let (location, name) = (plan.state_location(), plan.settings.name.clone());
         let store = until_store_works(|| store::open(&location, &name)).await?;
+        Run::on(plan, settings, store, Arc::new(SystemClock)).await
+    }
+
+    /// Prepares a run on a state that is open already, by another clock than the machine's: tests simulate both.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn on(
+        plan: Arc<Plan>,
+        settings: RunSettings,
+        store: Arc<dyn StateStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let progress = Arc::new(Progress::new(plan.stages.len()));
         let is_new = until_store_works(|| store.setting("tasks")).await?.is_none();
-        Ok(Run { plan, settings, store, clock: Arc::new(SystemClock), progress, is_new })
+        Ok(Run { plan, settings, store, clock, progress, is_new })
     }
 
     /// Where the state is, for people.
@@ -132,6 +146,7 @@ impl Run {
         let mut deliveries = Deliveries::start(outboxes, &self.store, &self.clock);
         let supervisor = Supervisor::new(shared.clone(), assignments, stop.clone());
         let mut ended = tokio::select! {
+            biased;
             ended = supervisor.run() => ended,
             failed = deliveries.failed() => Err(failed),
         };

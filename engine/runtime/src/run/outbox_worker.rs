@@ -13,6 +13,7 @@ use super::lease::Lease;
 use super::outbox::Outbox;
 use super::retry::Retry;
 use super::told::{Ended, Stop};
+use crate::bugs::{Bug, is_there};
 use crate::store::{DeadLetter, Digest, OutboxStore, Pending, StoredRow};
 
 /// Delivers what is in an outbox until it is told to stop.
@@ -84,6 +85,7 @@ impl OutboxWorker {
             }
             // What another process delivers is counted at leisure, however much this one puts in.
             tokio::select! {
+                biased;
                 () = self.outbox.news.notified(), if has_lease => {}
                 () = sleep(LOOK_EVERY) => {}
                 () = stop.told() => {}
@@ -149,6 +151,9 @@ impl OutboxWorker {
             self.deliver_digest(&next, stop).await?;
             return Ok(false);
         }
+        if is_there(Bug::NotedBeforeDelivered) {
+            stop.ask_store(|| self.store.delivered(next.number, self.clock.now())).await?;
+        }
         match self.deliver(&next.alert, stop).await? {
             Outcome::Taken => {
                 let now = self.clock.now();
@@ -205,6 +210,7 @@ impl OutboxWorker {
                     return Ok(Outcome::Refused(error));
                 }
                 Err(error) => tokio::select! {
+                    biased;
                     waited = retry.wait(error) => waited.map_err(|error| error.named(&self.outbox.sink))?,
                     () = stop.told() => return Err(Ended::Told),
                 },

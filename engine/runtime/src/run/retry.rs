@@ -1,9 +1,10 @@
 //! Trying again: with growing pauses, for ever, and two lines in the log.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use pipeline_stage::{ErrorKind, Result, StageError};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// One thing that may be down, and how long it has been.

@@ -75,11 +75,9 @@ async fn serve(
     // While the supervisor is busy the tasks must be answered: it may be waiting for one of them.
     let mut untold = None;
     loop {
+        // Assignments are few: that they come first starves no request.
         tokio::select! {
-            request = requests.recv() => match request {
-                Some(request) => answer(&id, source.as_mut(), request).await,
-                None => return,
-            },
+            biased;
             permit = assignments.reserve(), if untold.is_some() => match (permit, untold.take()) {
                 (Ok(permit), Some(assignment)) => permit.send(assignment),
                 _ => is_final = true,
@@ -88,6 +86,10 @@ async fn serve(
                 is_final = matches!(assignment, Ok(Assignment::Final) | Err(_));
                 untold = Some(assignment);
             }
+            request = requests.recv() => match request {
+                Some(request) => answer(&id, source.as_mut(), request).await,
+                None => return,
+            },
         }
     }
 }

@@ -96,6 +96,7 @@ impl Supervisor {
             let stop_by = self.stop_by;
             let drop_at = self.running.values().filter_map(|task| task.drop_at).min();
             tokio::select! {
+                biased;
                 () = told_to_stop(&mut stop), if !self.is_stopping => self.finish_all(),
                 Some(ended) = self.tasks.join_next_with_id() => {
                     if let Err(error) = self.ended(ended).await {

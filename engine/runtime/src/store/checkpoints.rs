@@ -22,16 +22,22 @@ pub(super) async fn newest(store: &SqlStore, task: &str) -> Result<Option<(Strin
     Ok(Some((text(&row, 0)?, serde_json::from_str(&text(&row, 1)?).map_err(unreadable)?)))
 }
 
-/// Drops what an interrupted checkpoint has left, and all of a former life of the state.
-pub(super) async fn drop_unpublished(store: &SqlStore, task: &str, epoch: Option<u64>) -> Result<()> {
+/// Drops what an interrupted checkpoint has left, and all of a former life of the state, if the task is the claimer's
+/// still: its successor may have published a checkpoint meanwhile, which would lose its changes.
+pub(super) async fn drop_unpublished(
+    store: &SqlStore,
+    (task, generation): (&str, u64),
+    epoch: Option<u64>,
+) -> Result<()> {
+    let mut transaction = begin_as_owner(store, task, generation).await?;
     sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND epoch > $3")
         .bind(&store.pipeline)
         .bind(task)
         .bind(epoch.map_or(-1, |epoch| epoch as i64))
-        .execute(&store.checkpoints)
+        .execute(&mut *transaction)
         .await
         .map_err(|error| store_error(&error))?;
-    Ok(())
+    transaction.commit().await.map_err(|error| store_error(&error))
 }
 
 /// Writes a part of a checkpoint, if the task is the writer's still: a former owner's parts must not mix with those of
@@ -85,7 +91,7 @@ async fn begin_as_owner(store: &SqlStore, task: &str, generation: u64) -> Result
     Ok(transaction)
 }
 
-/// The checkpoint counts from here on; only then is the log before it dropped.
+/// The checkpoint counts from here on.
 pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
     let state_id = tasks::state_id(store, task, generation).await?;
     let mut transaction = begin_as_owner(store, task, generation).await?;
@@ -102,7 +108,12 @@ pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, check
     .execute(&mut *transaction)
     .await
     .map_err(|error| store_error(&error))?;
-    transaction.commit().await.map_err(|error| store_error(&error))?;
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+/// The log before a checkpoint that counts is dropped, with what a changed pipeline has no use for, and changes that
+/// have piled up are merged.
+pub(super) async fn drop_log(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
     sqlx::query("DELETE FROM pipeline_state_epochs WHERE pipeline = $1 AND task = $2 AND epoch <= $3")
         .bind(&store.pipeline)
         .bind(task)

@@ -233,8 +233,10 @@ pub trait StateStore: OutboxStore + Send + Sync {
         part: u64,
         changes: &StageChanges,
     ) -> Result<()>;
-    /// Makes a checkpoint the newest one and drops the log up to it.
+    /// Makes a checkpoint the newest one.
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
+    /// Drops the log up to a checkpoint that is published, and what else it replaces.
+    async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
     /// The state of a stage as of the newest checkpoint, sorted by key.
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
 

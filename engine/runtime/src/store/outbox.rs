@@ -1,5 +1,7 @@
 //! Outboxes: alerts that wait for a slow or failing other side.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use pipeline_stage::{Alert, Result, Timestamp};
 use sqlx::any::AnyRow;
@@ -63,11 +65,15 @@ pub trait OutboxStore: Send + Sync {
     async fn undeliverable(&self, letters: &[(i64, DeadLetter)]) -> Result<()>;
     /// Deletes alerts that were delivered before a time, so many at most; returns how many.
     async fn drop_delivered(&self, sink: &str, before: Timestamp, limit: u32) -> Result<u64>;
-    /// Takes or renews a lease; false when somebody else holds it.
-    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool>;
+    /// Takes or renews a lease for so long, by the store's own clock: those of its users may differ. False when somebody
+    /// else holds it.
+    async fn lease(&self, name: &str, holder: &str, lasts: Duration) -> Result<bool>;
     /// Gives a lease back, if it is this holder's.
     async fn release(&self, name: &str, holder: &str) -> Result<()>;
 }
+
+/// Microseconds since 1970, by the clock of the one database that all share.
+const POSTGRES_NOW: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
 #[async_trait]
 impl OutboxStore for SqlStore {
@@ -160,19 +166,21 @@ impl OutboxStore for SqlStore {
         Ok(deleted.rows_affected())
     }
 
-    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool> {
-        // A folder has one user: whoever has held a lease in it before is dead.
-        let has_run_out_before = if self.is_one_database { now.0 } else { i64::MAX };
-        let changed = sqlx::query(
-            "INSERT INTO pipeline_state_leases (pipeline, name, holder, until) VALUES ($1, $2, $3, $4)
+    async fn lease(&self, name: &str, holder: &str, lasts: Duration) -> Result<bool> {
+        let (now, has_run_out) = match self.is_one_database {
+            true => (POSTGRES_NOW, format!("pipeline_state_leases.until < {POSTGRES_NOW}")),
+            // A folder has one user: whoever has held a lease in it before is dead.
+            false => ("0", "TRUE".to_owned()),
+        };
+        let changed = sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO pipeline_state_leases (pipeline, name, holder, until) VALUES ($1, $2, $3, {now} + $4)
              ON CONFLICT (pipeline, name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-             WHERE pipeline_state_leases.holder = excluded.holder OR pipeline_state_leases.until < $5",
-        )
+             WHERE pipeline_state_leases.holder = excluded.holder OR {has_run_out}",
+        )))
         .bind(&self.pipeline)
         .bind(name)
         .bind(holder)
-        .bind(until.0)
-        .bind(has_run_out_before)
+        .bind(i64::try_from(lasts.as_micros()).unwrap_or(i64::MAX / 2))
         .execute(&self.log)
         .await
         .map_err(|error| store_error(&error))?;

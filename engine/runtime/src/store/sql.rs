@@ -29,13 +29,13 @@ impl StateStore for SqlStore {
         let checkpoint = checkpoint.filter(|(of, _)| *of == owned.state_id).map(|(_, checkpoint)| checkpoint);
         let claimed = tasks::read(self, task, owned, checkpoint).await?;
         let epoch = claimed.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch);
-        checkpoints::drop_unpublished(self, task, epoch).await?;
+        checkpoints::drop_unpublished(self, (task, claimed.generation), epoch).await?;
         Ok(claimed)
     }
 
     async fn begin_anew(&self, task: &str, generation: u64, above: Option<u64>) -> Result<String> {
         let state_id = tasks::begin_anew(self, task, generation, above).await?;
-        checkpoints::drop_unpublished(self, task, None).await?;
+        checkpoints::drop_unpublished(self, (task, generation), None).await?;
         Ok(state_id)
     }
 
@@ -80,6 +80,10 @@ impl StateStore for SqlStore {
 
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
         checkpoints::publish(self, task, generation, checkpoint).await
+    }
+
+    async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoints::drop_log(self, task, generation, checkpoint).await
     }
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {

@@ -9,13 +9,18 @@ use pipeline_runtime::plan::{Plan, RunSettings, load_text};
 use pipeline_runtime::run::{Run, Summary};
 use pipeline_stage::{NoConsole, Registry, Result, StageType};
 use pipeline_testkit::faulty::{MemoryOptions, NumbersOptions, Table};
+use pipeline_testkit::mailbox::MailboxOptions;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 /// The built-in stages and the faulty ones.
 pub fn registry() -> Arc<Registry> {
     let mut registry = Registry::default();
-    let own = [StageType::source::<NumbersOptions>(), StageType::sink::<MemoryOptions>()];
+    let own = [
+        StageType::source::<NumbersOptions>(),
+        StageType::sink::<MemoryOptions>(),
+        StageType::sink::<MailboxOptions>(),
+    ];
     for stage in own.into_iter().chain(pipeline_builtin::stages()) {
         registry.add(stage).unwrap();
     }

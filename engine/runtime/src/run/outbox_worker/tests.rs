@@ -82,7 +82,7 @@ impl OutboxStore for Memory {
         Ok(0)
     }
 
-    async fn lease(&self, _: &str, holder: &str, _: Timestamp, _: Timestamp) -> Result<bool> {
+    async fn lease(&self, _: &str, holder: &str, _: Duration) -> Result<bool> {
         self.call();
         Ok(self.holder.lock().unwrap().get_or_insert_with(|| holder.into()) == holder)
     }
@@ -150,7 +150,7 @@ async fn scene() -> (Scene, impl Future<Output = Result<()>>) {
     let store = Arc::new(Memory::default());
     let outbox = Outbox::open("alerts", PACE, store.clone()).await.unwrap();
     let clock = Arc::new(SystemClock);
-    let lease = Lease::new("alerts", &PACE, store.clone(), clock.clone(), "me".into());
+    let lease = Lease::new("alerts", &PACE, store.clone(), "me".into());
     let worker = OutboxWorker::new(outbox.clone(), Box::new(TakesAll), store.clone(), clock, lease);
     let (stop, stopped) = watch::channel(false);
     store.called();

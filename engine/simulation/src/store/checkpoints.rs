@@ -1,0 +1,50 @@
+//! What stands in the store's checkpoint file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pipeline_runtime::store::{Checkpoint, StageChanges};
+
+/// The checkpoint file.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoints {
+    /// By task, with the state id it belongs to.
+    pub newest: BTreeMap<String, (String, Checkpoint)>,
+    /// By task, stage, epoch and part.
+    pub changes: BTreeMap<(String, String, u64, u64), Arc<StageChanges>>,
+}
+
+impl Checkpoints {
+    /// Writes a part.
+    pub fn put(&mut self, task: &str, epoch: u64, part: u64, changes: &Arc<StageChanges>) {
+        self.changes.insert((task.into(), changes.stage.clone(), epoch, part), changes.clone());
+    }
+
+    /// Drops the parts above an epoch; all when there is none.
+    pub fn drop_unpublished(&mut self, task: &str, epoch: Option<u64>) {
+        self.changes.retain(|(of, _, number, _), _| of != task || Some(*number) <= epoch);
+    }
+
+    /// A stage that is not in the pipeline any more has no state.
+    pub fn drop_removed_stages(&mut self, task: &str, checkpoint: &Checkpoint) {
+        let is_there = |stage: &str| checkpoint.stages.iter().any(|(id, _)| id == stage);
+        self.changes.retain(|(of, stage, number, _), _| of != task || checkpoint.epoch < *number || is_there(stage));
+    }
+
+    /// The state of a stage: of each key the last value.
+    pub fn load(&self, task: &str, stage: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut state = BTreeMap::new();
+        for ((of, name, _, _), part) in &self.changes {
+            if of != task || name != stage {
+                continue;
+            }
+            for (key, value) in &part.changes {
+                match value {
+                    Some(value) => drop(state.insert(key.clone(), value.clone())),
+                    None => drop(state.remove(key)),
+                }
+            }
+        }
+        state.into_iter().collect()
+    }
+}
