@@ -28,11 +28,16 @@ use crate::raw::*;
 macro_rules! export_plugin {
     ($stages:expr) => {
         /// What the engine looks for in this library.
+        ///
+        /// # Safety
+        /// NULL, or the engine's description, which lives as long as the process.
         #[allow(unsafe_code, reason = "a symbol with this name is how a library is known to be a plugin")]
         #[unsafe(no_mangle)]
-        pub extern "C" fn pipeline_plugin(engine: *const $crate::raw::RawEngine) -> *const $crate::raw::RawPlugin {
+        pub unsafe extern "C" fn pipeline_plugin(
+            engine: *const $crate::raw::RawEngine,
+        ) -> *const $crate::raw::RawPlugin {
             let stages = || ::std::iter::IntoIterator::into_iter($stages).collect();
-            // SAFETY: the engine's description of itself, as it calls this function.
+            // SAFETY: the caller's.
             unsafe { $crate::sdk::plugin(engine, env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), stages) }
         }
     };
