@@ -54,6 +54,7 @@ fn the_engine_names_no_plugin() {
     assert_eq!(needs(&repository().join("engine/testkit")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/blocking")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/abi")), ["pipeline-stage", "pipeline-blocking"]);
+    assert_eq!(needs(&repository().join("engine/python")), ["pipeline-stage", "pipeline-blocking"]);
 }
 
 /// Where `unsafe` may stand: the boundary to plugins, and librdkafka's batch call. Elsewhere the lint forbids it.

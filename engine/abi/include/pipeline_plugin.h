@@ -77,7 +77,7 @@ typedef int32_t PipelineStatus;
 enum {
   PIPELINE_OK = 0,
   PIPELINE_CONFIG = 1,    /* the options are wrong: the pipeline is not started */
-  PIPELINE_DATA = 2,      /* the rows of this call cannot be processed: they become dead letters */
+  PIPELINE_DATA = 2,      /* the rows of this call cannot be processed: they become dead letters; not of a source */
   PIPELINE_TRANSIENT = 3, /* it may work later: tried again with growing pauses */
   PIPELINE_LOST = 4,      /* the stage's state is gone: the task starts again from its checkpoint */
   PIPELINE_FATAL = 5      /* nothing helps: the pipeline stops at its last commit */
@@ -131,7 +131,7 @@ typedef struct PipelineBuild {
   uint32_t struct_size;
   const char *pipeline;     /* the pipeline's name */
   const char *id;           /* the stage's id in the file */
-  const char *directory;    /* relative paths in options start here */
+  const char *directory;    /* relative paths in options start here; never empty */
   const char *const *key;   /* the columns that make a series */
   size_t n_key;
   int32_t once;             /* 1: the run ends when what is there now is read */
@@ -182,7 +182,9 @@ enum { PIPELINE_DIGEST = 0, PIPELINE_WAIT = 1 };
 typedef struct PipelineBuilt {
   uint32_t struct_size;
   void *stage;                /* handed to every other function */
-  struct ArrowSchema schema;  /* the columns it gives, a struct; taken by the engine */
+  /* The columns it gives, a struct; taken by the engine. Their formats are `u` (text), `l` (int64), `g` (float64),
+   * `b` (boolean) and `tsu:UTC` (microseconds). One without ARROW_FLAG_NULLABLE must have no nulls; NaN is a value. */
+  struct ArrowSchema schema;
   uint64_t bytes_per_series;  /* roughly what a series costs in memory; 0 when it keeps none */
   size_t series_size;         /* of a series detector: the bytes of memory for one series */
   uint32_t flags;             /* of a source: PIPELINE_RAW, … */
@@ -392,7 +394,8 @@ struct PipelineStage {
 
   /* A transform, or a detector of whole batches. No clock, no randomness, no I/O: how rows are cut into batches
    * must not matter. */
-  /* Takes the next rows of an input, at most 8,192. */
+  /* Takes the next rows of an input, at most 8,192. Arrays may begin anywhere: row i of column c is at
+   * `rows->offset + c->offset + i`, and `buffers[0]`, which says what is null, may be NULL. */
   PipelineStatus (*process)(void *stage, uint32_t input, struct ArrowArray *rows, const PipelineOutput *output, PipelineError *error);
   /* The end of an epoch: its recorded time and the watermark (PIPELINE_NO_TIME: none), microseconds since 1970. */
   PipelineStatus (*tick)(void *stage, int64_t now, int64_t watermark, const PipelineOutput *output, PipelineError *error);

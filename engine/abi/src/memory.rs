@@ -1,7 +1,6 @@
 //! Text and structures of the other side.
 
 use std::ffi::{CStr, CString, c_char};
-use std::mem::MaybeUninit;
 
 /// The text at a pointer; `None` for NULL, an error for bytes that are no UTF-8.
 ///
@@ -72,8 +71,9 @@ pub(crate) unsafe fn copied<T: Copy + Default>(from: *const T, length: usize) ->
 ///
 /// # Safety
 /// There are `struct_size` bytes at `from`, and `T` may be all 0 from there on (rule 6).
+#[cfg(any(feature = "host", feature = "io"))]
 pub(crate) unsafe fn sized<T>(from: *const T, struct_size: u32) -> T {
-    let mut value = MaybeUninit::<T>::zeroed();
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
     let known = size_of::<T>().min(struct_size as usize);
     // SAFETY: both have that many bytes, and ours are new.
     unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), value.as_mut_ptr().cast(), known) };

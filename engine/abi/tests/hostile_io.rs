@@ -16,7 +16,8 @@ use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use compile::{compile, folder};
 use log::Log;
-use pipeline_abi::host::{Library, stuck};
+use pipeline_abi::host::Library;
+use pipeline_blocking::stuck;
 use pipeline_stage::{
     Alert, Assignment, Branches, BuiltSink, Claim, Commit, Delivery, EpochRows, ErrorKind, Make, Mark, Origins,
     OutboxSink, Owner, Partition, Position, Reader, Result, Role, Rows, Sink, SinkContext, Source, SourceBatch,

@@ -4,6 +4,7 @@
 //! file → graph → plan (nothing opened) → run: tasks → epoch log, sinks with marks, checkpoints
 //! ```
 
+pub mod changes;
 pub mod diagnostics;
 pub mod expression;
 pub mod file;

@@ -2,17 +2,18 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use pipeline_blocking::InFlight;
 use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
 use super::call::call;
 use super::given::Given;
 use super::guard::guarded;
-use super::in_flight::InFlight;
 use super::options::Options;
 use super::stage_type::Descriptor;
 use crate::memory::{c_text, slice, text};
@@ -100,9 +101,12 @@ impl<'a> BuildCall<'a> {
 /// Calls `build`.
 pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawBuilt)> {
     let BuildCall { context, inputs, state, .. } = *of;
+    inputs.iter().try_for_each(|columns| check_columns(columns))?;
     let options = Options::new(of.options);
     let raw_options = options.raw();
-    let texts = [&context.pipeline, &context.id, &context.directory.display().to_string()].map(|text| c_text(text));
+    // An empty path is the working directory, which only those know who join it with care.
+    let directory = if context.directory.as_os_str().is_empty() { Path::new(".") } else { &context.directory };
+    let texts = [&context.pipeline, &context.id, &directory.display().to_string()].map(|text| c_text(text));
     let key_texts: Vec<CString> = context.key.iter().map(|name| c_text(name)).collect();
     let key: Vec<*const c_char> = key_texts.iter().map(|name| name.as_ptr()).collect();
     let schemas = inputs.iter().map(|schema| Ok(FFI_ArrowSchema::try_from(schema.as_ref())?));
@@ -169,6 +173,19 @@ unsafe extern "C" fn print(console: *const c_void, lines: *const u8, length: usi
         Ok(Ok(())) => 0,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => -1,
         _ => 1,
+    }
+}
+
+/// The header promises columns of five types: a library that believes it must never see another one.
+fn check_columns(columns: &Schema) -> Result<()> {
+    let is_other = |field: &&Arc<Field>| pipeline_stage::ColumnType::of(field.data_type()).is_none();
+    match columns.fields().iter().find(is_other) {
+        None => Ok(()),
+        Some(field) => Err(StageError::config(format!(
+            "column `{}` is {}, a plugin takes Utf8, Int64, Float64, Boolean and Timestamp(Microsecond)",
+            field.name(),
+            field.data_type()
+        ))),
     }
 }
 

@@ -9,8 +9,8 @@ mod file;
 mod found;
 mod given;
 mod guard;
-mod in_flight;
 mod mapped;
+mod measure;
 mod options;
 mod output;
 mod rows;
@@ -33,7 +33,7 @@ use pipeline_stage::{Result, StageError, StageType};
 use crate::memory::{c_text, sized, slice};
 use crate::raw::{ABI_MAJOR, ABI_MINOR, RawEngine, RawPlugin, RawStage};
 use file::LibraryFile;
-pub use in_flight::stuck;
+pub use measure::{inside_of_libraries, measure_calls};
 use stage_type::read_stage;
 
 /// A library that was loaded; it stays so for the life of the process.

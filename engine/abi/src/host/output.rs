@@ -6,6 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use pipeline_stage::{Origin, Output, Result, StageError};
 
+use super::measure::outside;
 use super::rows::{import, length_of};
 use super::said::{Said, listen};
 use crate::memory::{copied, text};
@@ -90,7 +91,7 @@ impl<'a> Saying<'a> {
 /// Does what a library asks for.
 fn answer(context: *mut c_void, body: impl FnOnce(&mut Saying<'_>) -> Result<()>) -> i32 {
     // SAFETY: the context of `raw`, in the call that it was made for (rule 1).
-    let answered = unsafe { listen(context, body) };
+    let answered = outside(|| unsafe { listen(context, body) });
     answered.map_or(FATAL, |()| OK)
 }
 

@@ -4,11 +4,9 @@
 //! out from the array alone. What can be known is checked: the shape, offsets that rise, UTF-8, nulls, and that what is
 //! large is in memory that is there.
 
-use std::sync::Arc;
-
-use arrow_array::cast::AsArray;
 use arrow_array::ffi::from_ffi_and_data_type;
-use arrow_array::{Array, ArrayRef, RecordBatch, StructArray, make_array};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, make_array};
+use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, SchemaRef};
 use pipeline_stage::{Result, StageError};
 
@@ -37,13 +35,22 @@ pub unsafe fn import(
     if taken.is_released() {
         return Err(StageError::fatal("the plugin gave rows that are released already"));
     }
-    check_struct(&taken, schema, given)?;
+    let own: Vec<ArrayData> = given.into_iter().flat_map(RecordBatch::columns).map(|column| column.to_data()).collect();
+    check_struct(&taken, schema, &own)?;
     // SAFETY: its shape is that of the schema, as far as can be known.
     let data = unsafe { from_ffi_and_data_type(taken, DataType::Struct(schema.fields().clone())) }?;
-    let (_, columns, _) = StructArray::from(data).into_parts();
-    let columns = schema.fields().iter().zip(columns).map(|(field, column)| believed(field, column, given));
+    let n_rows = data.len();
+    let columns = schema.fields().iter().zip(data.child_data()).map(|(field, column)| {
+        let is_whole = data.offset() == 0 && column.len() == n_rows;
+        let column = if is_whole { column.clone() } else { column.slice(data.offset(), n_rows) };
+        match own.iter().position(|own| own.ptr_eq(&column)) {
+            Some(place) => Ok(given.map_or_else(|| make_array(column), |rows| rows.column(place).clone())),
+            None => believed(field, column),
+        }
+    });
     let columns = columns.collect::<Result<Vec<_>>>()?;
-    let rows = RecordBatch::try_new(schema.clone(), columns);
+    let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+    let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options);
     rows.map_err(|error| StageError::fatal("the plugin gave rows that its columns do not allow").because(error))
 }
 
@@ -54,7 +61,7 @@ pub fn length_of(array: *const FFI_ArrowArray) -> usize {
     unsafe { array.as_ref() }.map_or(0, FFI_ArrowArray::len)
 }
 
-fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef, given: Option<&RecordBatch>) -> Result<()> {
+fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef, own: &[ArrayData]) -> Result<()> {
     let wrong = |what: String| Err(StageError::fatal(format!("the plugin gave rows {what}")));
     let raw = layout(array);
     let is_too_long = raw.length.checked_add(raw.offset).is_none_or(|end| i64::from(u32::MAX) < end);
@@ -83,7 +90,7 @@ fn check_struct(array: &FFI_ArrowArray, schema: &SchemaRef, given: Option<&Recor
             return wrong(format!("whose column `{}` is NULL", field.name()));
         };
         let checked = check_column(child, field, raw.length + raw.offset);
-        if let Err(what) = checked.and_then(|()| check_buffers(child, field, given)) {
+        if let Err(what) = checked.and_then(|()| check_buffers(child, field, own)) {
             return wrong(format!("whose column `{}` {what}", field.name()));
         }
     }
@@ -118,7 +125,7 @@ fn is_text(field: &Field) -> bool {
     matches!(field.data_type(), DataType::Utf8 | DataType::Binary)
 }
 
-fn check_buffers(array: &FFI_ArrowArray, field: &Field, given: Option<&RecordBatch>) -> Result<(), String> {
+fn check_buffers(array: &FFI_ArrowArray, field: &Field, own: &[ArrayData]) -> Result<(), String> {
     let raw = layout(array);
     let end = raw.offset + raw.length;
     // SAFETY: there are at least two buffers.
@@ -138,30 +145,37 @@ fn check_buffers(array: &FFI_ArrowArray, field: &Field, given: Option<&RecordBat
         return Err(format!("has a buffer that is not aligned to {alignment} bytes"));
     }
     let end = end as usize;
-    let n_values = end + usize::from(is_text(field));
-    if (!nulls.is_null() && !is_there(nulls.cast(), end.div_ceil(8)))
-        || !is_own_or_there(values, n_values * bits / 8, given)
-    {
-        return Err(format!("has {end} rows, which are not all in memory that is there"));
+    let wrong = || format!("has {end} rows, which are not all in memory that is there");
+    if !nulls.is_null() && !is_there(nulls.cast(), end.div_ceil(8)) {
+        return Err(wrong());
     }
-    // Arrow reads the last offset of a column that begins behind others, also when it has no rows.
-    if !is_text(field) || end == 0 {
-        return Ok(());
+    if !is_text(field) {
+        return if is_there(values.cast(), end * bits / 8) { Ok(()) } else { Err(wrong()) };
     }
     // SAFETY: there are three buffers.
     let bytes = unsafe { *raw.buffers.add(2) };
+    // The engine's own text rises and is there: to look at it again would cost more than the rest of the call. Arrow
+    // reads the last offset of a column that begins behind others, also when it has no rows.
+    if end == 0 || own.iter().any(|own| has_text(own, values, bytes, end)) {
+        return Ok(());
+    }
+    if !is_there(values.cast(), (end + 1) * bits / 8) {
+        return Err(wrong());
+    }
     let n_bytes = check_offsets(values.cast(), end, bytes.is_null())?;
-    match is_own_or_there(bytes, n_bytes, given) {
+    match is_there(bytes.cast(), n_bytes) {
         true => Ok(()),
         false => Err(format!("has {n_bytes} bytes of text, which are not all in memory that is there")),
     }
 }
 
-/// The engine's own text needs no look at its memory.
-fn is_own_or_there(from: *const std::ffi::c_void, n_bytes: usize, given: Option<&RecordBatch>) -> bool {
-    let own = given.into_iter().flat_map(RecordBatch::columns).filter_map(|column| column.as_string_opt::<i32>());
-    let mut own = own.flat_map(|text| [text.values().as_ptr(), text.value_offsets().as_ptr().cast()]);
-    own.any(|start| std::ptr::eq(start, from.cast())) || is_there(from.cast(), n_bytes)
+/// Whether these are the offsets and bytes of a column of the engine's, up to a row that it has.
+fn has_text(own: &ArrayData, offsets: *const std::ffi::c_void, bytes: *const std::ffi::c_void, end: usize) -> bool {
+    let is_text = matches!(own.data_type(), DataType::Utf8) && own.buffers().len() == 2;
+    is_text
+        && own.buffers()[0].as_ptr().cast() == offsets
+        && own.buffers()[1].as_ptr().cast() == bytes
+        && end <= own.offset() + own.len()
 }
 
 /// How many bytes of text there must be.
@@ -197,16 +211,10 @@ fn layout(array: &FFI_ArrowArray) -> &Layout {
     unsafe { &*std::ptr::from_ref(array).cast::<Layout>() }
 }
 
-/// A column that may be believed: that of the batch which the library was given, or one whose values were checked.
-fn believed(field: &Field, column: ArrayRef, given: Option<&RecordBatch>) -> Result<ArrayRef> {
-    let data = column.to_data();
-    for own in given.into_iter().flat_map(RecordBatch::columns) {
-        if own.data_type() == column.data_type() && own.to_data().ptr_eq(&data) {
-            return Ok(Arc::clone(own));
-        }
-    }
-    data.validate_full().map_err(|error| {
+/// A column that may be believed once its values are checked.
+fn believed(field: &Field, column: ArrayData) -> Result<ArrayRef> {
+    column.validate_full().map_err(|error| {
         StageError::fatal(format!("the plugin gave a column `{}` that is damaged", field.name())).because(error)
     })?;
-    Ok(make_array(data))
+    Ok(make_array(column))
 }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use pipeline_blocking::{BlockingReader, BlockingSource, Read};
+use pipeline_blocking::{BlockingReader, BlockingSource, InFlight, Read};
 use pipeline_stage::{Assignment, Partition, Position, Result, Source, SourceContext, SourceOutput, StageError};
 use serde_json::Value;
 
 use super::build::{BuildCall, Handle, any_schema, build, schema};
 use super::changes::Changes;
 use super::found::{self, Found};
-use super::in_flight::InFlight;
 use super::said::Said;
 use super::sink::problems_of;
 use super::stage_type::Descriptor;

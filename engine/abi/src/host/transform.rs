@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::build::{BuildCall, Handle, build, schema};
 use super::guard::guarded;
+use super::measure::inside;
 use super::output::{MAX_COUNT, Saying};
 use super::said::{Said, listen};
 use super::stage_type::Descriptor;
@@ -56,8 +57,9 @@ impl Transform for LoadedTransform {
         let output = Saying::raw(&saying);
         // SAFETY: one call at a time, by `&mut`; array and output live until after it. What is left of the array is
         // released when it is dropped.
-        let called =
-            self.handle.call(|error| unsafe { process(self.handle.stage(), input as u32, &mut array, &output, error) });
+        let called = self
+            .handle
+            .call(|error| inside(|| unsafe { process(self.handle.stage(), input as u32, &mut array, &output, error) }));
         saying.finish()?;
         called
     }

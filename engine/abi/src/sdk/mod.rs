@@ -30,14 +30,14 @@ macro_rules! export_plugin {
         /// What the engine looks for in this library.
         ///
         /// # Safety
-        /// NULL, or the engine's description, which lives as long as the process.
+        /// It is for the engine to call, with its own description.
         #[allow(unsafe_code, reason = "a symbol with this name is how a library is known to be a plugin")]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn pipeline_plugin(
             engine: *const $crate::raw::RawEngine,
         ) -> *const $crate::raw::RawPlugin {
             let stages = || ::std::iter::IntoIterator::into_iter($stages).collect();
-            // SAFETY: the caller's.
+            // SAFETY: the engine's description, as the caller says.
             unsafe { $crate::sdk::plugin(engine, env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), stages) }
         }
     };
@@ -60,7 +60,7 @@ static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 /// What the exported function does.
 ///
 /// # Safety
-/// NULL, or the engine's description, which lives as long as the process.
+/// The engine's description is NULL, or lives as long as the process.
 pub unsafe fn plugin(
     engine: *const RawEngine,
     name: &str,
