@@ -180,32 +180,87 @@ async fn a_loaded_stage_is_listed_checked_and_found_by_name() {
     assert!(wrong.stderr.contains("did you mean `window`?"), "{}", wrong.stderr);
 }
 
-/// A detector whose `observe` never comes back, made of the documented one.
-fn build_that_hangs(folder: &Path) {
+/// Compiles C with the header of this repository.
+fn build_c(source: &Path, library: &Path, more: &[&str]) {
+    let mut compile = Command::new("cc");
+    compile.args(["-O2", "-shared", "-fPIC", "-I"]).arg(repository().join("engine/abi/include")).args(more);
+    compile.arg(source).arg("-o").arg(library).arg("-lm");
+    assert!(compile.status().expect("a C compiler is needed: on Debian, apt-get install gcc").success());
+}
+
+/// The documented detector, which does something else at the end of `observe`.
+fn build_spoilt(folder: &Path, name: &str, instead: &str) {
     let source = std::fs::read_to_string(repository().join("plugins/example-c/zscore.c")).unwrap();
     let last_line = "  int32_t has_score = score_of(zscore, past, reading->value, score);\n";
-    let hanging = source.replace(last_line, &format!("{last_line}  for (volatile int i = 0;; i++) {{}}\n"));
-    assert_ne!(hanging, source);
-    std::fs::write(folder.join("hangs.c"), hanging).unwrap();
-    let mut compile = Command::new("cc");
-    compile.args(["-O2", "-shared", "-fPIC", "-I"]).arg(repository().join("engine/abi/include"));
-    compile.arg(folder.join("hangs.c")).arg("-o").arg(folder.join("libhangs.so")).arg("-lm");
-    assert!(compile.status().expect("a C compiler is needed: on Debian, apt-get install gcc").success());
+    let spoilt = source.replace(last_line, &format!("{last_line}  {instead}\n"));
+    assert_ne!(spoilt, source);
+    std::fs::write(folder.join("spoilt.c"), spoilt).unwrap();
+    build_c(&folder.join("spoilt.c"), &folder.join(name), &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_never_comes_back_is_told_and_a_stop_still_works() {
     let motes = Motes::load();
     let folder = tempfile::tempdir().unwrap();
-    build_that_hangs(folder.path());
+    build_spoilt(folder.path(), "libhangs.so", "for (volatile int i = 0;; i++) {}");
     let path = file(&motes, folder.path(), "./libhangs.so");
-    let mut running = pipeline().args(["run", &path, "--once"]).start();
-    running.wait_for_line("spikes: a call into its plugin has not come back for 5 s", Duration::from_secs(60)).await;
+    assert_is_told_and_stops(&path, "spikes").await;
+}
+
+/// Runs a pipeline of which a stage hangs: it is named, and two interrupts end the process.
+async fn assert_is_told_and_stops(file: &str, stage: &str) {
+    let told = format!("{stage}: a call into its plugin has not come back");
+    let mut running = pipeline().args(["run", file, "--once"]).start();
+    running.wait_for_line(&format!("{told} for 5 s"), Duration::from_secs(60)).await;
     running.interrupt();
     running.wait_for_line("stopping:", Duration::from_secs(60)).await;
     running.interrupt();
     let finished = running.wait().await;
     finished.assert_code(1);
-    assert!(finished.stderr.contains("spikes: a call into its plugin has not come back"), "{}", finished.stderr);
+    assert!(finished.stderr.contains(&told), "{}", finished.stderr);
     assert!(finished.stderr.contains("stopped at once"), "{}", finished.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_or_a_commit_that_never_comes_back_is_told_and_a_stop_still_works() {
+    let source = repository().join("engine/abi/tests/c/hostile_io.c");
+    for (case, stage) in [("READ_HANGS", "counts"), ("COMMIT_HANGS", "sums")] {
+        let folder = tempfile::tempdir().unwrap();
+        build_c(&source, &folder.path().join("libhangs.so"), &["-std=gnu99", &format!("-DCASE_{case}")]);
+        let text = "name: hanging
+state: state
+plugins: [./libhangs.so]
+sources: { counts: { type: numbers } }
+sinks: { sums: { type: total, inputs: [counts] } }
+";
+        let path = folder.path().join("hanging.yaml");
+        std::fs::write(&path, text).unwrap();
+        assert_is_told_and_stops(&path.display().to_string(), stage).await;
+    }
+}
+
+/// The number of the signal that `abort` is.
+const ABORTED: i32 = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_a_library_aborts_is_gone_on_with_from_its_last_commit() {
+    let motes = Motes::load();
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&motes, folder.path(), "./libzscore_c.so");
+    let database = folder.path().join("iot.db");
+    for part in 1..=2 {
+        // Slow, so that something is committed before.
+        let slow = "for (volatile int i = 0; i < 20000; i++) {}";
+        let abort = format!("static long n; {slow} if (++n == {}) abort();", motes.rows * part / 4);
+        build_spoilt(folder.path(), "libzscore_c.so", &abort);
+        let aborted = pipeline().args(["run", &path, "--once"]).start().wait().await;
+        assert_eq!(aborted.signal, Some(ABORTED), "{}", aborted.stderr);
+    }
+    let before = rows_in(&database).await as usize;
+    assert!(0 < before && before < motes.rows, "{before} rows were committed before");
+    build_as_documented(folder.path(), "libzscore_c.so");
+    let finished = pipeline().args(["run", &path, "--once"]).start().wait().await;
+    finished.assert_code(0);
+    assert_eq!(rows_in(&database).await as usize, motes.rows);
+    motes.assert_same(&anomalies_in(&database).await);
 }
