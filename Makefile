@@ -1,7 +1,7 @@
 # What people and .ci/run type. Everything is ordinary cargo; nothing here hides a flag that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate simulate-some lint deny generate fresh ci
+.PHONY: help run test simulate simulate-some lint deny sanitize generate fresh ci
 
 ## help       lists these targets
 help:
@@ -31,6 +31,10 @@ lint:
 ## deny       checks licences, banned crates and registries (deny.toml; needs cargo-deny)
 deny:
 	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+
+## sanitize   runs the tests of the boundary to plugins under sanitizers and valgrind (minutes)
+sanitize:
+	.ci/sanitize
 
 ## generate   writes the generated files: schemas/ and docs/stages/
 generate:

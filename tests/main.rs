@@ -6,5 +6,7 @@ mod bad_input;
 mod exact;
 mod faults;
 mod killed;
+mod plugin_kit;
 mod plugins;
 mod production;
+mod python;

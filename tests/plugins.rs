@@ -21,6 +21,11 @@ fn build_as_documented(folder: &Path, library: &str) {
 
 /// The recorded motes through the detector into SQLite.
 fn file(motes: &Motes, folder: &Path, plugin: &str) -> String {
+    file_with(motes, folder, plugin, "zscore_c")
+}
+
+/// The recorded motes through a detector of a plugin into SQLite.
+pub fn file_with(motes: &Motes, folder: &Path, plugin: &str, detector: &str) -> String {
     let text = format!(
         "name: motes
 key: [sensor_id, metric_type]
@@ -35,7 +40,7 @@ sources:
     format: json
     schema: {{ sensor_id: string, metric_type: string, value: float, timestamp: timestamp }}
 detectors:
-  spikes: {{ type: zscore_c, inputs: [readings], value: value, time: timestamp }}
+  spikes: {{ type: {detector}, inputs: [readings], value: value, time: timestamp }}
 sinks:
   history: {{ type: sqlite, inputs: [readings], path: iot.db, table: sensor_data }}
   anomalies: {{ type: sqlite, inputs: [spikes], when: is_anomaly, path: iot.db, table: anomalies }}
@@ -140,7 +145,7 @@ async fn slim_says_where_a_stage_that_it_has_not_built_in_would_come_from() {
 }
 
 /// 0 as long as there is no table.
-async fn rows_in(database: &Path) -> i64 {
+pub async fn rows_in(database: &Path) -> i64 {
     let tables = query(database, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'sensor_data'").await;
     if tables[0][0] == "0" {
         return 0;

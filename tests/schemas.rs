@@ -2,13 +2,11 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p pipeline-cli --test files` writes them anew.
 
-#[path = "../engine/cli/src/registry.rs"]
-mod registry;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jsonschema::Validator;
+use pipeline_cli::registry;
 use pipeline_runtime::file::{LoadOptions, PipelineFile};
 use pipeline_runtime::schema;
 use pipeline_stage::{Kind, StageType};

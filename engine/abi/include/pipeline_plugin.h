@@ -77,7 +77,7 @@ typedef int32_t PipelineStatus;
 enum {
   PIPELINE_OK = 0,
   PIPELINE_CONFIG = 1,    /* the options are wrong: the pipeline is not started */
-  PIPELINE_DATA = 2,      /* the rows of this call cannot be processed: they become dead letters */
+  PIPELINE_DATA = 2,      /* the rows of this call cannot be processed: they become dead letters; not of a source */
   PIPELINE_TRANSIENT = 3, /* it may work later: tried again with growing pauses */
   PIPELINE_LOST = 4,      /* the stage's state is gone: the task starts again from its checkpoint */
   PIPELINE_FATAL = 5      /* nothing helps: the pipeline stops at its last commit */
@@ -131,7 +131,7 @@ typedef struct PipelineBuild {
   uint32_t struct_size;
   const char *pipeline;     /* the pipeline's name */
   const char *id;           /* the stage's id in the file */
-  const char *directory;    /* relative paths in options start here */
+  const char *directory;    /* relative paths in options start here; never empty */
   const char *const *key;   /* the columns that make a series */
   size_t n_key;
   int32_t once;             /* 1: the run ends when what is there now is read */
@@ -182,7 +182,9 @@ enum { PIPELINE_DIGEST = 0, PIPELINE_WAIT = 1 };
 typedef struct PipelineBuilt {
   uint32_t struct_size;
   void *stage;                /* handed to every other function */
-  struct ArrowSchema schema;  /* the columns it gives, a struct; taken by the engine */
+  /* The columns it gives, a struct; taken by the engine. Their formats are `u` (text), `l` (int64), `g` (float64),
+   * `b` (boolean) and `tsu:UTC` (microseconds). One without ARROW_FLAG_NULLABLE must have no nulls; NaN is a value. */
+  struct ArrowSchema schema;
   uint64_t bytes_per_series;  /* roughly what a series costs in memory; 0 when it keeps none */
   size_t series_size;         /* of a series detector: the bytes of memory for one series */
   uint32_t flags;             /* of a source: PIPELINE_RAW, … */
@@ -199,7 +201,8 @@ typedef struct PipelineOutput {
   uint32_t struct_size;
   void *context;
   /* Gives rows, a struct of the columns that `schema` has. `origins` says for each the row of the batch that was
-   * given; NULL with n_origins 0: row i came from row i. Takes `rows`, also when it fails. */
+   * given; NULL with n_origins 0: row i came from row i. With origins at most 2^24 rows. Takes `rows`, also when it
+   * fails. */
   PipelineStatus (*emit)(void *context, struct ArrowArray *rows, const uint32_t *origins, size_t n_origins);
   /* Gives rows that were made by `tick`, or of rows taken earlier. */
   PipelineStatus (*emit_created)(void *context, struct ArrowArray *rows);
@@ -213,7 +216,7 @@ typedef struct PipelineOutput {
   void (*created)(void *context, uint64_t rows);
 } PipelineOutput;
 
-/* Where a stage writes what has changed in its state. A value has at most 64 MiB. */
+/* Where a stage writes what has changed in its state. A value has at most 64 MiB, all of one `save` together 1 GiB. */
 typedef struct PipelineState {
   uint32_t struct_size;
   void *context;
@@ -273,7 +276,7 @@ typedef struct PipelineBatch {
   /* Of payloads. */
   const char *topic;        /* the topic or file */
   uint32_t partition;       /* its number */
-  const uint8_t *header;    /* the header record, for a format that wants one; or NULL */
+  const uint8_t *header;    /* the header record, for a format that wants one, at most 16 MiB; or NULL */
   size_t header_length;
 } PipelineBatch;
 
@@ -391,7 +394,8 @@ struct PipelineStage {
 
   /* A transform, or a detector of whole batches. No clock, no randomness, no I/O: how rows are cut into batches
    * must not matter. */
-  /* Takes the next rows of an input, at most 8,192. */
+  /* Takes the next rows of an input, at most 8,192. Arrays may begin anywhere: row i of column c is at
+   * `rows->offset + c->offset + i`, and `buffers[0]`, which says what is null, may be NULL. */
   PipelineStatus (*process)(void *stage, uint32_t input, struct ArrowArray *rows, const PipelineOutput *output, PipelineError *error);
   /* The end of an epoch: its recorded time and the watermark (PIPELINE_NO_TIME: none), microseconds since 1970. */
   PipelineStatus (*tick)(void *stage, int64_t now, int64_t watermark, const PipelineOutput *output, PipelineError *error);
@@ -424,7 +428,7 @@ struct PipelineStage {
    * loop until `final`. NULL: the one partition `0`, number 0, for ever. */
   PipelineStatus (*assignment)(void *source, uint32_t wait_ms, const PipelineAssignment *assignment, PipelineError *error);
   /* Opens a partition; `from` is where the task's state stands, NULL at its first start. Says its position: the
-   * resolved start. A partition is open once at a time. */
+   * resolved start, which is not before `from`. A partition is open once at a time. */
   PipelineStatus (*open)(void *source, const PipelinePartition *partition, const PipelinePosition *from, const PipelineFound *found, void **reader, PipelineError *error);
   /* Waits up to `wait_ms` for rows, never beyond `until` (NULL: no limit); says nothing when there were none. With
    * `once` the stream is over where its end was when it was opened. After an error it goes on where it stood. */

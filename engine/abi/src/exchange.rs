@@ -1,11 +1,12 @@
 //! Partitions, positions and marks, read and written by both sides.
 
 use std::ffi::{CString, c_char};
+use std::mem::offset_of;
 
 use pipeline_stage::{Mark, Partition, Position, Result, StageError};
 
 use crate::memory::{c_text, sized, text};
-use crate::raw::{RawMark, RawPartition, RawPosition};
+use crate::raw::{RawBatch, RawMark, RawPartition, RawPosition};
 
 /// A text that must be there.
 ///
@@ -27,18 +28,53 @@ pub unsafe fn optional(from: *const c_char, what: &str) -> Result<Option<String>
     Ok(found.map(ToOwned::to_owned))
 }
 
+/// A structure that the other side makes. All its fields may be 0.
+pub trait Structure: Copy {
+    /// What an error calls it.
+    const NAME: &'static str;
+    /// Up to its last field in version 1.0, which whoever made it knew. It stays when fields are added.
+    const LEAST: usize;
+}
+
+impl Structure for RawPartition {
+    const NAME: &'static str = "partition";
+    const LEAST: usize = offset_of!(RawPartition, name) + size_of::<*const c_char>();
+}
+
+impl Structure for RawPosition {
+    const NAME: &'static str = "position";
+    const LEAST: usize = offset_of!(RawPosition, detail) + size_of::<*const c_char>();
+}
+
+impl Structure for RawMark {
+    const NAME: &'static str = "mark";
+    const LEAST: usize = offset_of!(RawMark, detail) + size_of::<*const c_char>();
+}
+
+impl Structure for RawBatch {
+    const NAME: &'static str = "batch";
+    const LEAST: usize = offset_of!(RawBatch, header_length) + size_of::<usize>();
+}
+
 /// A structure that may be missing, as far as the other side knows it.
 ///
 /// # Safety
-/// NULL, or a structure that begins with its size (rule 6). All fields of `T` may be 0.
-pub unsafe fn structure<T>(from: *const T) -> Option<T> {
-    if from.is_null() || !from.is_aligned() {
-        return None;
+/// NULL, or a structure that begins with its size (rule 6).
+pub unsafe fn structure<T: Structure>(from: *const T) -> Result<Option<T>> {
+    if from.is_null() {
+        return Ok(None);
+    }
+    if !from.is_aligned() {
+        return Err(StageError::fatal(format!("a {} is at an odd address", T::NAME)));
     }
     // SAFETY: every structure begins with its size.
     let struct_size = unsafe { *from.cast::<u32>() };
+    if (struct_size as usize) < T::LEAST {
+        let words = format!("a {} says that it has {struct_size} bytes, it has at least {}", T::NAME, T::LEAST);
+        return Err(StageError::fatal(words));
+    }
     // SAFETY: it has as many bytes as it says.
-    Some(unsafe { sized(from, struct_size) })
+    Ok(Some(unsafe { sized(from, struct_size) }))
 }
 
 /// Reads a partition.
@@ -47,7 +83,7 @@ pub unsafe fn structure<T>(from: *const T) -> Option<T> {
 /// NULL, or a partition of the other side, valid during the call.
 pub unsafe fn read_partition(from: *const RawPartition) -> Result<Partition> {
     // SAFETY: the caller's.
-    let raw = unsafe { structure(from) }.ok_or_else(|| StageError::fatal("a partition is NULL"))?;
+    let raw = unsafe { structure(from) }?.ok_or_else(|| StageError::fatal("a partition is NULL"))?;
     // SAFETY: the caller's.
     let name = unsafe { owned(raw.name, "a partition's name") }?;
     Ok(Partition { name: name.into(), number: raw.number })
@@ -59,7 +95,7 @@ pub unsafe fn read_partition(from: *const RawPartition) -> Result<Partition> {
 /// NULL, or a position of the other side, valid during the call.
 pub unsafe fn read_position(from: *const RawPosition) -> Result<Option<Position>> {
     // SAFETY: the caller's.
-    let Some(raw) = (unsafe { structure(from) }) else { return Ok(None) };
+    let Some(raw) = (unsafe { structure(from) })? else { return Ok(None) };
     // SAFETY: the caller's.
     let detail = unsafe { optional(raw.detail, "a position's detail") }?;
     Ok(Some(Position { offset: raw.offset, detail }))
@@ -71,7 +107,7 @@ pub unsafe fn read_position(from: *const RawPosition) -> Result<Option<Position>
 /// NULL, or a mark of the other side, valid during the call.
 pub unsafe fn read_mark(from: *const RawMark) -> Result<Option<Mark>> {
     // SAFETY: the caller's.
-    let Some(raw) = (unsafe { structure(from) }) else { return Ok(None) };
+    let Some(raw) = (unsafe { structure(from) })? else { return Ok(None) };
     // SAFETY: the caller's.
     let read = |from, what| unsafe { owned(from, what) };
     Ok(Some(Mark {

@@ -1,7 +1,6 @@
 //! Text and structures of the other side.
 
 use std::ffi::{CStr, CString, c_char};
-use std::mem::MaybeUninit;
 
 /// The text at a pointer; `None` for NULL, an error for bytes that are no UTF-8.
 ///
@@ -40,24 +39,41 @@ pub(crate) unsafe fn write_text(words: &str, to: *mut c_char, size: u32) {
     unsafe { *to.add(end) = 0 };
 }
 
-/// A slice of the other side; NULL with a length of 0 is an empty one.
+/// A slice of the other side; NULL with a length of 0 is an empty one, and so is what no slice can be.
 ///
 /// # Safety
 /// There are `length` values at `from`, which stay as they are for `'a`.
 pub(crate) unsafe fn slice<'a, T>(from: *const T, length: usize) -> &'a [T] {
-    if from.is_null() || length == 0 {
+    let is_too_long = length.checked_mul(size_of::<T>()).is_none_or(|bytes| isize::try_from(bytes).is_err());
+    if from.is_null() || !from.is_aligned() || is_too_long || length == 0 {
         return &[];
     }
     // SAFETY: the caller says that they are there.
     unsafe { std::slice::from_raw_parts(from, length) }
 }
 
+/// Copies numbers of the other side, which may lie at any address.
+///
+/// # Safety
+/// There are `length` of them at `from`, or it is NULL.
+#[cfg(feature = "host")]
+pub(crate) unsafe fn copied<T: Copy + Default>(from: *const T, length: usize) -> Vec<T> {
+    if from.is_null() {
+        return Vec::new();
+    }
+    let mut copy = vec![T::default(); length];
+    // SAFETY: both have that many bytes, and ours are new.
+    unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.as_mut_ptr().cast(), length * size_of::<T>()) };
+    copy
+}
+
 /// A structure of which the other side knows `struct_size` bytes; what it does not know is 0.
 ///
 /// # Safety
 /// There are `struct_size` bytes at `from`, and `T` may be all 0 from there on (rule 6).
+#[cfg(any(feature = "host", feature = "io"))]
 pub(crate) unsafe fn sized<T>(from: *const T, struct_size: u32) -> T {
-    let mut value = MaybeUninit::<T>::zeroed();
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
     let known = size_of::<T>().min(struct_size as usize);
     // SAFETY: both have that many bytes, and ours are new.
     unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), value.as_mut_ptr().cast(), known) };

@@ -6,6 +6,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipeline_stage::timestamp_type;
 
 /// The column of the payloads.
+#[cfg(feature = "host")]
 pub const PAYLOAD: usize = 0;
 /// The column of the keys.
 pub const KEY: usize = 1;

@@ -2,11 +2,18 @@
 //!
 //! `c/hostile.c` is compiled once for each case.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
 
+mod compile;
+mod log;
+
+use std::path::{Path, PathBuf};
+
+use log::Log;
 use pipeline_abi::host::Library;
-use pipeline_stage::{ErrorKind, Make, Outcome, Output, Result, SavedState, StageError, StateWriter, Transform};
+use pipeline_stage::{
+    ErrorKind, Make, Origin, Outcome, Output, Result, SavedState, StageError, StateWriter, Transform,
+};
 use pipeline_testkit::{reading_schema, readings, stage_context};
 use serde_json::json;
 use tempfile::TempDir;
@@ -16,14 +23,7 @@ const ROWS: usize = 8;
 
 /// Compiles the fixture for a case. `GOOD` is none that it knows: nothing is wrong then.
 fn compile(folder: &TempDir, case: &str) -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let library = folder.path().join(format!("{case}.so"));
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-std=c99", &format!("-DCASE_{case}")]);
-    compiler.arg("-I").arg(here.join("include")).arg(here.join("tests/c/hostile.c")).arg("-o").arg(&library);
-    let done = compiler.output().expect("these tests need a C compiler `cc`: install gcc or clang");
-    assert!(done.status.success(), "{case}: {}", String::from_utf8_lossy(&done.stderr));
-    library
+    compile::compile(folder, "hostile.c", case)
 }
 
 /// What is said about a file that is refused, without the path it begins with.
@@ -35,7 +35,7 @@ fn words_about(path: &Path) -> String {
 }
 
 fn build(case: &str) -> Result<Box<dyn Transform>> {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = compile::folder();
     let library = Library::load(&compile(&folder, case), None)?;
     let Make::Transform(make) = &library.stages[0].make else { panic!("{case} is no transform") };
     make(json!({}), &stage_context(), &[reading_schema()], SavedState::default())
@@ -54,7 +54,7 @@ fn failure(case: &str) -> StageError {
 
 #[test]
 fn files_that_are_no_library_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = compile::folder();
     let good = std::fs::read(compile(&folder, "GOOD")).unwrap();
     let (machine, name) = if cfg!(target_arch = "aarch64") { (62_u16, "x86_64") } else { (183, "aarch64") };
     let mut foreign = good.clone();
@@ -68,7 +68,7 @@ fn files_that_are_no_library_are_refused() {
         ("table", &good[..100], "is cut off: it has 100 bytes"),
         // Without its own check the loader ends the process here (SIGBUS).
         ("quarter", &good[..good.len() / 4], &format!("is cut off: it has {} bytes", good.len() / 4)),
-        ("half", &good[..good.len() / 2], &format!("is cut off: it has {} bytes", good.len() / 2)),
+        ("third", &good[..good.len() / 3], &format!("is cut off: it has {} bytes", good.len() / 3)),
         ("foreign", &foreign, &foreign_words),
     ];
     for (name, bytes, expected) in cases {
@@ -84,7 +84,7 @@ fn files_that_are_no_library_are_refused() {
 
 #[test]
 fn libraries_that_describe_nonsense_are_refused() {
-    let lacks = "lacks functions: it needs `build`, and either `process`, or, as a detector, `start` and `observe`";
+    let lacks = "lacks functions: a transform needs `build`, and `process`";
     let lacks = &format!("has a stage 0 that is called `hostile` and {lacks}");
     let cases = [
         ("NO_SYMBOL", "is no plugin: it does not export `pipeline_plugin`"),
@@ -112,7 +112,7 @@ fn libraries_that_describe_nonsense_are_refused() {
         ("UNKNOWN_KIND", "has a stage 0 that is called `hostile` and is of kind 9, which this engine does not know"),
         ("TWO_OF_ONE_NAME", "has two transforms called `hostile`"),
     ];
-    let folder = tempfile::tempdir().unwrap();
+    let folder = compile::folder();
     for (case, expected) in cases {
         assert_eq!(words_about(&compile(&folder, case)), expected, "{case}");
     }
@@ -120,7 +120,7 @@ fn libraries_that_describe_nonsense_are_refused() {
 
 #[test]
 fn a_library_is_loaded_only_with_the_sha256_that_is_written() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = compile::folder();
     let path = compile(&folder, "GOOD");
     let error = Library::load(&path, Some(&"0".repeat(64))).map(|library| library.name).unwrap_err();
     assert_eq!(error.option(), Some("sha256"));
@@ -191,6 +191,11 @@ fn rows_that_cannot_be_are_not_taken() {
         ("RELEASED", "the plugin gave rows that are released already"),
         ("TWICE", "the plugin gave rows that are released already"),
         ("NULL_ROWS", "the plugin gave NULL for rows"),
+        ("COLUMN_AT_AN_ODD_ADDRESS", "the plugin gave rows whose column `metric_type` is NULL"),
+        ("ORIGINS_GO_WITH_ROWS_THAT_ARE_WRONG", "the plugin gave rows of 3 columns, its schema has 4"),
+        ("RELEASES_TWICE", "the plugin has released the same rows twice"),
+        ("COUNTS_OVERFLOW", "the plugin counted 18446744073709551615 rows in one call"),
+        ("CREATES_TOO_MUCH", "the plugin counted 1099511627777 rows in one call"),
         ("REJECT_OUT_OF_RANGE", "the plugin named row 8 of a batch of 8 rows"),
         ("LATE_OUT_OF_RANGE", "the plugin named row 4294967295 of a batch of 8 rows"),
         ("CONTEXT_NULL", "the plugin failed without words"),
@@ -199,6 +204,158 @@ fn rows_that_cannot_be_are_not_taken() {
         let error = failure(case);
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Fatal, words), "{case}");
     }
+}
+
+/// Reading it would end the process.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_not_there_is_not_read() {
+    let rows = |column, rows| {
+        format!(
+            "the plugin gave rows whose column `{column}` has {rows} rows, which are not all in memory that is there"
+        )
+    };
+    let text = "the plugin gave rows whose column `sensor_id` has 1048576 bytes of text, which are not all in memory \
+                that is there";
+    let cases = [
+        ("TEXT_NOT_MAPPED", text.to_owned()),
+        ("TEXT_NOT_READABLE", text.to_owned()),
+        ("VALUES_NOT_MAPPED", rows("value", 20_000)),
+        ("OFFSETS_NOT_MAPPED", rows("sensor_id", 20_000)),
+        ("OFFSET_WITHOUT_ROWS", rows("sensor_id", 30_000)),
+    ];
+    for (case, words) in cases {
+        assert_eq!(failure(case).to_string(), words, "{case}");
+    }
+}
+
+#[test]
+fn origins_may_lie_anywhere_and_go_with_the_rows() {
+    for case in ["ORIGINS_GO_WITH_THE_ROWS", "ORIGINS_AT_AN_ODD_ADDRESS"] {
+        let (done, outcome) = process(case);
+        done.unwrap_or_else(|error| panic!("{case}: {}", error.chain()));
+        let Origin::Rows(origins) = &outcome.emitted[0].1 else { panic!("{case} names the rows") };
+        assert_eq!(origins, &[0, 1, 2, 3, 4, 5, 6, 7], "{case}");
+    }
+}
+
+#[test]
+fn rows_that_a_stage_says_it_holds_cannot_overflow_the_books() {
+    assert_eq!(build("HOLDS_TOO_MUCH").unwrap().held(), 1 << 40);
+}
+
+#[test]
+fn a_library_that_needs_a_function_of_nobody_is_refused() {
+    let folder = compile::folder();
+    let words = words_about(&compile(&folder, "MISSING_SYMBOL"));
+    assert_eq!(words, "cannot be loaded: undefined symbol: pipeline_function_of_nobody");
+}
+
+/// The warnings of this thread while something is done.
+fn warnings(body: impl FnOnce()) -> Vec<String> {
+    let log = Log::default();
+    tracing::subscriber::with_default(log.subscriber(), body);
+    log.lines()
+}
+
+#[test]
+fn a_library_that_keeps_more_and_more_rows_is_named_but_not_at_once() {
+    let mut stage = build("KEEPS_ROWS").unwrap();
+    let rows = readings(1, ROWS);
+    let mut keep =
+        |n: usize| warnings(|| (0..n).for_each(|_| stage.process(0, &rows, &mut Output::default()).unwrap()));
+    let told = keep(1_000);
+    assert!(told.is_empty(), "{told:?}");
+    let words = "stage: its plugin keeps 1001 batches of rows that it was given; if it has no use for them, it does not \
+                 `release` them, and memory will run out";
+    assert_eq!(keep(8_000), [format!("WARN {words}")]);
+    assert_eq!(keep(2_000), [format!("WARN {}", words.replace("1001", "10001"))], "told again at ten times as many");
+    let mut good = build("GOOD").unwrap();
+    let told = warnings(|| (0..1_100).for_each(|_| good.process(0, &rows, &mut Output::default()).unwrap()));
+    assert!(told.is_empty(), "{told:?}");
+}
+
+/// What a stage has saved.
+#[derive(Default)]
+struct Saved(Vec<(Vec<u8>, usize)>);
+
+impl StateWriter for Saved {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.push((key.to_vec(), value.len()));
+    }
+    fn delete(&mut self, _: &[u8]) {}
+}
+
+#[test]
+fn state_that_cannot_be_is_not_saved() {
+    let parted = "it must be parted over several keys";
+    for (case, words) in [
+        (
+            "VALUE_TOO_LARGE",
+            format!("a value of the plugin's state has 67108865 bytes, it may have 67108864: {parted}"),
+        ),
+        (
+            "VALUE_OF_1_GB",
+            format!("a value of the plugin's state has 1073741824 bytes, it may have 67108864: {parted}"),
+        ),
+        (
+            "VALUES_OF_1_GB",
+            "the plugin's state has changed by more than 1073741824 bytes since its last checkpoint: it must keep \
+             less, or the rows be parted over more tasks"
+                .to_owned(),
+        ),
+        ("KEY_NULL", "a key of the plugin's state is NULL with 1 bytes".to_owned()),
+        ("VALUE_NULL", "a value of the plugin's state is NULL with 1 bytes".to_owned()),
+        ("FORGETS_NULL", "a key of the plugin's state is NULL with 1 bytes".to_owned()),
+    ] {
+        let error = build(case).unwrap().save(&mut Saved::default()).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Fatal, words), "{case}");
+    }
+    for (case, expected) in [("GOOD", (vec![7], 1)), ("NULL_OF_NO_BYTES", (vec![], 0))] {
+        let mut saved = Saved::default();
+        build(case).unwrap().save(&mut saved).unwrap();
+        assert_eq!(saved.0, [expected], "{case}");
+    }
+}
+
+#[test]
+fn a_stage_that_cannot_read_its_state_says_so() {
+    let state = SavedState { entries: vec![(vec![7], vec![7]), (vec![8], vec![7, 7])] };
+    let folder = compile::folder();
+    let library = Library::load(&compile(&folder, "STATE_OF_ANOTHER_SIZE"), None).unwrap();
+    let Make::Transform(make) = &library.stages[0].make else { panic!("it is no transform") };
+    let made = make(json!({}), &stage_context(), &[reading_schema()], state);
+    let error = made.map(|_| panic!("it was built")).unwrap_err();
+    let words = "the saved state has another size: start it with `--cold-start`";
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Fatal, words));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_loaded_is_what_was_hashed_whatever_becomes_of_the_file() {
+    let folder = compile::folder();
+    let sha256 = |path: &Path| {
+        let error = Library::load(path, Some("")).map(|library| library.name).unwrap_err();
+        error.to_string().split("has the SHA-256 ").nth(1).unwrap()[..64].to_owned()
+    };
+    let (first, second) = (compile(&folder, "FIRST"), compile(&folder, "DATA"));
+    let (of_first, of_second) = (sha256(&first), sha256(&second));
+    let library = Library::load(&first, Some(&of_first)).unwrap();
+    // Written over in place: a library that was mapped from the file would change under its own feet.
+    std::fs::write(&first, std::fs::read(&second).unwrap()).unwrap();
+    let Make::Transform(make) = &library.stages[0].make else { panic!("it is no transform") };
+    let mut stage = make(json!({}), &stage_context(), &[reading_schema()], SavedState::default()).unwrap();
+    stage.process(0, &readings(1, ROWS), &mut Output::default()).unwrap();
+    // The file has another hash now, but it is not what runs.
+    Library::load(&first, Some(&of_first)).unwrap();
+    let error = Library::load(&first, Some(&of_second)).map(|library| library.name).unwrap_err();
+    let words = format!("is loaded already and has the SHA-256 {of_first}, not the one that is written here");
+    assert_eq!((error.to_string(), error.option()), (format!("`{}` {words}", first.display()), Some("sha256")));
+    // One that was loaded without a hash, and replaced since.
+    Library::load(&second, None).unwrap();
+    std::fs::remove_file(&second).unwrap();
+    std::fs::write(&second, "another file").unwrap();
+    Library::load(&second, Some(&of_second)).unwrap();
 }
 
 #[test]
@@ -221,23 +378,4 @@ fn rows_that_are_rejected_without_words_are_given_some() {
 fn an_error_about_the_rows_stays_one() {
     let error = failure("DATA");
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Data, "these rows are odd"));
-}
-
-#[test]
-fn state_that_is_too_large_is_not_saved() {
-    #[derive(Default)]
-    struct Saved(Vec<(Vec<u8>, Vec<u8>)>);
-    impl StateWriter for Saved {
-        fn put(&mut self, key: &[u8], value: &[u8]) {
-            self.0.push((key.to_vec(), value.to_vec()));
-        }
-        fn delete(&mut self, _: &[u8]) {}
-    }
-    let mut saved = Saved::default();
-    let error = build("VALUE_TOO_LARGE").unwrap().save(&mut saved).unwrap_err();
-    let words =
-        "a value of the plugin's state has 67108865 bytes, it may have 67108864: it must be parted over several keys";
-    assert_eq!((error.kind(), error.to_string().as_str(), saved.0.len()), (ErrorKind::Fatal, words, 0));
-    build("GOOD").unwrap().save(&mut saved).unwrap();
-    assert_eq!(saved.0, [(vec![7], vec![7])]);
 }

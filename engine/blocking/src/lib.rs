@@ -9,13 +9,17 @@
 //! | [`BlockingSink`] | `Sink` | [`sink`] |
 //! | [`BlockingOutbox`] | `OutboxSink` | [`outbox`] |
 //!
+//! Calls into plugins, blocking or not, are watched by [`InFlight`]: one that does not come back is told.
+//!
 //! Nothing is started before the first call that does I/O: what is only planned costs no thread.
 
+mod in_flight;
 mod reader;
 mod sink;
 mod source;
 mod worker;
 
+pub use in_flight::{InFlight, stuck};
 pub use reader::{BlockingReader, Read};
 pub use sink::{BlockingOutbox, BlockingSink, outbox, sink};
 pub use source::{BlockingSource, source};

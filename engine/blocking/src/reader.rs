@@ -2,13 +2,13 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pipeline_stage::{Position, Reader, Result, SourceBatch, StageError};
 use tokio::sync::{mpsc as answers, oneshot};
 
-use crate::source::WAIT;
+use crate::source::{PAUSE, WAIT};
 use crate::worker::gone;
 
 /// A [`Reader`] whose calls block. A thread of its own makes them, at the same time as those of its source.
@@ -84,11 +84,14 @@ impl ThreadedReader {
 fn serve(reader: &mut dyn BlockingReader, requests: &mpsc::Receiver<Request>, sender: &answers::Sender<Result<Read>>) {
     while let Ok(until) = requests.recv() {
         let answer = loop {
+            let asked = Instant::now();
             match reader.read(until.as_ref(), WAIT) {
                 Ok(read) if read.rows.is_none() && !read.is_over => {
                     if sender.is_closed() {
                         return;
                     }
+                    // See `PAUSE`: of a reader that does not wait.
+                    thread::sleep(PAUSE.saturating_sub(asked.elapsed()));
                 }
                 answer => break answer,
             }

@@ -1,7 +1,8 @@
 //! Sources whose calls block.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Source, SourceOutput, StageError};
@@ -13,6 +14,10 @@ use crate::worker::{Worker, gone};
 /// How long a call may wait for something to happen. In between, other calls have their turn: this is how late one
 /// may be; shorter, an idle source would be asked more often for nothing.
 pub const WAIT: Duration = Duration::from_millis(50);
+
+/// How long a call takes at least that has nothing to say: a mistake must not cost a processor, and rows that come
+/// meanwhile are not late.
+pub const PAUSE: Duration = Duration::from_millis(5);
 
 /// A [`Source`] whose calls block. One thread makes them, one after the other.
 pub trait BlockingSource: Send + 'static {
@@ -88,6 +93,18 @@ struct ThreadedSource {
     open: HashMap<Partition, oneshot::Receiver<()>>,
 }
 
+impl ThreadedSource {
+    /// Waits until the last reader of a partition, which may be on its way still, is closed.
+    async fn last_reader_closed(&mut self, partition: &Partition) {
+        if let Some(closed) = self.open.get_mut(partition) {
+            // A reader whose thread has panicked is closed, too.
+            let _ = closed.await;
+        }
+        // Only now: this wait may be cut short, and the next one must wait, too.
+        self.open.remove(partition);
+    }
+}
+
 #[async_trait]
 impl Source for ThreadedSource {
     fn output(&self) -> SourceOutput {
@@ -115,8 +132,14 @@ impl Source for ThreadedSource {
             if self.waiting.is_none() {
                 let (reply, answer) = oneshot::channel();
                 self.worker.tell(move |source| {
+                    let asked = Instant::now();
+                    let change = source.assignment(WAIT);
+                    if let Ok(None) = change {
+                        // A source that does not wait, though it has nothing to say, must not be asked without a pause.
+                        thread::sleep(PAUSE.saturating_sub(asked.elapsed()));
+                    }
                     // A change that nobody waits for any more is not lost: the receiver is kept.
-                    let _ = reply.send(source.assignment(WAIT));
+                    let _ = reply.send(change);
                 })?;
                 self.waiting = Some(answer);
             }
@@ -132,10 +155,8 @@ impl Source for ThreadedSource {
     }
 
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
-        // Its last reader may be on its way still: two of one partition would disturb each other.
-        if let Some(closed) = self.open.remove(partition) {
-            let _ = closed.await;
-        }
+        // Two of one partition would disturb each other.
+        self.last_reader_closed(partition).await;
         let (asked, from) = (partition.clone(), from.cloned());
         let (reader, start) = self.worker.ask(move |source| source.open(&asked, from.as_ref())).await??;
         let name = format!("{} {}", self.name, partition.name);
@@ -155,9 +176,7 @@ impl Source for ThreadedSource {
     }
 
     async fn release(&mut self, partition: &Partition) -> Result<()> {
-        if let Some(closed) = self.open.remove(partition) {
-            let _ = closed.await;
-        }
+        self.last_reader_closed(partition).await;
         let partition = partition.clone();
         self.worker.ask(move |source| source.release(&partition)).await?
     }

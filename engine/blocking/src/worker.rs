@@ -28,12 +28,15 @@ impl<T: Send + 'static> Worker<T> {
         Worker { name: name.into(), state: State::Idle(owned) }
     }
 
-    /// Lets the thread do something and waits for it. A wait that is cancelled leaves the thread to finish its job.
+    /// Lets the thread do something and waits for it. A wait that is cancelled leaves the thread to finish its job, but
+    /// a job whose turn comes only afterwards is not begun: while a call hangs, others must not pile up behind it.
     pub async fn ask<R: Send + 'static>(&mut self, job: impl FnOnce(&mut T) -> R + Send + 'static) -> Result<R> {
         let (reply, answer) = oneshot::channel();
         self.send(Box::new(move |owned| {
-            // Nobody may be waiting any more.
-            let _ = reply.send(job(owned));
+            if !reply.is_closed() {
+                // Nobody may be waiting any more.
+                let _ = reply.send(job(owned));
+            }
         }))?;
         answer.await.map_err(|_| gone())
     }

@@ -1,5 +1,7 @@
 //! Sources and sinks whose calls block, as the engine sees them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -7,9 +9,10 @@ use std::time::Duration;
 
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use pipeline_blocking::{BlockingReader, BlockingSource, Read, source};
+use pipeline_blocking::{BlockingOutbox, BlockingReader, BlockingSource, Read, outbox, source};
 use pipeline_stage::{
-    Assignment, Partition, Position, Result, Source, SourceBatch, SourceOutput, SourceRows, StageError,
+    Alert, Assignment, Pace, Partition, Position, Result, Source, SourceBatch, SourceOutput, SourceRows, StageError,
+    WhenFull,
 };
 use tokio::time::timeout;
 
@@ -158,4 +161,91 @@ async fn a_call_that_panics_is_an_error() {
     assert_eq!(source.assignment().await.unwrap_err().to_string(), "a call has panicked, and its thread is gone");
     let Err(error) = source.open(&Partition::numbered(0), None).await else { panic!("its thread is gone") };
     assert_eq!(error.to_string(), "a call has panicked, and its thread is gone");
+}
+
+#[tokio::test]
+async fn an_open_that_was_cancelled_does_not_keep_the_next_one_from_waiting() {
+    let (_sender, mut source) = numbers();
+    let partition = Partition::numbered(0);
+    let mut reader = source.open(&partition, None).await.unwrap();
+    for _ in 0..3 {
+        assert!(timeout(A_MOMENT, source.open(&partition, None)).await.is_err(), "its reader is not closed");
+    }
+    assert!(timeout(A_MOMENT, reader.next(None)).await.is_err());
+    drop(reader);
+    // The assertion in `open` sees the reader that is closing.
+    let Err(error) = source.open(&partition, None).await else { panic!("there is nothing to read") };
+    assert_eq!(error.to_string(), "there is nothing to read");
+}
+
+/// A source and a reader that give nothing and do not wait, as they should.
+struct Hasty {
+    calls: Arc<AtomicUsize>,
+}
+
+impl BlockingSource for Hasty {
+    fn output(&self) -> SourceOutput {
+        SourceOutput::Raw
+    }
+
+    fn assignment(&mut self, _: Duration) -> Result<Option<Assignment>> {
+        self.calls.fetch_add(1, SeqCst);
+        Ok(None)
+    }
+
+    fn open(&mut self, _: &Partition, _: Option<&Position>) -> Result<(Box<dyn BlockingReader>, Position)> {
+        Ok((Box::new(Hasty { calls: self.calls.clone() }), Position::at(0)))
+    }
+}
+
+impl BlockingReader for Hasty {
+    fn read(&mut self, _: Option<&Position>, _: Duration) -> Result<Read> {
+        self.calls.fetch_add(1, SeqCst);
+        Ok(Read { rows: None, position: Position::at(0), lag: None, is_over: false })
+    }
+}
+
+#[tokio::test]
+async fn what_gives_nothing_without_waiting_is_not_asked_without_a_pause() {
+    let calls = Arc::<AtomicUsize>::default();
+    let mut source = source("hasty", Box::new(Hasty { calls: calls.clone() }));
+    let mut reader = source.open(&Partition::numbered(0), None).await.unwrap();
+    let begun = std::time::Instant::now();
+    let idle = A_MOMENT * 20;
+    let waits = async { tokio::join!(timeout(idle, source.assignment()), timeout(idle, reader.next(None))) };
+    let (change, rows) = waits.await;
+    assert!(change.is_err() && rows.is_err());
+    // Two threads, 5 ms for each call; a spinning one makes thousands.
+    let (asked, may) = (calls.load(SeqCst), 4 + 2 * begun.elapsed().as_millis() as usize / 5);
+    assert!(0 < asked && asked <= may, "asked {asked} times, {may} are allowed");
+}
+
+#[tokio::test]
+async fn deliveries_that_were_given_up_do_not_pile_up_behind_one_that_hangs() {
+    struct Hangs {
+        until: mpsc::Receiver<()>,
+        delivered: Arc<AtomicUsize>,
+    }
+    impl BlockingOutbox for Hangs {
+        fn pace(&self) -> Pace {
+            let (at_most_every, timeout) = (Duration::ZERO, A_MOMENT);
+            Pace { at_most_every, timeout, max_pending: 1, when_full: WhenFull::Digest }
+        }
+        fn deliver(&mut self, _: &Alert) -> Result<()> {
+            // Ends at once when nobody holds the other side any more.
+            let _ = self.until.recv();
+            self.delivered.fetch_add(1, SeqCst);
+            Ok(())
+        }
+    }
+    let (hold, until) = mpsc::channel();
+    let delivered = Arc::<AtomicUsize>::default();
+    let mut sink = outbox("hangs", Box::new(Hangs { until, delivered: delivered.clone() }));
+    let alert = Alert { id: "1".into(), row: serde_json::Map::new(), digest_of: None };
+    for _ in 0..5 {
+        assert!(timeout(A_MOMENT, sink.deliver(&alert)).await.is_err(), "it hangs");
+    }
+    drop(hold);
+    sink.deliver(&alert).await.unwrap();
+    assert_eq!(delivered.load(SeqCst), 2, "the one that hung, and the one that was waited for");
 }

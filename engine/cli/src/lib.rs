@@ -6,13 +6,16 @@
 mod args;
 mod books;
 mod dead_letters;
+mod diff;
 mod graph;
+mod plugin;
 mod plugins;
 pub mod registry;
 mod run;
 mod schema;
 mod screen;
 mod stages;
+mod state;
 mod validate;
 
 use std::io::{IsTerminal, Write};
@@ -78,6 +81,9 @@ enum Command {
     Stages(stages::StagesArgs),
     Schema(schema::SchemaArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    State(state::StateArgs),
+    Diff(diff::DiffArgs),
+    Plugin(plugin::PluginArgs),
 }
 
 impl Command {
@@ -90,6 +96,9 @@ impl Command {
             Command::Stages(args) => &args.libraries.search,
             Command::Schema(args) => &args.libraries.search,
             Command::DeadLetters(args) => &args.pipeline.overlay.search,
+            Command::State(args) => &args.pipeline.overlay.search,
+            Command::Diff(args) => &args.pipeline.overlay.search,
+            Command::Plugin(args) => args.search(),
         }
     }
 }
@@ -109,6 +118,9 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Stages(args) => stages::run(args, &registry),
         Command::Schema(args) => schema::run(args, &registry),
         Command::DeadLetters(args) => dead_letters::run(args, &registry),
+        Command::State(args) => state::run(args, &registry),
+        Command::Diff(args) => diff::run(args, &registry),
+        Command::Plugin(args) => plugin::run(args, &registry),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Shared libraries with stages: where they are searched for, and the stages that `--plugins` adds.
+//! Shared libraries and Python files with stages: where they are searched for, and the stages that `--plugins` adds.
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::ffi::OsStr;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use pipeline_abi::host::Library;
+use pipeline_python::{Interpreter, Plugin};
 use pipeline_runtime::plan::{LoadPlugins, PluginRef};
 use pipeline_stage::{Registry, Result, StageError, StageType};
 
@@ -18,7 +19,7 @@ const PATH_VARIABLE: &str = "PIPELINE_PLUGIN_PATH";
 /// Where libraries are searched for.
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// Search this folder for libraries that `plugins:` names; may be given several times
+    /// Search this folder for plugins that `plugins:` names; may be given several times
     ///
     /// Then come the folders of the variable PIPELINE_PLUGIN_PATH, separated by `:`.
     #[arg(long, value_name = "DIR")]
@@ -28,7 +29,7 @@ pub struct SearchArgs {
 /// Libraries that a command takes without a pipeline file.
 #[derive(Debug, Args)]
 pub struct LibraryArgs {
-    /// Add the stages of a shared library, a path or a name; may be given several times
+    /// Add the stages of a plugin, a shared library or a Python file, by path or name; may be given several times
     #[arg(long, value_name = "LIB")]
     pub plugins: Vec<String>,
     #[command(flatten)]
@@ -44,7 +45,7 @@ impl LibraryArgs {
         let loader = loader(&self.search.plugin_path);
         let mut registry = built_in.clone();
         for path in &self.plugins {
-            let plugin = PluginRef { path: path.clone(), sha256: None, replaces: false };
+            let plugin = PluginRef { path: path.clone(), python: None, sha256: None, replaces: false };
             for stage in loader.load(&plugin, Path::new(""))? {
                 registry.add(stage)?;
             }
@@ -72,7 +73,7 @@ pub fn load_beside(built_in: &mut Registry, beside: &[Beside], search: &SearchAr
             plugin.stages.iter().for_each(|(kind, name)| built_in.note_absent(*kind, name, &whence));
             continue;
         };
-        for stage in load_library(&path, None)? {
+        for stage in Library::load(&path, None)?.stages {
             built_in.add(stage)?;
         }
     }
@@ -83,6 +84,15 @@ pub fn load_beside(built_in: &mut Registry, beside: &[Beside], search: &SearchAr
 /// `PIPELINE_PLUGIN_PATH`.
 pub fn loader(search: &[PathBuf]) -> Arc<dyn LoadPlugins> {
     Arc::new(Search { folders: folders(search, &std::env::var_os(PATH_VARIABLE).unwrap_or_default()) })
+}
+
+/// The file of a library that a command names: as in a pipeline file, from the working directory on.
+///
+/// # Errors
+/// When there is none.
+pub fn find(name: &str, search: &[PathBuf]) -> Result<PathBuf> {
+    let folders = folders(search, &std::env::var_os(PATH_VARIABLE).unwrap_or_default());
+    Search { folders }.find(name, Path::new(""))
 }
 
 fn folders(search: &[PathBuf], variable: &OsStr) -> Vec<PathBuf> {
@@ -100,23 +110,31 @@ struct Search {
 impl LoadPlugins for Search {
     fn load(&self, plugin: &PluginRef, directory: &Path) -> Result<Vec<StageType>> {
         let path = self.find(&plugin.path, directory)?;
-        load_library(&path, plugin.sha256.as_deref())
+        let sha256 = plugin.sha256.as_deref();
+        match (pipeline_python::is_plugin(&path), plugin.python.as_deref()) {
+            (true, python) => Ok(Plugin::load(&path, Interpreter::find(python, directory), sha256)?.stages),
+            (false, None) => Ok(Library::load(&path, sha256)?.stages),
+            (false, Some(_)) => {
+                let message = format!("`{}` is no plugin in Python, so `python` says nothing", path.display());
+                Err(StageError::config(message).at_option("python"))
+            }
+        }
     }
 }
 
 impl Search {
-    /// The file of a library: a path with a `/` as it is, a bare name in the first folder that has it.
+    /// The file of a plugin: a path with a `/` as it is, a bare name in the first folder that has it.
     fn find(&self, name: &str, directory: &Path) -> Result<PathBuf> {
         if name.contains('/') {
             let path = directory.join(name);
-            return match path.is_file() {
+            return match is_plugin(&path) {
                 true => Ok(path),
-                false => Err(StageError::config(format!("there is no library `{}`", path.display()))),
+                false => Err(StageError::config(format!("there is no plugin `{}`", path.display()))),
             };
         }
-        let file = file_name(name);
-        let mut paths = self.folders.iter().map(|folder| folder.join(&file));
-        paths.find(|path| path.is_file()).ok_or_else(|| self.not_found(name, &file))
+        let files = [file_name(name), format!("{name}.py"), name.to_owned()];
+        let mut paths = self.folders.iter().flat_map(|folder| files.iter().map(|file| folder.join(file)));
+        paths.find(|path| is_plugin(path)).ok_or_else(|| self.not_found(name, &files[0]))
     }
 
     /// `none of `/usr/lib/pipeline`, …`
@@ -133,12 +151,17 @@ impl Search {
                  give a folder with `--plugin-path` or {PATH_VARIABLE}, or a path with a `/` such as `./{file}`"
             ),
             folders => format!(
-                "there is no `{file}` in {}; these are the folders of `--plugin-path` and {PATH_VARIABLE}, \
+                "there is no `{file}` and no `{name}.py` in {}; these are the folders of `--plugin-path` and {PATH_VARIABLE}, \
                  a path has a `/`, such as `./{file}`",
                 folders.join(", ")
             ),
         })
     }
+}
+
+/// A file, or a folder that is a Python package.
+fn is_plugin(path: &Path) -> bool {
+    path.is_file() || pipeline_python::is_plugin(path) && path.is_dir()
 }
 
 /// `heartbeat` → `libheartbeat.so`; what ends as libraries do is a file's name already.
@@ -147,11 +170,6 @@ fn file_name(name: &str) -> String {
         true => name.to_owned(),
         false => format!("{DLL_PREFIX}{name}{DLL_SUFFIX}"),
     }
-}
-
-/// The stages of the library at a path, which must have this SHA-256 if one is given.
-fn load_library(path: &Path, sha256: Option<&str>) -> Result<Vec<StageType>> {
-    Library::load(path, sha256).map(|library| library.stages)
 }
 
 /// The file name of the library a stage comes from; none when it is built in.
@@ -215,7 +233,7 @@ mod tests {
     #[test]
     fn the_error_lists_the_folders_that_were_searched() {
         let error = search(&[Path::new("/a/b"), Path::new("c")]).find("heartbeat", Path::new("d")).unwrap_err();
-        let start = format!("there is no `{}` in `/a/b`, `c`; ", file_name("heartbeat"));
+        let start = format!("there is no `{}` and no `heartbeat.py` in `/a/b`, `c`; ", file_name("heartbeat"));
         assert!(error.to_string().starts_with(&start), "{error}");
         let error = search(&[]).find("heartbeat", Path::new("d")).unwrap_err().to_string();
         assert!(error.contains("no folder is searched") && error.contains("--plugin-path"), "{error}");

@@ -154,7 +154,7 @@ async fn obey(mut signals: Signals, screen: &Screen, stop: &watch::Sender<bool>)
     stop.send_replace(true);
     let is_told_again = tokio::time::timeout(STOP_WITHIN, signals.next()).await.is_ok();
     screen.clear();
-    for stage in pipeline_abi::host::stuck() {
+    for stage in pipeline_blocking::stuck() {
         screen.say(&format!("{stage}: a call into its plugin has not come back"));
     }
     screen.say(match is_told_again {

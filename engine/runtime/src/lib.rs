@@ -8,6 +8,7 @@
 pub mod bugs;
 #[cfg(not(feature = "deliberate-bugs"))]
 mod bugs;
+pub mod changes;
 pub mod diagnostics;
 pub mod expression;
 pub mod file;

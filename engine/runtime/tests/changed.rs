@@ -8,8 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::{rows, run_all};
-use pipeline_runtime::plan::Plan;
+use pipeline_runtime::changes::{States, Verdict, compare, former_plan};
+use pipeline_runtime::plan::{Plan, RunSettings};
+use pipeline_runtime::store::tools::StateTools;
 use pipeline_services::unique_name;
+use pipeline_stage::{Kind, SavedState};
 use pipeline_testkit::faulty::table;
 
 /// Readings into one table; `rest` holds whatever else is in the file.
@@ -133,4 +136,78 @@ sinks:
     assert_eq!(rows(&table(&name)).len(), 1_000, "each row once by one task, and once by one of four");
     run_all(&plan(4), false).unwrap();
     assert_eq!(rows(&table(&name)).len(), 1_000);
+}
+
+/// Readings and a detector of this id with these options; none without an id.
+fn detecting(name: &str, folder: &Path, (id, options): (&str, &str)) -> Arc<Plan> {
+    let rest = format!(
+        "  scores: {{ type: discard, inputs: {id} }}
+detectors:
+  {id}: {{ type: zscore, inputs: readings, value: value, {options} }}
+"
+    );
+    plan(name, folder, if id.is_empty() { "" } else { &rest })
+}
+
+/// Detectors by their ids.
+type Verdicts = Vec<(String, Verdict)>;
+
+/// What has become of each stage, and what `run` says of the change.
+fn changed(folder: &Path, now: &Arc<Plan>) -> (Verdicts, Option<String>) {
+    let state = folder.join("state").display().to_string();
+    let changes = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let tools = StateTools::alone(&state, "test").await.unwrap();
+        let (mut states, tasks) = (States::new(), tools.tasks().await.unwrap());
+        for task in &tasks {
+            for (stage, _) in &task.checkpoint.as_ref().unwrap().stages {
+                let entries: Vec<_> = tools.stage(task, stage).await.unwrap().into_iter().collect();
+                if !entries.is_empty() {
+                    states.entry(stage.clone()).or_default().push(SavedState { entries });
+                }
+            }
+        }
+        let former = former_plan(tasks[0].definition.as_ref().unwrap(), now).unwrap();
+        let run = RunSettings {
+            once: true,
+            cold_start: false,
+            catches_up: false,
+            console: Arc::new(pipeline_stage::NoConsole),
+        };
+        compare(&former, now, states, &run)
+    });
+    let verdicts = changes.into_iter().filter(|change| change.kind == Kind::Detector);
+    let verdicts = verdicts.map(|change| (change.stage, change.verdict)).collect();
+    (verdicts, run_all(now, false).err().map(|error| error.chain()))
+}
+
+#[test]
+fn state_that_a_changed_file_would_lose_is_told_and_refused() {
+    let first = ("spikes", "window: 12");
+    let lost = |id: &str| vec![(id.to_owned(), Verdict::Lost)];
+    let cases: [((&str, &str), Verdicts, Option<&str>); 5] = [
+        (first, vec![("spikes".into(), Verdict::Keep)], None),
+        (("spikes", "window: 5"), vec![("spikes".into(), Verdict::Migrate)], None),
+        (
+            ("spikes", "window: 12, key: []"),
+            lost("spikes"),
+            Some("makes its series of [] now, they were made of [series]"),
+        ),
+        (
+            ("peaks", "window: 12"),
+            vec![("peaks".into(), Verdict::New), ("spikes".into(), Verdict::Lost)],
+            Some("`spikes` is not in the file any more, but has state; `pipeline state FILE reset --stage spikes`"),
+        ),
+        (("", ""), lost("spikes"), Some("`spikes` is not in the file any more")),
+    ];
+    for (now, verdicts, refused) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let name = unique_name("changes");
+        run_all(&detecting(&name, folder.path(), first), false).unwrap();
+        let (found, words) = changed(folder.path(), &detecting(&name, folder.path(), now));
+        assert_eq!(found, verdicts, "{now:?}");
+        match refused {
+            None => assert_eq!(words, None, "{now:?}"),
+            Some(refused) => assert!(words.as_ref().is_some_and(|words| words.contains(refused)), "{now:?}: {words:?}"),
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Float64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{
+    Float64Array, Float64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+    TimestampMicrosecondBuilder,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use pipeline_stage::keyed::SCORE_COLUMNS;
 use pipeline_stage::{NoConsole, StageContext, timestamp_type};
@@ -77,6 +80,21 @@ pub fn readings(seed: u64, rows: usize) -> RecordBatch {
         Arc::new(values.finish()),
         Arc::new(times.finish().with_timezone("UTC")),
     ];
+    RecordBatch::try_new(reading_schema(), columns).expect("the columns are those of the schema")
+}
+
+/// Readings as a healthy plant sends them: so many series in turn, values that wander, one in a thousand a spike.
+/// `first` numbers the first row; the rows of two calls go on after each other.
+pub fn steady_readings(series: usize, first: usize, rows: usize) -> RecordBatch {
+    let mut random = Random::new(first as u64);
+    let names: StringArray = (first..first + rows).map(|row| Some(format!("sensor-{:05}", row % series))).collect();
+    let metrics: StringArray = (0..rows).map(|_| Some("temperature")).collect();
+    let values: Float64Array =
+        (0..rows).map(|_| Some(20.0 + random.fraction() + if random.once_in(1_000) { 50.0 } else { 0.0 })).collect();
+    let times = (first..first + rows).map(|row| START_MICROS + 1_000 * row as i64);
+    let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+    let columns: Vec<arrow::array::ArrayRef> =
+        vec![Arc::new(names), Arc::new(metrics), Arc::new(values), Arc::new(times)];
     RecordBatch::try_new(reading_schema(), columns).expect("the columns are those of the schema")
 }
 

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::file::unreadable;
+
 /// The first bytes of an ELF file up to the field that names the processor.
 const HEADER: usize = 20;
 
@@ -21,14 +23,13 @@ const MACHINES: [(u16, &str); 8] = [
 ];
 
 /// Looks at the first bytes of an ELF file. Other formats are left to the loader.
-pub fn check(path: &Path) -> Result<(), String> {
+pub fn check(mut file: &File) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Ok(());
     }
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = File::open(path).map_err(unreadable)?;
     let mut header = Vec::new();
-    (&file).take(HEADER as u64).read_to_end(&mut header).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+    file.take(HEADER as u64).read_to_end(&mut header).map_err(unreadable)?;
     if header.len() < HEADER || header[..4] != *b"\x7fELF" {
         return Err("is no shared library".into());
     }
@@ -41,7 +42,7 @@ pub fn check(path: &Path) -> Result<(), String> {
     if is_known_here && name != std::env::consts::ARCH {
         return Err(format!("is built for {name}, this machine is {}", std::env::consts::ARCH));
     }
-    let (found, needed) = (file.metadata().map_err(unreadable)?.len(), needed_bytes(&file).map_err(unreadable)?);
+    let (found, needed) = (file.metadata().map_err(unreadable)?.len(), needed_bytes(file).map_err(unreadable)?);
     match found < needed {
         true => Err(format!("is cut off: it has {found} bytes, at least {needed} are needed")),
         false => Ok(()),

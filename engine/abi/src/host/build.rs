@@ -2,19 +2,22 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use pipeline_blocking::InFlight;
 use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
 use super::call::call;
+use super::given::Given;
 use super::guard::guarded;
-use super::in_flight::InFlight;
 use super::options::Options;
 use super::stage_type::Descriptor;
-use crate::memory::{c_text, slice};
-use crate::raw::{CSV, FFI_ArrowSchema, LINES, NO_FRAMING, RawBuild, RawBuilt, RawEntry, RawError};
+use crate::memory::{c_text, slice, text};
+use crate::raw::{CSV, FFI_ArrowArray, FFI_ArrowSchema, LINES, NO_FRAMING, RawBuild, RawBuilt, RawEntry, RawError};
 
 /// More than any table has; a larger number is none, and reading so many would end the process.
 const MAX_COLUMNS: i64 = 16_384;
@@ -24,8 +27,9 @@ pub struct Handle {
     descriptor: Descriptor,
     stage: *mut c_void,
     calls: Arc<InFlight>,
+    given: Arc<Given>,
     /// Where the stage prints, until it is destroyed.
-    _console: Box<Arc<dyn Console>>,
+    _console: Arc<Arc<dyn Console>>,
 }
 
 // SAFETY: a stage may be called from any thread, one at a time (rule 4).
@@ -41,7 +45,14 @@ impl Handle {
 
     /// Runs a call that may fail, watched and guarded.
     pub fn call(&self, body: impl FnOnce(*mut RawError) -> i32) -> Result<()> {
-        call(&self.calls, body)
+        let called = call(&self.calls, body);
+        self.given.check()?;
+        called
+    }
+
+    /// Rows for the library, counted.
+    pub fn export(&self, rows: &RecordBatch) -> FFI_ArrowArray {
+        self.given.export(rows)
     }
 
     /// Its calls, for those that cannot fail.
@@ -90,16 +101,20 @@ impl<'a> BuildCall<'a> {
 /// Calls `build`.
 pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawBuilt)> {
     let BuildCall { context, inputs, state, .. } = *of;
+    inputs.iter().try_for_each(|columns| check_columns(columns))?;
     let options = Options::new(of.options);
     let raw_options = options.raw();
-    let texts = [&context.pipeline, &context.id, &context.directory.display().to_string()].map(|text| c_text(text));
+    // An empty path is the working directory, which only those know who join it with care.
+    let directory = if context.directory.as_os_str().is_empty() { Path::new(".") } else { &context.directory };
+    let texts = [&context.pipeline, &context.id, &directory.display().to_string()].map(|text| c_text(text));
     let key_texts: Vec<CString> = context.key.iter().map(|name| c_text(name)).collect();
     let key: Vec<*const c_char> = key_texts.iter().map(|name| name.as_ptr()).collect();
     let schemas = inputs.iter().map(|schema| Ok(FFI_ArrowSchema::try_from(schema.as_ref())?));
     let exported = schemas.collect::<Result<Vec<_>>>()?;
     let schemas: Vec<*const FFI_ArrowSchema> = exported.iter().map(std::ptr::from_ref).collect();
     let entries: Vec<RawEntry> = state.entries.iter().map(|(key, value)| entry(key, value)).collect();
-    let console = Box::new(context.console.clone());
+    // Shared, so that it may be moved while the library has its address.
+    let console = Arc::new(context.console.clone());
     let (framing, delimiter, quote, has_header) = match of.framing {
         None => (NO_FRAMING, 0, 0, false),
         Some(Framing::Lines) => (LINES, 0, 0, false),
@@ -119,7 +134,7 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
         state: entries.as_ptr(),
         n_state: entries.len(),
         cold_start: i32::from(context.cold_start),
-        console: std::ptr::from_ref(&*console).cast(),
+        console: Arc::as_ptr(&console).cast(),
         print: Some(print),
         console_is_terminal: i32::from(console.is_terminal()),
         is_follower: i32::from(of.role == Role::Follower),
@@ -142,10 +157,10 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
         when_full: 0,
     };
     let function = descriptor.raw.build.ok_or_else(|| StageError::fatal("it has no `build`"))?;
-    // SAFETY: everything `build` points to lives until after the call.
     let calls = InFlight::new(&context.id);
+    // SAFETY: everything `build` points to lives until after the call.
     call(&calls, |error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
-    Ok((Handle { descriptor, stage: built.stage, calls, _console: console }, built))
+    Ok((Handle { descriptor, stage: built.stage, calls, given: Given::new(&context.id), _console: console }, built))
 }
 
 /// Writes whole lines for a stage. 0, -1 when nobody reads any more, 1 when it failed.
@@ -158,6 +173,19 @@ unsafe extern "C" fn print(console: *const c_void, lines: *const u8, length: usi
         Ok(Ok(())) => 0,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => -1,
         _ => 1,
+    }
+}
+
+/// The header promises columns of five types: a library that believes it must never see another one.
+fn check_columns(columns: &Schema) -> Result<()> {
+    let is_other = |field: &&Arc<Field>| pipeline_stage::ColumnType::of(field.data_type()).is_none();
+    match columns.fields().iter().find(is_other) {
+        None => Ok(()),
+        Some(field) => Err(StageError::config(format!(
+            "column `{}` is {}, a plugin takes Utf8, Int64, Float64, Boolean and Timestamp(Microsecond)",
+            field.name(),
+            field.data_type()
+        ))),
     }
 }
 
@@ -182,7 +210,7 @@ pub fn schema(built: &RawBuilt) -> Result<SchemaRef> {
 
 /// The columns that a stage says it gives, of any type.
 pub fn any_schema(built: &RawBuilt) -> Result<SchemaRef> {
-    let raw = layout(built);
+    let raw = layout(&built.schema);
     // An empty structure has no format, which every other one has.
     if raw.format.is_null() {
         return Err(StageError::fatal("the plugin has not said which columns it gives: `schema` is empty"));
@@ -192,15 +220,48 @@ pub fn any_schema(built: &RawBuilt) -> Result<SchemaRef> {
         return Err(StageError::fatal(message));
     }
     let no_struct = || StageError::fatal("the plugin's `schema` is no struct of columns");
-    // Arrow panics at a format or a name that is not UTF-8, and at a child that is not there.
-    let schema = std::panic::catch_unwind(AssertUnwindSafe(|| Schema::try_from(&built.schema)));
-    let schema = schema.map_err(|_| no_struct())?.map_err(|error| no_struct().because(error))?;
-    for (number, field) in schema.fields().iter().enumerate() {
-        if schema.fields()[..number].iter().any(|other| other.name() == field.name()) {
+    // SAFETY: NULL, or text that is valid as long as the schema (rule 2).
+    let is_struct = unsafe { text(raw.format) } == Ok(Some("+s"));
+    if !is_struct || (raw.children.is_null() && 0 < raw.n_children) || !raw.children.is_aligned() {
+        return Err(no_struct());
+    }
+    let mut fields: Vec<Field> = Vec::new();
+    for number in 0..raw.n_children as usize {
+        // SAFETY: there are as many as it says.
+        let place = unsafe { *raw.children.add(number) };
+        // SAFETY: NULL or a schema of Arrow's.
+        let field = unsafe { field(place) }.map_err(|why| no_struct().because(why))?;
+        if fields.iter().any(|other| other.name() == field.name()) {
             return Err(StageError::fatal(format!("the plugin gives two columns called `{}`", field.name())));
         }
+        fields.push(field);
     }
-    Ok(Arc::new(schema))
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// One column. Its metadata are left out: they have no length that could be believed.
+///
+/// # Safety
+/// NULL or a schema of Arrow's C data interface.
+unsafe fn field(place: *const FFI_ArrowSchema) -> Result<Field, String> {
+    if place.is_null() || !place.is_aligned() {
+        return Err("a column is NULL".into());
+    }
+    // SAFETY: it is there, the caller says.
+    let schema = unsafe { &*place };
+    let raw = layout(schema);
+    // SAFETY: NULL, or text that is valid as long as the schema (rule 2).
+    let (name, format) = unsafe { (text(raw.name), text(raw.format)) };
+    let name = name.map_err(|()| "a column has a name that is not UTF-8")?.unwrap_or_default();
+    let Ok(Some(_)) = format else { return Err(format!("column `{name}` has no format")) };
+    // Columns have no columns; one that is its own child would never end.
+    if raw.n_children != 0 || !raw.dictionary.is_null() {
+        return Err(format!("column `{name}` has children or a dictionary"));
+    }
+    let of = std::panic::catch_unwind(AssertUnwindSafe(|| DataType::try_from(schema)));
+    let of =
+        of.map_err(|_| format!("column `{name}` has a format that is none"))?.map_err(|error| error.to_string())?;
+    Ok(Field::new(name, of, raw.flags & NULLABLE != 0))
 }
 
 /// The first fields of Arrow's structure, which its own type hides.
@@ -211,9 +272,14 @@ struct Layout {
     metadata: *const c_char,
     flags: i64,
     n_children: i64,
+    children: *const *const FFI_ArrowSchema,
+    dictionary: *const FFI_ArrowSchema,
 }
 
-fn layout(built: &RawBuilt) -> &Layout {
+/// Arrow's `ARROW_FLAG_NULLABLE`.
+const NULLABLE: i64 = 2;
+
+fn layout(schema: &FFI_ArrowSchema) -> &Layout {
     // SAFETY: these are the first fields of the structure, in their order (Arrow's C data interface).
-    unsafe { &*std::ptr::from_ref(&built.schema).cast::<Layout>() }
+    unsafe { &*std::ptr::from_ref(schema).cast::<Layout>() }
 }

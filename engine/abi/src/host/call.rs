@@ -6,8 +6,8 @@ use std::time::Duration;
 use pipeline_stage::{Result, StageError};
 
 use super::guard::guarded;
-use super::in_flight::InFlight;
 use crate::raw::{CONFIG, DATA, FATAL, LOST, OK, RawError, TRANSIENT};
+use pipeline_blocking::InFlight;
 
 /// Room for a long sentence; what is longer is cut.
 const MESSAGE_SIZE: usize = 4_096;

@@ -1,11 +1,12 @@
 //! Epochs for a sink of a library, and what it says of them.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow_array::{Array, StructArray};
 use pipeline_stage::{Branches, Commit, EpochRows, Refused, Result, Rows, StageError};
 
+use super::build::Handle;
+use super::said::{Said, listen};
 use crate::exchange::{WrittenMark, optional, pointer};
 use crate::memory::{c_text, text};
 use crate::raw::*;
@@ -35,9 +36,9 @@ pub struct RawEpochs {
 
 impl<'a> WrittenEpochs<'a> {
     /// Exports the rows.
-    pub fn new(epochs: &'a [EpochRows]) -> Self {
+    pub fn new(epochs: &'a [EpochRows], handle: &Handle) -> Self {
         let export = |rows: &'a Rows| WrittenRows {
-            array: FFI_ArrowArray::new(&StructArray::from(rows.batch.clone()).into_data()),
+            array: handle.export(&rows.batch),
             place: c_text(&rows.origins.place),
             rows,
         };
@@ -99,23 +100,22 @@ impl RawEpochs {
 /// What a sink says of a commit, for one call.
 pub struct Committing<'a> {
     epochs: &'a [EpochRows],
-    refused: Vec<Refused>,
+    /// By epoch, rows and row: one that is named twice is refused once.
+    refused: BTreeMap<(usize, usize, usize), String>,
     details: Vec<Option<String>>,
-    /// The first thing that was wrong.
-    wrong: Option<StageError>,
 }
 
 impl<'a> Committing<'a> {
     /// Nothing was said yet.
-    pub fn new(epochs: &'a [EpochRows]) -> Self {
-        Committing { epochs, refused: Vec::new(), details: vec![None; epochs.len()], wrong: None }
+    pub fn new(epochs: &'a [EpochRows]) -> Said<Self> {
+        Said::new(Committing { epochs, refused: BTreeMap::new(), details: vec![None; epochs.len()] })
     }
 
     /// As the library sees it.
-    pub fn raw(&mut self) -> RawCommit {
+    pub fn raw(said: &Said<Self>) -> RawCommit {
         RawCommit {
             struct_size: size_of::<RawCommit>() as u32,
-            context: std::ptr::from_mut(self).cast(),
+            context: said.context(),
             refuse: Some(refuse),
             detail: Some(detail),
             row_id: Some(row_id),
@@ -123,11 +123,12 @@ impl<'a> Committing<'a> {
     }
 
     /// What became of the commit.
-    pub fn finish(self, called: Result<()>) -> Result<Commit> {
-        self.wrong.map_or(Ok(()), Err)?;
-        called?;
+    pub fn finish(self) -> Result<Commit> {
         if !self.refused.is_empty() {
-            return Ok(Commit::Refused(self.refused));
+            let refused = self.refused.into_iter();
+            return Ok(Commit::Refused(
+                refused.map(|((epoch, batch, row), why)| Refused { epoch, batch, row, why }).collect(),
+            ));
         }
         let has_details = self.details.iter().any(Option::is_some);
         Ok(Commit::Done(if has_details { self.details } else { Vec::new() }))
@@ -142,18 +143,10 @@ impl<'a> Committing<'a> {
     }
 }
 
-/// Runs what a library says; a mistake is kept for the end of the call.
-fn answer<R>(context: *mut c_void, body: impl FnOnce(&mut Committing<'_>) -> Result<R>) -> Option<R> {
-    // SAFETY: made by `raw` for this call; the library calls from one thread (rule 4).
-    let committing = unsafe { context.cast::<Committing<'_>>().as_mut() }?;
-    let outcome = catch_unwind(AssertUnwindSafe(|| body(&mut *committing)));
-    match outcome.unwrap_or_else(|_| Err(StageError::fatal("the plugin's commit could not be understood"))) {
-        Ok(said) => Some(said),
-        Err(error) => {
-            committing.wrong.get_or_insert(error);
-            None
-        }
-    }
+/// Does what a library asks for.
+fn answer(context: *mut c_void, body: impl FnOnce(&mut Committing<'_>) -> Result<()>) -> Option<()> {
+    // SAFETY: the context of `raw`, in the call that it was made for (rule 1).
+    unsafe { listen(context, body) }
 }
 
 unsafe extern "C" fn refuse(context: *mut c_void, epoch: usize, rows: usize, row: usize, why: *const c_char) {
@@ -165,7 +158,7 @@ unsafe extern "C" fn refuse(context: *mut c_void, epoch: usize, rows: usize, row
             Ok(_) => "the plugin refused it without words".to_owned(),
             Err(()) => "the plugin refused it in words that are not UTF-8".to_owned(),
         };
-        committing.refused.push(Refused { epoch, batch: rows, row, why });
+        committing.refused.entry((epoch, rows, row)).or_insert(why);
         Ok(())
     });
 }

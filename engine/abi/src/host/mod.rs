@@ -3,13 +3,18 @@
 mod binary;
 mod build;
 mod call;
+mod changes;
 mod epochs;
+mod file;
 mod found;
+mod given;
 mod guard;
-mod in_flight;
+mod mapped;
+mod measure;
 mod options;
 mod output;
 mod rows;
+mod said;
 mod series;
 mod sink;
 mod source;
@@ -18,15 +23,17 @@ mod transform;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
+use std::mem::ManuallyDrop;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pipeline_stage::{Result, StageError, StageType};
-use sha2::{Digest, Sha256};
 
 use crate::memory::{c_text, sized, slice};
 use crate::raw::{ABI_MAJOR, ABI_MINOR, RawEngine, RawPlugin, RawStage};
-pub use in_flight::stuck;
+use file::LibraryFile;
+pub use measure::{inside_of_libraries, measure_calls};
 use stage_type::read_stage;
 
 /// A library that was loaded; it stays so for the life of the process.
@@ -49,27 +56,38 @@ type Entry = unsafe extern "C-unwind" fn(*const RawEngine) -> *const RawPlugin;
 const MAX_STAGES: usize = 1_024;
 
 /// What was loaded, by its real path.
-static LOADED: Mutex<BTreeMap<PathBuf, Library>> = Mutex::new(BTreeMap::new());
+static LOADED: Mutex<BTreeMap<PathBuf, (Library, LibraryFile)>> = Mutex::new(BTreeMap::new());
 
 impl Library {
     /// Loads a library and reads its descriptors; a second time gives what the first one gave.
     ///
-    /// With `sha256`, 64 hexadecimal digits, a file that has another one is refused before anything of it runs.
+    /// With `sha256`, 64 hexadecimal digits, a file that has another one is refused before anything of it runs, and what
+    /// runs is what was hashed, whatever becomes of the file (on Linux). Of a library that is loaded already it is the
+    /// hash of the file that it was loaded from, also when another one has taken its place.
     ///
     /// # Errors
     /// Of kind `Config`, in words, when it is no library of this machine, no plugin, of another version of the ABI,
     /// or says what cannot be. `option` is `sha256` when that is what does not fit.
     pub fn load(path: &Path, sha256: Option<&str>) -> Result<Library> {
         let real = path.canonicalize().map_err(|error| about(path, format!("cannot be read: {error}")))?;
-        if let Some(expected) = sha256 {
-            check_sha256(&real, expected)?;
-        }
-        let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(library) = loaded.get(&real) {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((library, file)) = loaded.get_mut(&real) {
+            let checked = sha256.map_or(Ok(()), |expected| file.check_sha256(expected));
+            checked.map_err(|why| about(path, format!("is loaded already and {why}")).at_option("sha256"))?;
             return Ok(library.clone());
         }
-        let library = open(&real).map_err(|why| about(path, why))?;
-        loaded.insert(real, library.clone());
+        let mut file = LibraryFile::open(&real).map_err(|why| about(path, why))?;
+        let library = match sha256 {
+            // SAFETY: loading runs the library's own start, which is what a plugin is for; whoever names it trusts it.
+            None => unsafe { file.load() },
+            Some(expected) => {
+                let bytes = file.bytes_of(expected).map_err(|why| about(path, why).at_option("sha256"))?;
+                // SAFETY: as above.
+                unsafe { file.load_sealed(&bytes) }
+            }
+        };
+        let library = library.and_then(|library| start(&real, library)).map_err(|why| about(path, why))?;
+        loaded.insert(real, (library.clone(), file));
         Ok(library)
     }
 }
@@ -78,47 +96,17 @@ fn about(path: &Path, why: impl std::fmt::Display) -> StageError {
     StageError::config(format!("`{}` {why}", path.display()))
 }
 
-fn check_sha256(path: &Path, expected: &str) -> Result<()> {
-    let bytes = std::fs::read(path).map_err(|error| about(path, format!("cannot be read: {error}")))?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if found.eq_ignore_ascii_case(expected) {
-        return Ok(());
-    }
-    Err(about(path, format!("has the SHA-256 {found}, not the one that is written here")).at_option("sha256"))
-}
-
-fn open(path: &Path) -> Result<Library, String> {
-    binary::check(path)?;
-    // SAFETY: loading runs the library's own start, which is what a plugin is for; whoever names it trusts it.
-    let library = unsafe { load_now(path) };
-    let library = library.map_err(|error| format!("cannot be loaded: {}", binary::reason(&error, path)))?;
+/// Calls what was loaded. It is never unloaded: its functions are called as long as the process lives, and its threads
+/// may run on, also when it turns out to be no plugin.
+fn start(path: &Path, library: libloading::Library) -> Result<Library, String> {
+    let library = ManuallyDrop::new(library);
     // SAFETY: the header says what the type of this symbol is.
     let entry = unsafe { library.get::<Entry>(b"pipeline_plugin\0") };
     let entry = *entry.map_err(|_| "is no plugin: it does not export `pipeline_plugin`".to_owned())?;
-    // Its functions are called as long as the process lives, and its threads may run on.
-    std::mem::forget(library);
     let engine = std::ptr::from_ref(&*ENGINE.0);
     // SAFETY: the engine's description lives as long as the process.
     let plugin = guard::guarded(|| unsafe { entry(engine) });
     describe(path, plugin.map_err(|words| format!("threw an exception while it was loaded: {words}"))?)
-}
-
-/// Loads with every symbol found at once: one that is missing would end the process in the middle of a run.
-///
-/// # Safety
-/// As `libloading::Library::new`.
-unsafe fn load_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
-    #[cfg(unix)]
-    {
-        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-        // SAFETY: the caller's.
-        unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
-    }
-    #[cfg(not(unix))]
-    {
-        // SAFETY: the caller's.
-        unsafe { libloading::Library::new(path) }
-    }
 }
 
 fn describe(path: &Path, plugin: *const RawPlugin) -> Result<Library, String> {
@@ -137,7 +125,7 @@ fn describe(path: &Path, plugin: *const RawPlugin) -> Result<Library, String> {
     if plugin.n_stages == 0 || MAX_STAGES < plugin.n_stages {
         return Err(format!("says that it has {} stages, it may have 1 to {MAX_STAGES}", plugin.n_stages));
     }
-    if plugin.stages.is_null() {
+    if plugin.stages.is_null() || !plugin.stages.is_aligned() {
         return Err(format!("says that it has {} stages, but not where: `stages` is NULL", plugin.n_stages));
     }
     // SAFETY: it has as many as it says (rule 1).
@@ -194,13 +182,14 @@ unsafe extern "C" fn log(level: i32, text: *const c_char) {
     }
     // SAFETY: text that ends with a NUL (rule 2).
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    match level {
+    // Whoever writes the log may panic, and nothing may unwind into the library; there is nobody to tell.
+    let _ = catch_unwind(|| match level {
         1 => tracing::error!("{text}"),
         2 => tracing::warn!("{text}"),
         3 => tracing::info!("{text}"),
         4 => tracing::debug!("{text}"),
         _ => tracing::trace!("{text}"),
-    }
+    });
 }
 
 /// The last level that is written; 0 when none is.

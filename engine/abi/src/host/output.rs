@@ -1,18 +1,21 @@
 //! What a transform of a library says about the rows it was given.
 
 use std::ffi::{c_char, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use pipeline_stage::{Origin, Output, Result, StageError};
 
-use super::rows::import;
-use crate::memory::{slice, text};
+use super::measure::outside;
+use super::rows::{import, length_of};
+use super::said::{Said, listen};
+use crate::memory::{copied, text};
 use crate::raw::{FATAL, FFI_ArrowArray, OK, RawOutput};
 
 /// More rows than any call can speak of.
 pub const MAX_COUNT: u64 = 1 << 40;
+/// More rows than any stage gives at once: as many origins are read before the rows are looked at.
+const MAX_ROWS: usize = 1 << 24;
 
 /// An output as a library sees it, for one call.
 pub struct Saying<'a> {
@@ -22,21 +25,19 @@ pub struct Saying<'a> {
     rows: Option<&'a RecordBatch>,
     /// How many rows were counted in this call.
     counted: u64,
-    /// The first thing that was wrong.
-    wrong: Option<StageError>,
 }
 
 impl<'a> Saying<'a> {
     /// For one call.
-    pub fn new(out: &'a mut Output, schema: &'a SchemaRef, rows: Option<&'a RecordBatch>) -> Self {
-        Saying { out, schema, rows, counted: 0, wrong: None }
+    pub fn new(out: &'a mut Output, schema: &'a SchemaRef, rows: Option<&'a RecordBatch>) -> Said<Self> {
+        Said::new(Saying { out, schema, rows, counted: 0 })
     }
 
     /// As the library sees it.
-    pub fn raw(&mut self) -> RawOutput {
+    pub fn raw(said: &Said<Self>) -> RawOutput {
         RawOutput {
             struct_size: size_of::<RawOutput>() as u32,
-            context: std::ptr::from_mut(self).cast(),
+            context: said.context(),
             emit: Some(emit),
             emit_created: Some(emit_created),
             reject: Some(reject),
@@ -44,11 +45,6 @@ impl<'a> Saying<'a> {
             filtered: Some(filtered),
             created: Some(created),
         }
-    }
-
-    /// The first thing that was wrong, whatever the library made of it.
-    pub fn finish(self) -> Result<()> {
-        self.wrong.map_or(Ok(()), Err)
     }
 
     fn n_rows(&self) -> usize {
@@ -92,21 +88,11 @@ impl<'a> Saying<'a> {
     }
 }
 
-/// Runs what a library asks for; a mistake is kept for the end of the call.
+/// Does what a library asks for.
 fn answer(context: *mut c_void, body: impl FnOnce(&mut Saying<'_>) -> Result<()>) -> i32 {
-    // SAFETY: made by `raw` for this call; the library calls from one thread (rule 4).
-    let Some(saying) = (unsafe { context.cast::<Saying<'_>>().as_mut() }) else { return FATAL };
-    let outcome = catch_unwind(AssertUnwindSafe(|| body(saying)));
-    let error = match outcome {
-        Ok(Ok(())) => return OK,
-        Ok(Err(error)) => error,
-        Err(_) => StageError::fatal("the plugin gave rows that Arrow cannot make sense of"),
-    };
-    // SAFETY: as above.
-    if let Some(saying) = unsafe { context.cast::<Saying<'_>>().as_mut() } {
-        saying.wrong.get_or_insert(error);
-    }
-    FATAL
+    // SAFETY: the context of `raw`, in the call that it was made for (rule 1).
+    let answered = outside(|| unsafe { listen(context, body) });
+    answered.map_or(FATAL, |()| OK)
 }
 
 unsafe extern "C" fn emit(
@@ -116,13 +102,12 @@ unsafe extern "C" fn emit(
     n_origins: usize,
 ) -> i32 {
     answer(context, |saying| {
-        // SAFETY: NULL or a structure of Arrow's.
-        let n_rows = unsafe { rows.as_ref() }.map_or(0, FFI_ArrowArray::len);
-        let n_expected = if origins.is_null() { 0 } else { n_rows.min(u32::MAX as usize) };
-        let fits = n_origins == n_expected;
+        let n_rows = length_of(rows);
+        let n_expected = if origins.is_null() { 0 } else { n_rows };
+        let fits = n_origins == n_expected && n_origins <= MAX_ROWS;
         // Before the rows are taken: they may be released then, and the origins with them.
         // SAFETY: as many as there are rows (rule 1).
-        let kept = (fits && !origins.is_null()).then(|| unsafe { slice(origins, n_origins) }.to_vec());
+        let kept = (fits && !origins.is_null()).then(|| unsafe { copied(origins, n_origins) });
         // SAFETY: an array of the library's, which becomes ours, also when it is wrong (rule 3).
         let batch = unsafe { import(rows, saying.schema, saying.rows) }?;
         match fits {

@@ -1,7 +1,6 @@
 //! A sink that stands in a library: its thread calls it.
 
 use std::ffi::{c_char, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
@@ -14,6 +13,7 @@ use serde_json::Value;
 use super::build::{BuildCall, Handle, build};
 use super::call;
 use super::epochs::{Committing, WrittenEpochs};
+use super::said::{Said, listen};
 use super::stage_type::Descriptor;
 use crate::exchange::{WrittenMark, optional, read_mark};
 use crate::memory::c_text;
@@ -77,7 +77,7 @@ impl BlockingSink for LoadedSink {
     }
 
     fn check(&mut self) -> Vec<StageError> {
-        Problems::of(&self.handle)
+        problems_of(&self.handle)
     }
 
     fn claim(&mut self, owner: &Owner) -> Result<Claim> {
@@ -96,26 +96,29 @@ impl BlockingSink for LoadedSink {
             stored: stored.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
             takes_over: i32::from(owner.takes_over),
         };
-        let mut claiming = Claiming::default();
-        let to = claiming.raw();
+        let claiming = Said::new(None::<Mark>);
+        let to = RawClaim { struct_size: size_of::<RawClaim>() as u32, context: claiming.context(), at: Some(at) };
         // SAFETY: one call at a time, by the sink's thread (rule 4); all lives until after it (rule 1).
         let called = self.handle.call(|error| unsafe { claim(self.handle.stage(), &raw, &to, error) });
-        claiming.wrong.map_or(called, Err)?;
-        Ok(claiming.mark.map_or(Claim::New, Claim::At))
+        let mark = claiming.finish()?;
+        called?;
+        Ok(mark.map_or(Claim::New, Claim::At))
     }
 
     fn commit(&mut self, epochs: &[EpochRows]) -> Result<Commit> {
         let commit = self.handle.raw().commit.ok_or_else(|| StageError::fatal("the plugin lacks `commit`"))?;
-        let mut written = WrittenEpochs::new(epochs);
-        let mut committing = Committing::new(epochs);
-        let (raw, to) = (written.raw(), committing.raw());
+        let mut written = WrittenEpochs::new(epochs, &self.handle);
+        let committing = Committing::new(epochs);
+        let (raw, to) = (written.raw(), Committing::raw(&committing));
         let pointers = raw.pointers();
         let call = |error| {
             // SAFETY: one call at a time, by the sink's thread (rule 4); all lives until after it (rule 1).
             unsafe { commit(self.handle.stage(), pointers.as_ptr(), pointers.len(), &to, error) }
         };
         let called = self.handle.call(call);
-        committing.finish(called)
+        let committed = committing.finish()?;
+        called?;
+        committed.finish()
     }
 }
 
@@ -130,7 +133,7 @@ impl BlockingOutbox for LoadedOutbox {
     }
 
     fn check(&mut self) -> Vec<StageError> {
-        Problems::of(&self.handle)
+        problems_of(&self.handle)
     }
 
     fn deliver(&mut self, alert: &Alert) -> Result<()> {
@@ -149,59 +152,41 @@ impl BlockingOutbox for LoadedOutbox {
     }
 }
 
-/// What `claim` has found.
-#[derive(Default)]
-struct Claiming {
-    mark: Option<Mark>,
-    wrong: Option<StageError>,
-}
-
-impl Claiming {
-    fn raw(&mut self) -> RawClaim {
-        let context = std::ptr::from_mut(self).cast();
-        RawClaim { struct_size: size_of::<RawClaim>() as u32, context, at: Some(at) }
-    }
-}
-
 unsafe extern "C" fn at(context: *mut c_void, mark: *const RawMark) {
-    // SAFETY: made by `raw` for this call; the library calls from one thread (rule 4).
-    let Some(claiming) = (unsafe { context.cast::<Claiming>().as_mut() }) else { return };
-    // SAFETY: a mark of the library's, valid during the call (rule 1).
-    let read = catch_unwind(AssertUnwindSafe(|| unsafe { read_mark(mark) }));
-    match read.unwrap_or_else(|_| Err(StageError::fatal("the plugin's mark cannot be read"))) {
-        Ok(Some(mark)) => claiming.mark = Some(mark),
-        Ok(None) => drop(claiming.wrong.get_or_insert(StageError::fatal("the plugin's mark is NULL"))),
-        Err(error) => drop(claiming.wrong.get_or_insert(error)),
-    }
+    let body = |found: &mut Option<Mark>| {
+        // SAFETY: a mark of the library's, valid during the call (rule 1).
+        let mark = unsafe { read_mark(mark) }?.ok_or_else(|| StageError::fatal("the plugin's mark is NULL"))?;
+        match found.replace(mark) {
+            None => Ok(()),
+            Some(_) => Err(StageError::fatal("the plugin gave two marks of one task")),
+        }
+    };
+    // SAFETY: the context that `claim` has made, in the call that it was made for (rule 1).
+    unsafe { listen(context, body) };
 }
 
 /// What a `check` has found.
-#[derive(Default)]
-pub struct Problems(Vec<StageError>);
-
-impl Problems {
-    /// Lets a stage look; a stage that cannot look has found nothing.
-    pub fn of(handle: &Handle) -> Vec<StageError> {
-        let Some(check) = handle.raw().check else { return Vec::new() };
-        let mut problems = Problems::default();
-        let context = std::ptr::from_mut(&mut problems).cast();
-        let raw = RawFindings { struct_size: size_of::<RawFindings>() as u32, context, found: Some(found) };
-        // SAFETY: one call at a time, by the stage's thread (rule 4); all lives until after it (rule 1).
-        let called = handle.call(|error| unsafe { check(handle.stage(), &raw, error) });
-        problems.0.extend(called.err());
-        problems.0
-    }
+pub fn problems_of(handle: &Handle) -> Vec<StageError> {
+    let Some(check) = handle.raw().check else { return Vec::new() };
+    let problems = Said::new(Vec::new());
+    let struct_size = size_of::<RawFindings>() as u32;
+    let raw = RawFindings { struct_size, context: problems.context(), found: Some(found) };
+    // SAFETY: one call at a time, by the stage's thread (rule 4); all lives until after it (rule 1).
+    let called = handle.call(|error| unsafe { check(handle.stage(), &raw, error) });
+    let mut problems = problems.finish().unwrap_or_else(|wrong| vec![wrong]);
+    problems.extend(called.err());
+    problems
 }
 
 unsafe extern "C" fn found(context: *mut c_void, status: i32, words: *const c_char, option: *const c_char) {
-    // SAFETY: made by `of` for this call; the library calls from one thread (rule 4).
-    let Some(problems) = (unsafe { context.cast::<Problems>().as_mut() }) else { return };
-    // SAFETY: texts of the library's, valid during the call (rule 2).
-    let read = || unsafe { Ok((optional(words, "the words of a problem")?, optional(option, "an option")?)) };
-    let problem = match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(Ok((words, option))) => call::failed(status, &words.unwrap_or_default(), &option.unwrap_or_default()),
-        Ok(Err(error)) => error,
-        Err(_) => StageError::fatal("the plugin's problem cannot be read"),
+    let body = |problems: &mut Vec<StageError>| {
+        // SAFETY: text of the library's, valid during the call (rule 2).
+        let words = unsafe { optional(words, "the words of a problem") }?.unwrap_or_default();
+        // SAFETY: as above.
+        let option = unsafe { optional(option, "the option of a problem") }?.unwrap_or_default();
+        problems.push(call::failed(status, &words, &option));
+        Ok(())
     };
-    problems.0.push(problem);
+    // SAFETY: the context that `problems_of` has made, in the call that it was made for (rule 1).
+    unsafe { listen(context, body) };
 }

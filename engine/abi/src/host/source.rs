@@ -1,22 +1,22 @@
 //! A source that stands in a library: its thread calls it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use pipeline_blocking::{BlockingReader, BlockingSource, Read};
+use pipeline_blocking::{BlockingReader, BlockingSource, InFlight, Read};
 use pipeline_stage::{Assignment, Partition, Position, Result, Source, SourceContext, SourceOutput, StageError};
 use serde_json::Value;
 
 use super::build::{BuildCall, Handle, any_schema, build, schema};
+use super::changes::Changes;
 use super::found::{self, Found};
-use super::in_flight::InFlight;
-use super::sink::Problems;
+use super::said::Said;
+use super::sink::problems_of;
 use super::stage_type::Descriptor;
-use crate::exchange::{WrittenPartition, WrittenPosition, read_partition};
+use crate::exchange::{WrittenPartition, WrittenPosition};
 use crate::payloads;
 use crate::raw::*;
 
@@ -31,6 +31,8 @@ struct LoadedSource {
     flags: u32,
     /// Changes that were said and not given yet.
     changes: VecDeque<Assignment>,
+    /// The partitions that were gained and neither revoked nor lost.
+    owned: BTreeSet<Partition>,
 }
 
 /// Lets the library make a source.
@@ -38,6 +40,7 @@ pub fn build_source(descriptor: Descriptor, options: &Value, context: &SourceCon
     let call =
         BuildCall { role: context.role, framing: context.framing, ..BuildCall::new(options, &context.stage, &[]) };
     let (handle, built) = build(descriptor, &call)?;
+    check_flags(built.flags)?;
     let columns = match built.flags & RAW {
         0 => schema(&built)?,
         _ => payload_schema(&built)?,
@@ -46,8 +49,17 @@ pub fn build_source(descriptor: Descriptor, options: &Value, context: &SourceCon
     if descriptor.raw.assignment.is_none() {
         changes.extend([Assignment::Gained(vec![Partition::numbered(0)]), Assignment::Final]);
     }
-    let source = LoadedSource { handle: Arc::new(handle), columns, flags: built.flags, changes };
+    let source =
+        LoadedSource { handle: Arc::new(handle), columns, flags: built.flags, changes, owned: BTreeSet::new() };
     Ok(pipeline_blocking::source(&context.stage.id, Box::new(source)))
+}
+
+/// A flag that this engine does not know may mean what it must not ignore.
+fn check_flags(flags: u32) -> Result<()> {
+    match flags & !(RAW | CANNOT_REPLAY | HAS_PARTITIONS) {
+        0 => Ok(()),
+        unknown => Err(StageError::fatal(format!("the plugin's `flags` have {unknown}, which there is not"))),
+    }
 }
 
 /// The columns of payloads: of those that there can be some, each of its type.
@@ -74,6 +86,25 @@ fn payload_schema(built: &RawBuilt) -> Result<SchemaRef> {
 impl LoadedSource {
     fn lacks(function: &str) -> StageError {
         StageError::fatal(format!("the plugin lacks `{function}`"))
+    }
+
+    /// Two tasks of one partition would take it from each other, for ever.
+    fn own(&mut self, change: &Assignment) -> Result<()> {
+        match change {
+            Assignment::Gained(partitions) => {
+                for partition in partitions {
+                    if !self.owned.insert(partition.clone()) {
+                        let words = format!("the plugin has gained the partition `{}`, which it has", partition.name);
+                        return Err(StageError::fatal(words));
+                    }
+                }
+            }
+            Assignment::Revoked(partitions) | Assignment::Lost(partitions) => {
+                self.owned.retain(|owned| !partitions.contains(owned));
+            }
+            Assignment::Final => {}
+        }
+        Ok(())
     }
 
     /// A call about a partition and how far it is safe.
@@ -118,53 +149,49 @@ impl BlockingSource for LoadedSource {
     }
 
     fn check(&mut self) -> Vec<StageError> {
-        Problems::of(&self.handle)
+        problems_of(&self.handle)
     }
 
     fn assignment(&mut self, wait: Duration) -> Result<Option<Assignment>> {
         if self.changes.is_empty() {
             let function = self.handle.raw().assignment.ok_or_else(|| Self::lacks("assignment"))?;
-            let mut saying = Changes::default();
-            let raw = saying.raw();
+            let saying = Said::new(Changes::default());
+            let raw = Changes::raw(&saying);
             let wait_ms = wait.as_millis() as u32;
             // SAFETY: one call at a time (rule 4); the changes live until after it.
             let called = self.handle.call(|error| unsafe { function(self.handle.stage(), wait_ms, &raw, error) });
-            saying.wrong.map_or(called, Err)?;
-            self.changes.extend(saying.changes);
+            let said = saying.finish()?;
+            called?;
+            said.0.iter().try_for_each(|change| self.own(change))?;
+            self.changes.extend(said.0);
         }
         Ok(self.changes.pop_front())
     }
 
     fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<(Box<dyn BlockingReader>, Position)> {
         let open = self.handle.raw().open.ok_or_else(|| Self::lacks("open"))?;
-        let (written, from) = (WrittenPartition::new(partition), from.map(WrittenPosition::new));
-        let (written, from) = (written.raw(), from.as_ref().map(WrittenPosition::raw));
-        let from = from.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let mut found = Found::new(&self.columns, self.flags & RAW != 0);
-        let raw = found.raw();
+        let (written, text) = (WrittenPartition::new(partition), from.map(WrittenPosition::new));
+        let (written, raw_from) = (written.raw(), text.as_ref().map(WrittenPosition::raw));
+        let raw_from = raw_from.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let is_raw = self.flags & RAW != 0;
+        let found = Found::new(&self.columns, is_raw);
+        let raw = Found::raw(&found);
         let mut reader = std::ptr::null_mut();
         let call = |error| {
             // SAFETY: one call at a time (rule 4); all lives until after it (rule 1).
-            unsafe { open(self.handle.stage(), &written, from, &raw, &mut reader, error) }
+            unsafe { open(self.handle.stage(), &written, raw_from, &raw, &mut reader, error) }
         };
-        let called = self.handle.call(call);
-        // From here on it is closed, whatever else is wrong.
-        let calls = InFlight::new(self.handle.calls().stage());
-        let (handle, columns) = (self.handle.clone(), self.columns.clone());
-        let is_raw = self.flags & RAW != 0;
-        let opened =
-            called.is_ok().then(|| LoadedReader { handle, calls, reader, columns, is_raw, position: Position::at(0) });
-        let found = found.finish(called)?;
+        self.handle.call(call)?;
         if reader.is_null() {
+            found.finish()?;
             return Err(StageError::fatal("the plugin has opened a partition, but given no reader: it is NULL"));
         }
-        let mut reader = opened.ok_or_else(|| StageError::fatal("the plugin has opened nothing"))?;
-        reader.position = found.position.ok_or_else(|| {
-            StageError::fatal(
-                "the plugin has opened a partition without saying where it begins: `position` was not called",
-            )
-        })?;
-        let start = reader.position.clone();
+        // From here on it is closed, whatever else is wrong.
+        let calls = InFlight::new(self.handle.calls().stage());
+        let (handle, columns, position) = (self.handle.clone(), self.columns.clone(), Position::at(0));
+        let mut reader = LoadedReader { handle, calls, reader, columns, is_raw, position };
+        let start = found::into_start(found.finish()?, from)?;
+        reader.position = start.clone();
         Ok((Box::new(reader), start))
     }
 
@@ -204,12 +231,14 @@ impl BlockingReader for LoadedReader {
         let limit = until.map(WrittenPosition::new);
         let limit = limit.as_ref().map(WrittenPosition::raw);
         let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let mut found = Found::new(&self.columns, self.is_raw);
-        let raw = found.raw();
+        let found = Found::new(&self.columns, self.is_raw);
+        let raw = Found::raw(&found);
         let wait_ms = wait.as_millis() as u32;
         // SAFETY: one call at a time, by the reader's thread (rule 4); all lives until after it (rule 1).
         let called = super::call::call(&self.calls, |error| unsafe { read(self.reader, limit, wait_ms, &raw, error) });
-        let read = found::into_read(found.finish(called)?, &self.position, until)?;
+        let found = found.finish()?;
+        called?;
+        let read = found::into_read(found, &self.position, until)?;
         self.position = read.position.clone();
         Ok(read)
     }
@@ -227,68 +256,5 @@ impl Drop for LoadedReader {
                 );
             }
         }
-    }
-}
-
-/// What a call for assignments has said.
-#[derive(Default)]
-struct Changes {
-    changes: Vec<Assignment>,
-    wrong: Option<StageError>,
-}
-
-impl Changes {
-    fn raw(&mut self) -> RawAssignment {
-        RawAssignment {
-            struct_size: size_of::<RawAssignment>() as u32,
-            context: std::ptr::from_mut(self).cast(),
-            gained: Some(gained),
-            revoked: Some(revoked),
-            lost: Some(lost),
-            last: Some(last),
-        }
-    }
-
-    /// Neighbours of one kind are one change.
-    fn add(&mut self, change: Assignment) {
-        match (self.changes.last_mut(), change) {
-            (Some(Assignment::Gained(all)), Assignment::Gained(more))
-            | (Some(Assignment::Revoked(all)), Assignment::Revoked(more))
-            | (Some(Assignment::Lost(all)), Assignment::Lost(more)) => all.extend(more),
-            (_, change) => self.changes.push(change),
-        }
-    }
-}
-
-fn say(context: *mut c_void, partition: *const RawPartition, change: fn(Vec<Partition>) -> Assignment) {
-    // SAFETY: made by `raw` for this call; the library calls from one thread (rule 4).
-    let Some(changes) = (unsafe { context.cast::<Changes>().as_mut() }) else { return };
-    // SAFETY: a partition of the library's, valid during the call (rule 1).
-    let read = catch_unwind(AssertUnwindSafe(|| unsafe { read_partition(partition) }));
-    match read.unwrap_or_else(|_| Err(StageError::fatal("the plugin's partition cannot be read"))) {
-        Ok(partition) if partition.name.is_empty() => {
-            changes.wrong.get_or_insert(StageError::fatal("the plugin has a partition without a name"));
-        }
-        Ok(partition) => changes.add(change(vec![partition])),
-        Err(error) => drop(changes.wrong.get_or_insert(error)),
-    }
-}
-
-unsafe extern "C" fn gained(context: *mut c_void, partition: *const RawPartition) {
-    say(context, partition, Assignment::Gained);
-}
-
-unsafe extern "C" fn revoked(context: *mut c_void, partition: *const RawPartition) {
-    say(context, partition, Assignment::Revoked);
-}
-
-unsafe extern "C" fn lost(context: *mut c_void, partition: *const RawPartition) {
-    say(context, partition, Assignment::Lost);
-}
-
-unsafe extern "C" fn last(context: *mut c_void) {
-    // SAFETY: made by `raw` for this call; the library calls from one thread (rule 4).
-    if let Some(changes) = unsafe { context.cast::<Changes>().as_mut() } {
-        changes.add(Assignment::Final);
     }
 }

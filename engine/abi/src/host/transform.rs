@@ -1,22 +1,25 @@
 //! A transform, or a detector of whole batches, that stands in a library.
 
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow_array::{Array, RecordBatch, StructArray};
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use pipeline_stage::{Output, Result, SavedState, StageContext, StageError, StateWriter, Times, Transform};
 use serde_json::Value;
 
 use super::build::{BuildCall, Handle, build, schema};
 use super::guard::guarded;
+use super::measure::inside;
 use super::output::{MAX_COUNT, Saying};
+use super::said::{Said, listen};
 use super::stage_type::Descriptor;
 use crate::memory::slice;
-use crate::raw::{FATAL, FFI_ArrowArray, NO_TIME, OK, RawState};
+use crate::raw::{FATAL, NO_TIME, OK, RawState};
 
 /// The most bytes of one value of state: stores take no more in one row, and a checkpoint is written in small steps.
 const MAX_VALUE: usize = 64 << 20;
+/// The most bytes of one save: they are in memory twice until the checkpoint has them, for each task.
+const MAX_SAVE: usize = 1 << 30;
 
 /// See the module.
 pub struct LoadedTransform {
@@ -49,13 +52,14 @@ impl Transform for LoadedTransform {
 
     fn process(&mut self, input: usize, rows: &RecordBatch, out: &mut Output) -> Result<()> {
         let process = self.handle.raw().process.ok_or_else(|| StageError::fatal("it has no `process`"))?;
-        let mut array = FFI_ArrowArray::new(&StructArray::from(rows.clone()).into_data());
-        let mut saying = Saying::new(out, &self.schema, Some(rows));
-        let output = saying.raw();
+        let mut array = self.handle.export(rows);
+        let saying = Saying::new(out, &self.schema, Some(rows));
+        let output = Saying::raw(&saying);
         // SAFETY: one call at a time, by `&mut`; array and output live until after it. What is left of the array is
         // released when it is dropped.
-        let called =
-            self.handle.call(|error| unsafe { process(self.handle.stage(), input as u32, &mut array, &output, error) });
+        let called = self
+            .handle
+            .call(|error| inside(|| unsafe { process(self.handle.stage(), input as u32, &mut array, &output, error) }));
         saying.finish()?;
         called
     }
@@ -63,8 +67,8 @@ impl Transform for LoadedTransform {
     fn tick(&mut self, at: Times, out: &mut Output) -> Result<()> {
         let Some(tick) = self.handle.raw().tick else { return Ok(()) };
         let watermark = at.watermark.map_or(NO_TIME, |time| time.0);
-        let mut saying = Saying::new(out, &self.schema, None);
-        let output = saying.raw();
+        let saying = Saying::new(out, &self.schema, None);
+        let output = Saying::raw(&saying);
         // SAFETY: one call at a time; the output lives until after it.
         let called =
             self.handle.call(|error| unsafe { tick(self.handle.stage(), at.now.0, watermark, &output, error) });
@@ -74,16 +78,17 @@ impl Transform for LoadedTransform {
 
     fn save(&mut self, changes: &mut dyn StateWriter) -> Result<()> {
         let Some(save) = self.handle.raw().save else { return Ok(()) };
-        let mut saving = Saving { changes, wrong: None };
+        // A library that does not look at an answer must not make a checkpoint of half of its state.
+        let saving = Said::new(Saving { changes, n_bytes: 0 });
         let state = RawState {
             struct_size: size_of::<RawState>() as u32,
-            context: std::ptr::from_mut(&mut saving).cast(),
+            context: saving.context(),
             put: Some(put),
             forget: Some(forget),
         };
         // SAFETY: one call at a time; the writer lives until after it.
         let called = self.handle.call(|error| unsafe { save(self.handle.stage(), &state, error) });
-        saving.wrong.map_or(Ok(()), Err)?;
+        saving.finish()?;
         called
     }
 
@@ -93,7 +98,8 @@ impl Transform for LoadedTransform {
 
     fn held(&self) -> u64 {
         // SAFETY: the engine asks between its other calls, from the thread that makes them (rule 4).
-        let held = self.handle.raw().held.map(|held| guarded(|| unsafe { held(self.handle.stage()) }));
+        let call = |held: unsafe extern "C-unwind" fn(*mut c_void) -> u64| unsafe { held(self.handle.stage()) };
+        let held = self.handle.raw().held.map(|held| self.handle.calls().watch(|| guarded(|| call(held))));
         // What throws here has no rows to be believed; the books say so.
         held.and_then(Result::ok).unwrap_or(0).min(MAX_COUNT)
     }
@@ -101,19 +107,25 @@ impl Transform for LoadedTransform {
 
 struct Saving<'a> {
     changes: &'a mut dyn StateWriter,
-    wrong: Option<StageError>,
+    n_bytes: usize,
+}
+
+impl Saving<'_> {
+    fn count(&mut self, n_bytes: usize) -> Result<()> {
+        self.n_bytes += n_bytes;
+        match self.n_bytes <= MAX_SAVE {
+            true => Ok(()),
+            false => Err(StageError::fatal(format!(
+                "the plugin's state has changed by more than {MAX_SAVE} bytes since its last checkpoint: it must keep less, or the rows be parted over more tasks"
+            ))),
+        }
+    }
 }
 
 fn answer(context: *mut c_void, body: impl FnOnce(&mut Saving<'_>) -> Result<()>) -> i32 {
-    // SAFETY: made by `save` for this call; the library calls from one thread (rule 4).
-    let Some(saving) = (unsafe { context.cast::<Saving<'_>>().as_mut() }) else { return FATAL };
-    let done = catch_unwind(AssertUnwindSafe(|| body(&mut *saving)));
-    let done = done.unwrap_or_else(|_| Err(StageError::fatal("the plugin's state could not be taken")));
-    if let Err(error) = done {
-        // A library that does not look at the answer must not make a checkpoint of half of its state.
-        saving.wrong.get_or_insert(error);
-    }
-    if saving.wrong.is_some() { FATAL } else { OK }
+    // SAFETY: the context that `save` has made, in the call that it was made for (rule 1).
+    let answered = unsafe { listen(context, body) };
+    answered.map_or(FATAL, |()| OK)
 }
 
 fn check(what: &str, bytes: *const u8, length: usize) -> Result<()> {
@@ -138,6 +150,7 @@ unsafe extern "C" fn put(
     answer(context, |saving| {
         check("key", key, key_length)?;
         check("value", value, value_length)?;
+        saving.count(key_length + value_length)?;
         // SAFETY: as many bytes as it says, for the time of the call (rule 1).
         let (key, value) = unsafe { (slice(key, key_length), slice(value, value_length)) };
         saving.changes.put(key, value);
@@ -148,6 +161,7 @@ unsafe extern "C" fn put(
 unsafe extern "C" fn forget(context: *mut c_void, key: *const u8, key_length: usize) -> i32 {
     answer(context, |saving| {
         check("key", key, key_length)?;
+        saving.count(key_length)?;
         // SAFETY: as many bytes as it says, for the time of the call (rule 1).
         saving.changes.delete(unsafe { slice(key, key_length) });
         Ok(())

@@ -28,12 +28,17 @@ use crate::raw::*;
 macro_rules! export_plugin {
     ($stages:expr) => {
         /// What the engine looks for in this library.
+        ///
+        /// # Safety
+        /// It is for the engine to call, with its own description.
         #[allow(unsafe_code, reason = "a symbol with this name is how a library is known to be a plugin")]
         #[unsafe(no_mangle)]
-        pub extern "C" fn pipeline_plugin(engine: *const $crate::raw::RawEngine) -> *const $crate::raw::RawPlugin {
-            $crate::sdk::plugin(engine, env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), || {
-                ::std::iter::IntoIterator::into_iter($stages).collect()
-            })
+        pub unsafe extern "C" fn pipeline_plugin(
+            engine: *const $crate::raw::RawEngine,
+        ) -> *const $crate::raw::RawPlugin {
+            let stages = || ::std::iter::IntoIterator::into_iter($stages).collect();
+            // SAFETY: the engine's description, as the caller says.
+            unsafe { $crate::sdk::plugin(engine, env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), stages) }
         }
     };
 }
@@ -53,7 +58,10 @@ unsafe impl Sync for Plugin {}
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
 /// What the exported function does.
-pub fn plugin(
+///
+/// # Safety
+/// The engine's description is NULL, or lives as long as the process.
+pub unsafe fn plugin(
     engine: *const RawEngine,
     name: &str,
     version: &str,
@@ -61,7 +69,7 @@ pub fn plugin(
 ) -> *const RawPlugin {
     // A panic must not cross the boundary (rule 5); the engine says that NULL is no answer.
     let made = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the engine's description, which lives as long as the process.
+        // SAFETY: the caller's.
         log::start(unsafe { engine.as_ref() });
         let plugin = PLUGIN.get_or_init(|| describe(name, version, stages()));
         std::ptr::from_ref(&plugin.raw)

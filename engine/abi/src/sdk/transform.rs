@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::ffi::from_ffi_and_data_type;
-use arrow_array::{Array, RecordBatch, StructArray};
+use arrow_array::{Array, RecordBatch, RecordBatchOptions, StructArray};
 use arrow_schema::{DataType, SchemaRef};
 use pipeline_stage::{Make, Origin, Output, Result, StageError, StateWriter, Times, Timestamp, Transform};
 
@@ -95,8 +95,9 @@ pub unsafe fn take_rows(rows: *mut FFI_ArrowArray, schema: &SchemaRef) -> Result
     let taken = unsafe { std::ptr::replace(rows, FFI_ArrowArray::empty()) };
     // SAFETY: the engine's rows have the columns that it has told.
     let data = unsafe { from_ffi_and_data_type(taken, DataType::Struct(schema.fields().clone())) }?;
+    let options = RecordBatchOptions::new().with_row_count(Some(data.len()));
     let (_, columns, _) = StructArray::from(data).into_parts();
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
 /// # Safety

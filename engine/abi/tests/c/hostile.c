@@ -4,7 +4,9 @@
  */
 #include "pipeline_plugin.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define COLUMNS 4
 #define ROWS 8
@@ -81,9 +83,34 @@ static PipelineStatus build(const PipelineStage *type, const PipelineBuild *buil
 #elif defined(CASE_NO_SCHEMA)
   return failed(error, PIPELINE_OK, "", "");
 #endif
+#if defined(CASE_STATE_OF_ANOTHER_SIZE)
+  for (size_t i = 0; i < build->n_state; i++)
+    if (build->state[i].value_length != 1) return failed(error, PIPELINE_FATAL, "the saved state has another size: start it with `--cold-start`", "");
+#endif
   (void)failed, (void)error;
   describe(&built->schema);
   return PIPELINE_OK;
+}
+
+/* Memory that was there and is not any more, or that nobody may read. */
+static const void *gone(size_t size, int is_reserved) {
+  char *memory = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (!is_reserved) munmap(memory, size);
+  return memory;
+}
+
+/* Origins that lie beside the rows, in memory that goes with them. */
+struct Together {
+  uint32_t origins[ROWS];
+  struct ArrowArray given;
+};
+
+static void release_together(struct ArrowArray *array) {
+  struct Together *together = array->private_data;
+  together->given.release(&together->given);
+  memset(together->origins, 0xee, sizeof together->origins);
+  free(together);
+  array->release = NULL;
 }
 
 /* A buffer of a column is another one from here on. */
@@ -108,8 +135,8 @@ static PipelineStatus process(void *stage, uint32_t input, struct ArrowArray *ro
 #elif defined(CASE_COLUMN_NULL)
   children[1] = NULL, rows->children = children;
 #elif defined(CASE_COLUMN_RELEASED)
-  static struct ArrowArray gone;
-  children[1] = &gone, rows->children = children;
+  static struct ArrowArray released;
+  children[1] = &released, rows->children = children;
 #elif defined(CASE_COLUMN_TOO_SHORT)
   sensor->length = 1;
 #elif defined(CASE_NEGATIVE_LENGTH)
@@ -138,6 +165,65 @@ static PipelineStatus process(void *stage, uint32_t input, struct ArrowArray *ro
   const int32_t offsets[ROWS + 1] = {0, 1, 1, 1, 1, 1, 1, 1, INT32_MAX};
   memcpy(room, offsets, sizeof offsets);
   put_buffer(sensor, 1, room);
+#elif defined(CASE_TEXT_NOT_MAPPED) || defined(CASE_TEXT_NOT_READABLE)
+  const int32_t offsets[ROWS + 1] = {0, 1, 1, 1, 1, 1, 1, 1, 1 << 20};
+  memcpy(room, offsets, sizeof offsets);
+  put_buffer(sensor, 1, room);
+#if defined(CASE_TEXT_NOT_MAPPED)
+  put_buffer(sensor, 2, gone(1 << 20, 0));
+#else
+  put_buffer(sensor, 2, gone(1 << 20, 1));
+#endif
+#elif defined(CASE_VALUES_NOT_MAPPED)
+  value->length = 20000;
+  put_buffer(value, 1, gone(160000, 0));
+#elif defined(CASE_OFFSETS_NOT_MAPPED)
+  sensor->length = 20000;
+  put_buffer(sensor, 1, gone(80004, 0));
+#elif defined(CASE_OFFSET_WITHOUT_ROWS)
+  /* No rows, but behind others that there are not. */
+  rows->length = 0, sensor->length = 0, sensor->offset = 30000, value->length = 0, value->offset = 30000;
+  put_buffer(sensor, 1, gone(120004, 0));
+#elif defined(CASE_COLUMN_AT_AN_ODD_ADDRESS)
+  children[1] = (struct ArrowArray *)((char *)room + 1), rows->children = children;
+#elif defined(CASE_ORIGINS_AT_AN_ODD_ADDRESS)
+  memcpy((char *)room + 1, origins, sizeof origins);
+  output->emit(output->context, rows, (const void *)((char *)room + 1), ROWS);
+  return PIPELINE_OK;
+#elif defined(CASE_ORIGINS_GO_WITH_THE_ROWS) || defined(CASE_ORIGINS_GO_WITH_ROWS_THAT_ARE_WRONG)
+  struct Together *together = malloc(sizeof *together);
+  memcpy(together->origins, origins, sizeof origins);
+  struct ArrowArray both = *rows;
+  together->given = *rows, rows->release = NULL;
+  both.private_data = together, both.release = release_together;
+#if defined(CASE_ORIGINS_GO_WITH_ROWS_THAT_ARE_WRONG)
+  both.n_children = 3;
+#endif
+  output->emit(output->context, &both, together->origins, ROWS);
+  return PIPELINE_OK;
+#elif defined(CASE_RELEASES_TWICE)
+  struct ArrowArray first = *rows, second = *rows;
+  rows->release = NULL;
+  first.release(&first);
+  second.release(&second);
+  output->filtered(output->context, ROWS);
+  return PIPELINE_OK;
+#elif defined(CASE_KEEPS_ROWS)
+  /* Never released. */
+  static int n_kept;
+  static struct ArrowArray kept[20000];
+  if (n_kept != 0 && kept[n_kept - 1].release == NULL) return PIPELINE_FATAL;
+  kept[n_kept++] = *rows, rows->release = NULL;
+  output->filtered(output->context, ROWS);
+  return PIPELINE_OK;
+#elif defined(CASE_COUNTS_OVERFLOW)
+  output->filtered(output->context, UINT64_MAX);
+  output->filtered(output->context, ROWS + 1);
+  return PIPELINE_OK;
+#elif defined(CASE_CREATES_TOO_MUCH)
+  output->created(output->context, (uint64_t)1 << 40);
+  output->created(output->context, 1);
+  return PIPELINE_OK;
 #elif defined(CASE_TEXT_NOT_UTF8)
   memset(room, 0xff, sizeof room);
   put_buffer(sensor, 2, room);
@@ -167,7 +253,7 @@ static PipelineStatus process(void *stage, uint32_t input, struct ArrowArray *ro
   output->emit_created(output->context, rows);
   return PIPELINE_OK;
 #endif
-  (void)sensor, (void)value, (void)room, (void)children, (void)put_buffer;
+  (void)sensor, (void)value, (void)room, (void)children, (void)put_buffer, (void)gone, (void)release_together;
   output->emit(output->context, rows, n_origins == 0 ? NULL : origins, n_origins);
   /* Whatever became of it: an engine that trusts this status loses rows. */
   return PIPELINE_OK;
@@ -176,13 +262,43 @@ static PipelineStatus process(void *stage, uint32_t input, struct ArrowArray *ro
 static PipelineStatus save(void *stage, const PipelineState *state, PipelineError *error) {
   (void)stage, (void)error;
   const uint8_t key[1] = {7};
+  (void)key;
 #if defined(CASE_VALUE_TOO_LARGE)
   state->put(state->context, key, 1, key, ((size_t)64 << 20) + 1);
+#elif defined(CASE_VALUE_OF_1_GB)
+  state->put(state->context, key, 1, key, (size_t)1 << 30);
+#elif defined(CASE_VALUES_OF_1_GB)
+  /* 32 of 32 MiB are as much as may be, with their keys they are more. */
+  uint8_t *value = calloc(1, (size_t)32 << 20);
+  for (int i = 0; i < 33; i++) state->put(state->context, key, 1, value, (size_t)32 << 20);
+  free(value);
+#elif defined(CASE_KEY_NULL)
+  state->put(state->context, NULL, 1, key, 1);
+#elif defined(CASE_VALUE_NULL)
+  state->put(state->context, key, 1, NULL, 1);
+#elif defined(CASE_FORGETS_NULL)
+  state->forget(state->context, NULL, 1);
+#elif defined(CASE_NULL_OF_NO_BYTES)
+  state->put(state->context, NULL, 0, NULL, 0);
 #else
   state->put(state->context, key, 1, key, 1);
 #endif
   return PIPELINE_OK;
 }
+
+static uint64_t held(void *stage) {
+  (void)stage;
+#if defined(CASE_HOLDS_TOO_MUCH)
+  return UINT64_MAX;
+#else
+  return 0;
+#endif
+}
+
+#if defined(CASE_MISSING_SYMBOL)
+extern PipelineStatus pipeline_function_of_nobody(void);
+#define PROCESS pipeline_function_of_nobody() == 0 ? process : NULL
+#endif
 
 static const PipelineStage stage = {
     .struct_size = sizeof(PipelineStage),
@@ -193,6 +309,7 @@ static const PipelineStage stage = {
     .build = build,
     .process = process,
     .save = save,
+    .held = held,
 };
 static PipelineStage spoilt;
 static const PipelineStage *stages[2] = {&spoilt, &spoilt};
@@ -205,6 +322,9 @@ PIPELINE_EXPORT const PipelinePlugin *another_name(const PipelineEngine *engine)
 PIPELINE_EXPORT const PipelinePlugin *pipeline_plugin(const PipelineEngine *engine) {
   (void)engine;
   spoilt = stage;
+#if defined(CASE_MISSING_SYMBOL)
+  spoilt.process = PROCESS;
+#endif
 #if defined(CASE_NO_DESCRIPTION)
   return NULL;
 #elif defined(CASE_OTHER_MAJOR)

@@ -24,9 +24,10 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use pipeline_stage::{
-    BuiltSink, Column, Console, Delivery, Format, FormatContext, Kind, Make, Registry, Result, Role, SavedState,
-    SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError, Transform, Zone,
+    BuiltSink, Column, ColumnType, Console, Delivery, Format, FormatContext, Kind, Make, OneOrMany, Registry, Result,
+    Role, SavedState, SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError, Transform, Zone,
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::diagnostics::Diagnostic;
@@ -159,6 +160,19 @@ impl Plan {
         let sources =
             self.stages.iter().enumerate().filter_map(|(number, stage)| Some((number, stage.source.as_ref()?)));
         sources.into_iter().find(|(_, source)| source.role == Role::Leader)
+    }
+
+    /// The columns that make a series of a detector, with their types; none for other stages.
+    pub fn series_key(&self, stage: usize) -> Option<Vec<(String, ColumnType)>> {
+        let detector = self.stages.get(stage).filter(|stage| stage.kind == Kind::Detector)?;
+        let own = detector.options.get("key").and_then(|key| OneOrMany::deserialize(key).ok());
+        let names = own.map_or_else(|| self.settings.key.clone(), |own| own.as_slice().to_vec());
+        let schema = &self.stages[*detector.inputs.first()?].schema;
+        let typed = names.into_iter().map(|name| {
+            let column_type = ColumnType::of(schema.field_with_name(&name).ok()?.data_type())?;
+            Some((name, column_type))
+        });
+        typed.collect()
     }
 
     /// What a stage is told when it is built.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pipeline_stage::{Registry, StageError, StageType};
 use serde_json::Value;
 
-use super::spec::PluginChoice;
+use super::spec::{PluginChoice, PluginOptions};
 use crate::file::{PipelineFile, Pointer};
 
 /// A library that a pipeline file names.
@@ -17,6 +17,8 @@ use crate::file::{PipelineFile, Pointer};
 pub struct PluginRef {
     /// `path:`: a path, or a bare name to be searched for.
     pub path: String,
+    /// `python:`, the program that runs a plugin in Python.
+    pub python: Option<String>,
     /// `sha256:`, 64 hexadecimal digits.
     pub sha256: Option<String>,
     /// `replaces:`.
@@ -80,21 +82,22 @@ pub(super) fn load(file: &PipelineFile, loader: Option<&dyn LoadPlugins>, regist
 
 /// An entry; none when it is not one, or a variable in it is missing.
 fn read(file: &PipelineFile, pointer: &Pointer, item: &Value) -> Option<PluginRef> {
-    let parts = [pointer.clone(), pointer.join("path"), pointer.join("sha256"), pointer.join("replaces")];
-    if parts.iter().any(|part| file.is_unknown(part)) {
+    let parts = ["path", "python", "sha256", "replaces"].map(|part| pointer.join(part));
+    if file.is_unknown(pointer) || parts.iter().any(|part| file.is_unknown(part)) {
         return None;
     }
     // A name that comes from a variable and looks like a number is a name all the same.
     let mut item = file.text_of(pointer).map_or_else(|| item.clone(), Value::from);
-    for name in ["path", "sha256"] {
+    for name in ["path", "python", "sha256"] {
         if let (Some(text), Some(value)) = (file.text_of(&pointer.join(name)), item.get_mut(name)) {
             *value = text.into();
         }
     }
     Some(match serde_json::from_value(item).ok()? {
-        PluginChoice::Path(path) => PluginRef { path, sha256: None, replaces: false },
+        PluginChoice::Path(path) => PluginRef { path, python: None, sha256: None, replaces: false },
         PluginChoice::Options(options) => {
-            PluginRef { path: options.path, sha256: options.sha256, replaces: options.replaces }
+            let PluginOptions { path, python, sha256, replaces } = options;
+            PluginRef { path, python, sha256, replaces }
         }
     })
 }

@@ -33,7 +33,7 @@ pub(crate) struct PipelineOptions {
     /// What a time without a zone means: `UTC`, or a fixed difference such as `+02:00`.
     #[serde(default)]
     pub time_zone: TimeZone,
-    /// Shared libraries whose stages the file names beside the built-in ones: a list of paths, bare names to be searched for, or maps with `path`. Run only libraries that you trust: they can do whatever the pipeline's user can.
+    /// Plugins, shared libraries or Python files, whose stages the file names beside the built-in ones: a list of paths, bare names to be searched for, or maps with `path`. Run only plugins that you trust: they can do whatever the pipeline's user can.
     #[serde(default)]
     #[expect(dead_code, reason = "read before all else, by `plugins::load`; here for the schema and its check")]
     pub plugins: Vec<PluginChoice>,
@@ -53,9 +53,12 @@ pub(crate) enum PluginChoice {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PluginOptions {
-    /// Where the library is: a path, or a bare name. A relative path with a `/` starts at the file's folder; a name such as `heartbeat` is searched for as `libheartbeat.so` in the folders of `--plugin-path` and `PIPELINE_PLUGIN_PATH`.
+    /// Where the plugin is: a path, or a bare name. A relative path with a `/` starts at the file's folder; a name such as `heartbeat` is searched for as `libheartbeat.so`, `heartbeat.py` or a package `heartbeat` in the folders of `--plugin-path` and `PIPELINE_PLUGIN_PATH`.
     pub path: String,
-    /// Refuse the library unless its SHA-256 is this: 64 hexadecimal digits, as `sha256sum` prints them.
+    /// The Python that runs a plugin in Python, such as `.venv/bin/python`: a path, which starts at the file's folder, or a name. Default: the variable `PIPELINE_PYTHON`, else `python3`.
+    #[serde(default)]
+    pub python: Option<String>,
+    /// Refuse the plugin unless its SHA-256 is this: 64 hexadecimal digits, as `sha256sum` prints them.
     #[serde(default)]
     #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
     pub sha256: Option<String>,

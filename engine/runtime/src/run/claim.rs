@@ -10,6 +10,8 @@ use super::commit::Committer;
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use crate::bugs::{Bug, is_there};
+use crate::changes::{former_plan, refusal, why_lost};
+use crate::plan::Plan;
 use crate::store::ClaimedTask;
 
 /// For each sink that takes epochs, the mark it had.
@@ -22,7 +24,11 @@ pub type Marks = BTreeMap<usize, Option<Mark>>;
 pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> {
     let claimed = until_store_works(|| shared.store.claim(task)).await?;
     let marks = claim_sinks(shared, &claimed, task, false).await?;
-    let Err(problem) = fits(shared, &claimed, &marks) else { return Ok((claimed, marks)) };
+    let fits = match fits(shared, &claimed, &marks) {
+        Ok(()) => state_fits(shared, &claimed, task).await?,
+        problem => problem,
+    };
+    let Err(problem) = fits else { return Ok((claimed, marks)) };
     if !shared.run.cold_start {
         let message = format!("task `{task}`: {problem}; `--cold-start` begins anew, with empty state");
         return Err(StageError::fatal(message));
@@ -92,7 +98,6 @@ fn fits(shared: &Shared, claimed: &ClaimedTask, marks: &Marks) -> Result<(), Str
             (None, None) => {}
         }
     }
-    types_fit(shared, claimed)?;
     definition_fits(shared, claimed)
 }
 
@@ -127,16 +132,37 @@ fn mark_fits(
     }
 }
 
-fn types_fit(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {
-    let Some(checkpoint) = &claimed.checkpoint else { return Ok(()) };
+/// Whether every stage that has state finds it again. What would be lost silently is refused in words.
+async fn state_fits(shared: &Shared, claimed: &ClaimedTask, task: &str) -> Result<Result<(), String>> {
+    let Some(checkpoint) = &claimed.checkpoint else { return Ok(Ok(())) };
+    let has_changed = |was: &&String| !computes_the_same(was, &shared.plan.definition);
+    let former = match claimed.definition.as_ref().filter(has_changed) {
+        Some(definition) => former_plan(definition, &shared.plan).ok(),
+        None => None,
+    };
     for (id, was) in &checkpoint.stages {
-        let Some(stage) = shared.plan.stages.iter().find(|stage| stage.id == *id) else { continue };
-        let is = format!("{}.{}", stage.kind.name(), stage.type_name);
-        if is != *was {
-            return Err(format!("`{id}` is a {is} now, its state was written by a {was}"));
+        let Some(why) = why_state_is_lost(shared, former.as_ref(), id, was) else { continue };
+        let state = until_store_works(|| shared.store.load(task, id)).await?;
+        if !state.is_empty() {
+            return Ok(Err(refusal(id, &why)));
         }
     }
-    Ok(())
+    Ok(Ok(()))
+}
+
+/// Why the state of a stage is not found again by the file as it is now.
+fn why_state_is_lost(shared: &Shared, former: Option<&Plan>, id: &str, was: &str) -> Option<String> {
+    let Some(number) = shared.plan.stages.iter().position(|stage| stage.id == *id) else {
+        return Some("is not in the file any more, but has state".to_owned());
+    };
+    let stage = &shared.plan.stages[number];
+    let is = format!("{}.{}", stage.kind.name(), stage.type_name);
+    if is != *was {
+        return Some(format!("is a {is} now, its state was written by a {was}"));
+    }
+    let former = former?;
+    let old = former.stages.iter().position(|stage| stage.id == *id)?;
+    why_lost(former, old, &shared.plan, number)
 }
 
 fn definition_fits(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {

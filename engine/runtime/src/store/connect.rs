@@ -32,13 +32,18 @@ pub struct SqlStore {
 /// `Fatal` in words when another process uses the folder, it cannot be written, or it is of another version;
 /// `Transient` when PostgreSQL does not answer.
 pub async fn open(location: &str, pipeline: &str) -> Result<Arc<dyn StateStore>> {
+    Ok(Arc::new(open_sql(location, pipeline).await?))
+}
+
+/// As [`open`].
+pub(super) async fn open_sql(location: &str, pipeline: &str) -> Result<SqlStore> {
     sqlx::any::install_default_drivers();
     let store = match is_postgres(location) {
         true => open_postgres(location, pipeline).await?,
         false => open_folder(Path::new(location), pipeline).await?,
     };
     settings::check_version(&store, VERSION).await?;
-    Ok(Arc::new(store))
+    Ok(store)
 }
 
 /// Opens a state that another process may be using, to look at it or to ask something of that process.
@@ -46,6 +51,11 @@ pub async fn open(location: &str, pipeline: &str) -> Result<Arc<dyn StateStore>>
 /// # Errors
 /// As [`open`], and when there is no state yet.
 pub async fn open_beside(location: &str, pipeline: &str) -> Result<Arc<dyn StateStore>> {
+    Ok(Arc::new(open_beside_sql(location, pipeline).await?))
+}
+
+/// As [`open_beside`].
+pub(super) async fn open_beside_sql(location: &str, pipeline: &str) -> Result<SqlStore> {
     sqlx::any::install_default_drivers();
     let store = match is_postgres(location) {
         true => open_postgres(location, pipeline).await?,
@@ -55,7 +65,7 @@ pub async fn open_beside(location: &str, pipeline: &str) -> Result<Arc<dyn State
         false => open_files(Path::new(location), pipeline, None).await?,
     };
     settings::check_version(&store, VERSION).await?;
-    Ok(Arc::new(store))
+    Ok(store)
 }
 
 /// Whether a `state:` means PostgreSQL.

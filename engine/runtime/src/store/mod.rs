@@ -11,6 +11,7 @@ mod settings;
 mod sql;
 mod tables;
 mod tasks;
+pub mod tools;
 mod values;
 
 use async_trait::async_trait;

@@ -108,7 +108,7 @@ pub(super) async fn state_id(store: &SqlStore, task: &str, generation: u64) -> R
     row.map_or_else(|| Err(taken_over(task)), |row| text(&row, 0))
 }
 
-async fn read_log(store: &SqlStore, task: &str, after: i64) -> Result<Vec<EpochEntry>> {
+pub(super) async fn read_log(store: &SqlStore, task: &str, after: i64) -> Result<Vec<EpochEntry>> {
     let rows = sqlx::query(
         "SELECT entry FROM pipeline_state_epochs WHERE pipeline = $1 AND task = $2 AND epoch > $3 ORDER BY epoch",
     )
@@ -121,7 +121,7 @@ async fn read_log(store: &SqlStore, task: &str, after: i64) -> Result<Vec<EpochE
     rows.iter().map(|row| pipeline_stage::decode(&bytes(row, 0)?)).collect()
 }
 
-async fn read_marks(store: &SqlStore, task: &str) -> Result<Vec<Mark>> {
+pub(super) async fn read_marks(store: &SqlStore, task: &str) -> Result<Vec<Mark>> {
     let rows = sqlx::query("SELECT mark FROM pipeline_state_marks WHERE pipeline = $1 AND task = $2 ORDER BY sink")
         .bind(&store.pipeline)
         .bind(task)

@@ -53,13 +53,13 @@ struct SavedVersion {
 /// When the table is full, one of this many series is forgotten at once: finding the oldest costs a pass over all.
 const FORGET_PART: usize = 16;
 
-impl<S: Serialize + DeserializeOwned> Table<S> {
-    /// The table as it was saved; `adopt` sees each series.
-    pub fn restore(
+impl<S> Table<S> {
+    /// The table as it was saved; `adopt` sees each series in its saved form.
+    pub fn restore<T: DeserializeOwned>(
         saved: &SavedState,
         version: u16,
         max_series: usize,
-        adopt: impl Fn(S) -> Result<S>,
+        mut adopt: impl FnMut(T) -> Result<S>,
     ) -> Result<Self> {
         let mut table = Table {
             index: HashTable::new(),
@@ -73,15 +73,20 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
             version,
         };
         for (key, value) in &saved.entries {
-            table.restore_one(key, value, &adopt)?;
+            table.restore_one(key, value, &mut adopt)?;
         }
         while table.slots.len() > table.max_series {
-            table.forget_oldest(table.slots.len() - table.max_series);
+            table.forget_oldest(table.slots.len() - table.max_series, drop);
         }
         Ok(table)
     }
 
-    fn restore_one(&mut self, key: &[u8], value: &[u8], adopt: &impl Fn(S) -> Result<S>) -> Result<()> {
+    fn restore_one<T: DeserializeOwned>(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        adopt: &mut impl FnMut(T) -> Result<S>,
+    ) -> Result<()> {
         let found = decode::<SavedVersion>(value)?.version;
         if found != self.version {
             return Err(StageError::fatal(format!(
@@ -89,7 +94,7 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
                 self.version
             )));
         }
-        let saved: Saved<S> = decode(value)?;
+        let saved: Saved<T> = decode(value)?;
         self.readings = self.readings.max(saved.reading + 1);
         let hash = self.hasher.hash_one(key);
         self.insert(hash, key, adopt(saved.series)?);
@@ -98,15 +103,16 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
         Ok(())
     }
 
-    /// The series of a key, made by `start` if there is none, and counted as read now.
-    pub fn touch(&mut self, key: &[u8], start: impl FnOnce() -> S) -> &mut Slot<S> {
+    /// The series of a key, made by `start` if there is none, and counted as read now. When that takes the place of
+    /// others, `forget` is given them.
+    pub fn touch(&mut self, key: &[u8], start: impl FnOnce() -> S, forget: impl FnMut(S)) -> &mut Slot<S> {
         let hash = self.hasher.hash_one(key);
         let found = self.index.find(hash, |&slot| *self.slots[slot as usize].key == *key).copied();
         let number = match found {
             Some(number) => number,
             None => {
                 if self.slots.len() >= self.max_series {
-                    self.forget_oldest((self.max_series / FORGET_PART).max(1));
+                    self.forget_oldest((self.max_series / FORGET_PART).max(1), forget);
                 }
                 self.insert(hash, key, start());
                 (self.slots.len() - 1) as u32
@@ -130,13 +136,16 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
     }
 
     /// Forgets the `count` series that were read longest ago.
-    fn forget_oldest(&mut self, count: usize) {
+    fn forget_oldest(&mut self, count: usize, mut forget: impl FnMut(S)) {
         let mut ages: Vec<u64> = self.slots.iter().map(|slot| slot.last_reading).collect();
         let (_, &mut limit, _) = ages.select_nth_unstable(count - 1);
         let (old, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.slots).into_iter().partition(|slot| slot.last_reading <= limit);
         self.n_forgotten += old.len() as u64;
-        self.forgotten.extend(old.into_iter().map(|slot| slot.key));
+        for slot in old {
+            self.forgotten.push(slot.key);
+            forget(slot.series);
+        }
         self.index.clear();
         self.changed.clear();
         for slot in kept {
@@ -151,18 +160,34 @@ impl<S: Serialize + DeserializeOwned> Table<S> {
         }
     }
 
-    /// Writes what has changed since the last call.
-    pub fn save(&mut self, changes: &mut dyn StateWriter) -> Result<()> {
+    /// The series that have changed since the last save, in the order in which `save` will write them.
+    pub fn changed(&self) -> impl Iterator<Item = &S> {
+        self.changed.iter().map(|&number| &self.slots[number as usize].series)
+    }
+
+    /// All series there are.
+    pub fn all(&self) -> impl Iterator<Item = &S> {
+        self.slots.iter().map(|slot| &slot.series)
+    }
+
+    /// Writes what has changed since the last call, each series in the form that `saved` gives it.
+    pub fn save<'a, T: Serialize + 'a>(
+        &'a mut self,
+        changes: &mut dyn StateWriter,
+        mut saved: impl FnMut(&'a S) -> T,
+    ) -> Result<()> {
+        let Table { slots, changed, forgotten, version, .. } = self;
         // A key may have been forgotten and then read again: its put comes after its delete.
-        for key in self.forgotten.drain(..) {
+        for key in forgotten.drain(..) {
             changes.delete(&key);
         }
+        changed.iter().for_each(|&number| slots[number as usize].is_changed = false);
+        let slots: &'a [Slot<S>] = slots;
         let mut buffer = Vec::new();
-        for number in self.changed.drain(..) {
-            let slot = &mut self.slots[number as usize];
-            slot.is_changed = false;
+        for number in changed.drain(..) {
+            let slot = &slots[number as usize];
             let saved =
-                Saved { version: self.version, at: slot.last_at, reading: slot.last_reading, series: &slot.series };
+                Saved { version: *version, at: slot.last_at, reading: slot.last_reading, series: saved(&slot.series) };
             encode(&saved, &mut buffer)?;
             changes.put(&slot.key, &buffer);
         }
@@ -190,32 +215,32 @@ mod tests {
 
     fn restore(store: &Store, max_series: usize) -> Table<u32> {
         let saved = SavedState { entries: store.0.clone().into_iter().collect() };
-        Table::restore(&saved, 1, max_series, Ok).unwrap()
+        Table::restore(&saved, 1, max_series, Ok::<u32, _>).unwrap()
     }
 
     #[test]
     fn forgets_those_that_were_read_longest_ago() {
         let mut table = restore(&Store::default(), 3);
         for key in [b"a", b"b", b"c", b"a", b"d"] {
-            table.touch(key, || 0).series += 1;
+            table.touch(key, || 0, drop).series += 1;
         }
         assert_eq!(table.n_forgotten, 1);
-        assert_eq!(table.touch(b"a", || 0).series, 2);
-        assert_eq!(table.touch(b"b", || 77).series, 77, "b was forgotten");
+        assert_eq!(table.touch(b"a", || 0, drop).series, 2);
+        assert_eq!(table.touch(b"b", || 77, drop).series, 77, "b was forgotten");
     }
 
     #[test]
     fn saves_what_has_changed_and_nothing_else() {
         let (mut store, mut table) = (Store::default(), restore(&Store::default(), 2));
-        table.touch(b"a", || 1);
-        table.touch(b"b", || 2);
-        table.save(&mut store).unwrap();
+        table.touch(b"a", || 1, drop);
+        table.touch(b"b", || 2, drop);
+        table.save(&mut store, |series| series).unwrap();
         let mut second = Store::default();
-        table.touch(b"b", || 0).series = 5;
-        table.save(&mut second).unwrap();
+        table.touch(b"b", || 0, drop).series = 5;
+        table.save(&mut second, |series| series).unwrap();
         assert_eq!(second.0.len(), 1);
-        table.touch(b"c", || 3);
-        table.save(&mut store).unwrap();
+        table.touch(b"c", || 3, drop);
+        table.save(&mut store, |series| series).unwrap();
         assert_eq!(store.0.keys().collect::<Vec<_>>(), [b"b", b"c"]);
     }
 
@@ -224,22 +249,22 @@ mod tests {
         let mut store = Store::default();
         let mut table = restore(&store, 3);
         for key in [b"c", b"b", b"a"] {
-            table.touch(key, || 1);
+            table.touch(key, || 1, drop);
         }
-        table.save(&mut store).unwrap();
+        table.save(&mut store, |series| series).unwrap();
         let mut table = restore(&store, 2);
         assert_eq!(table.n_forgotten, 1, "there is room for two only");
-        assert_eq!(table.touch(b"b", || 9).series, 1);
-        assert_eq!(table.touch(b"c", || 9).series, 9);
+        assert_eq!(table.touch(b"b", || 9, drop).series, 1);
+        assert_eq!(table.touch(b"c", || 9, drop).series, 9);
     }
 
     #[test]
     fn refuses_state_of_another_version() {
         let (mut store, mut table) = (Store::default(), restore(&Store::default(), 2));
-        table.touch(b"a", || 1);
-        table.save(&mut store).unwrap();
+        table.touch(b"a", || 1, drop);
+        table.save(&mut store, |series| series).unwrap();
         let saved = SavedState { entries: store.0.into_iter().collect() };
-        let error = Table::<u32>::restore(&saved, 2, 2, Ok).err().unwrap().to_string();
+        let error = Table::<u32>::restore::<u32>(&saved, 2, 2, Ok).err().unwrap().to_string();
         assert_eq!(error, "the saved state has version 1, this detector reads version 2");
     }
 }

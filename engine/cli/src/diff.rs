@@ -1,0 +1,96 @@
+//! `pipeline diff`: what a changed file means for the state that is there.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use pipeline_runtime::changes::{Change, States, Verdict, compare, former_plan};
+use pipeline_runtime::plan::{Plan, RunSettings, load};
+use pipeline_runtime::store::tools::StateTools;
+use pipeline_stage::{ErrorKind, NoConsole, Registry, Result, SavedState};
+
+use crate::args::PipelineArgs;
+use crate::books::grouped;
+use crate::{FAILED, WRONG, complain, print, print_report};
+
+/// Compare a pipeline file with the state that is there
+///
+/// Says for each stage what becomes of its state: keep, migrate (read under the new options), new, gone, or lost, which
+/// `run` refuses. Exit codes: 0 nothing is lost, 1 state would be lost, 2 the file is wrong.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+}
+
+/// Runs the command.
+pub fn run(args: &DiffArgs, registry: &Arc<Registry>) -> ExitCode {
+    let plan = match load(&args.pipeline.file, &args.pipeline.overlay.load_options(), registry) {
+        Ok((plan, _)) => plan,
+        Err(report) => {
+            print_report(&report);
+            return ExitCode::from(WRONG);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("error: the async runtime cannot be started: {error}"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(diff(&plan)) {
+        Ok(is_lost) => ExitCode::from(if is_lost { FAILED } else { 0 }),
+        Err(error) => {
+            complain(&format!("error: {}", error.chain()));
+            ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
+        }
+    }
+}
+
+/// Prints the changes; says whether state would be lost.
+async fn diff(plan: &Plan) -> Result<bool> {
+    let tools = StateTools::beside(&plan.state_location(), &plan.settings.name).await?;
+    let tasks = tools.tasks().await?;
+    // All tasks of one run have the same; the last one to start has the newest.
+    let Some(definition) = tasks.iter().rev().find_map(|task| task.definition.as_deref()) else {
+        print("nothing was computed yet: everything is new");
+        return Ok(false);
+    };
+    let former = former_plan(definition, plan)?;
+    let mut states = States::new();
+    for task in &tasks {
+        for (stage, _) in task.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages) {
+            let entries: Vec<_> = tools.stage(task, stage).await?.into_iter().collect();
+            if !entries.is_empty() {
+                states.entry(stage.clone()).or_default().push(SavedState { entries });
+            }
+        }
+    }
+    let run = RunSettings { once: false, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+    let changes = compare(&former, plan, states, &run);
+    print(&table(&changes));
+    let pending: usize = tasks.iter().map(|task| task.pending_epochs()).sum();
+    if 0 < pending {
+        let pending = grouped(pending as u64);
+        print(&format!("\n{pending} logged epochs are computed by the former file first, up to a checkpoint"));
+    }
+    let is_lost = changes.iter().any(|change| change.verdict == Verdict::Lost);
+    if is_lost {
+        complain(
+            "state would be lost, so `run` refuses: `pipeline state FILE reset --stage ID` lets a stage begin anew, \
+             `pipeline state FILE rename FROM TO` gives its state to one that is called otherwise now",
+        );
+    }
+    Ok(is_lost)
+}
+
+/// One line for each stage.
+fn table(changes: &[Change]) -> String {
+    let width = |of: fn(&Change) -> usize| changes.iter().map(of).max().unwrap_or(0);
+    let ids = width(|change| change.stage.chars().count());
+    let verdicts = width(|change| change.verdict.name().len());
+    let line =
+        |change: &Change| format!("  {:<ids$}  {:<verdicts$}  {}", change.stage, change.verdict.name(), change.why);
+    changes.iter().map(line).collect::<Vec<_>>().join("\n")
+}

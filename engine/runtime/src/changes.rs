@@ -1,0 +1,215 @@
+//! What a changed pipeline file means for the state that is there.
+
+use std::collections::BTreeMap;
+
+use pipeline_stage::{Kind, Result, SavedState, StageError};
+use serde_json::{Map, Value};
+
+use crate::plan::{Plan, RunSettings, Stage};
+
+/// What becomes of a stage's state, or of its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is as it was.
+    Keep,
+    /// The state is taken up under other options.
+    Migrate,
+    /// It comes into the file only now.
+    New,
+    /// It has nothing that would be missed.
+    Gone,
+    /// State that is there would be lost: `run` refuses until it is told what to do.
+    Lost,
+}
+
+impl Verdict {
+    /// In one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Keep => "keep",
+            Verdict::Migrate => "migrate",
+            Verdict::New => "new",
+            Verdict::Gone => "gone",
+            Verdict::Lost => "lost",
+        }
+    }
+}
+
+/// What has changed about a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its id.
+    pub stage: String,
+    /// Its kind; of a stage that is gone, the one it had.
+    pub kind: Kind,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The state that a stage has in the tasks: for each task that has some, its entries.
+pub type States = BTreeMap<String, Vec<SavedState>>;
+
+/// Compares the file with the one that the state was made by.
+pub fn compare(former: &Plan, now: &Plan, mut states: States, run: &RunSettings) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (number, stage) in now.stages.iter().enumerate() {
+        let was = former.stages.iter().position(|was| was.id == stage.id);
+        let (verdict, why) = match (was, stage.kind) {
+            (None, Kind::Sink) => (Verdict::New, "takes the rows that come from now on".to_owned()),
+            (None, Kind::Source) => (Verdict::New, "begins where its options say".to_owned()),
+            (None, _) => match states.remove(&stage.id) {
+                Some(given) => (Verdict::Migrate, format!("takes up {} keys that it was given", count(&given))),
+                None => (Verdict::New, "begins with empty state".to_owned()),
+            },
+            (Some(was), Kind::Detector | Kind::Transform) => {
+                let state = states.remove(&stage.id).unwrap_or_default();
+                of_state((former, was), (now, number), state, run)
+            }
+            (Some(was), Kind::Sink) => of_sink(&former.stages[was], stage),
+            (Some(was), _) => of_source(&former.stages[was], stage),
+        };
+        changes.push(Change { stage: stage.id.clone(), kind: stage.kind, verdict, why });
+    }
+    for stage in &former.stages {
+        if now.stages.iter().all(|other| other.id != stage.id) {
+            let has_state = states.get(&stage.id).is_some_and(|states| !states.is_empty());
+            let (verdict, why) = match stage.kind {
+                Kind::Sink => (Verdict::Gone, "its output stays where it is".to_owned()),
+                Kind::Source => (Verdict::Gone, "its positions are forgotten".to_owned()),
+                _ if has_state => (Verdict::Lost, "is not in the file any more, but has state".to_owned()),
+                _ => (Verdict::Gone, "had no state".to_owned()),
+            };
+            changes.push(Change { stage: stage.id.clone(), kind: stage.kind, verdict, why });
+        }
+    }
+    changes
+}
+
+/// Why the state of a stage cannot be taken up by the file as it is now; none when it can, as far as its options say.
+pub fn why_lost(former: &Plan, was: usize, now: &Plan, number: usize) -> Option<String> {
+    let (old, new) = (&former.stages[was], &now.stages[number]);
+    if (old.kind, &old.type_name) != (new.kind, &new.type_name) {
+        let of = |stage: &Stage| format!("{}.{}", stage.kind.name(), stage.type_name);
+        return Some(format!("is a {} now, its state was written by a {}", of(new), of(old)));
+    }
+    let names = |plan: &Plan, stage| {
+        plan.series_key(stage).map(|key| key.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
+    };
+    let (old_key, new_key) = (names(former, was), names(now, number));
+    if old_key != new_key {
+        let list = |key: Option<Vec<String>>| format!("[{}]", key.unwrap_or_default().join(", "));
+        return Some(format!(
+            "makes its series of {} now, they were made of {}: none of them would be found again",
+            list(new_key),
+            list(old_key)
+        ));
+    }
+    let value = |stage: &Stage| stage.options.get("value").and_then(Value::as_str).map(str::to_owned);
+    match (value(old), value(new)) {
+        (Some(old), Some(new)) if old != new => {
+            Some(format!("looks at `{new}` now, its series remember values of `{old}`"))
+        }
+        _ => None,
+    }
+}
+
+fn of_state(
+    (former, was): (&Plan, usize),
+    (now, number): (&Plan, usize),
+    states: Vec<SavedState>,
+    run: &RunSettings,
+) -> (Verdict, String) {
+    let keys = count(&states);
+    if let Some(why) = why_lost(former, was, now, number) {
+        return (if keys == 0 { Verdict::New } else { Verdict::Lost }, why);
+    }
+    let changed = changed_options(&former.stages[was], &now.stages[number]);
+    if changed.is_empty() {
+        return (Verdict::Keep, format!("{keys} keys"));
+    }
+    let read: Result<()> = states.into_iter().try_for_each(|state| now.build_transform(number, run, state).map(drop));
+    match read {
+        Ok(()) => (Verdict::Migrate, format!("{}; {keys} keys are read under the new options", changed.join(", "))),
+        Err(error) => (Verdict::Lost, format!("{}; its state cannot be read: {}", changed.join(", "), error.chain())),
+    }
+}
+
+fn count(states: &[SavedState]) -> usize {
+    states.iter().map(|state| state.entries.len()).sum()
+}
+
+fn of_sink(was: &Stage, now: &Stage) -> (Verdict, String) {
+    if was.type_name != now.type_name {
+        return (
+            Verdict::New,
+            format!("is a {} now and was a {}: takes the rows that come from now on", now.type_name, was.type_name),
+        );
+    }
+    let changed = changed_options(was, now);
+    match changed.is_empty() {
+        true => (Verdict::Keep, "goes on".to_owned()),
+        // Another table or database has no mark: `run` says so in words.
+        false => (Verdict::Keep, format!("{}; `run` looks whether its mark is there", changed.join(", "))),
+    }
+}
+
+fn of_source(was: &Stage, now: &Stage) -> (Verdict, String) {
+    if was.type_name != now.type_name {
+        return (Verdict::New, format!("is a {} now and was a {}", now.type_name, was.type_name));
+    }
+    let changed = changed_options(was, now);
+    match changed.is_empty() {
+        true => (Verdict::Keep, "goes on".to_owned()),
+        false => (
+            Verdict::Keep,
+            format!("{}; partitions that it gives still go on where they were, others begin anew", changed.join(", ")),
+        ),
+    }
+}
+
+/// `` `window` was 30 and is 60 ``; options of which one is a secret only by their names.
+fn changed_options(was: &Stage, now: &Stage) -> Vec<String> {
+    let none = Map::new();
+    let (old, new) = (was.options.as_object().unwrap_or(&none), now.options.as_object().unwrap_or(&none));
+    let mut names: Vec<&String> = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))).collect();
+    names.retain(|name| old.get(*name) != new.get(*name));
+    let mut changed: Vec<String> = names
+        .into_iter()
+        .map(|name| match (old.get(name), new.get(name)) {
+            (Some(old), Some(new)) if is_plain(old) && is_plain(new) => format!("`{name}` was {old} and is {new}"),
+            (None, Some(new)) if is_plain(new) => format!("`{name}` is {new} now"),
+            (_, None) => format!("`{name}` is left out"),
+            _ => format!("`{name}` is another one"),
+        })
+        .collect();
+    if was.when.iter().map(|when| when.text()).ne(now.when.iter().map(|when| when.text())) {
+        changed.push("`when` is another one".into());
+    }
+    changed
+}
+
+/// Numbers and truth values are no secrets.
+fn is_plain(value: &Value) -> bool {
+    value.is_number() || value.is_boolean()
+}
+
+/// What `run` says when state would be lost.
+pub fn refusal(stage: &str, why: &str) -> String {
+    format!(
+        "`{stage}` {why}; `pipeline state FILE reset --stage {stage}` lets it begin anew, `pipeline state FILE rename \
+         {stage} NEW` gives its state to a stage that is called otherwise now, `pipeline diff FILE` shows all changes"
+    )
+}
+
+/// The plan that a state was made by.
+///
+/// # Errors
+/// When it cannot be used with the stages there are now.
+pub fn former_plan(definition: &str, now: &Plan) -> Result<Plan> {
+    crate::plan::load_definition(definition, now, crate::file::Environment::of_process()).map_err(|report| {
+        StageError::config("the pipeline file that the state was made by cannot be used any more")
+            .because(report.render(false))
+    })
+}

@@ -1,0 +1,243 @@
+"""Rolling z-score, as two detectors: of one series in plain Python, and of whole batches with NumPy.
+
+Both give the same bytes as the engine's own `zscore`, because they do the same arithmetic in the same order. For a
+detector of your own `numpy.mean` or `statistics.fmean` will do.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from pipeline_plugin import BatchDetector, ConfigError, Detector, Score, Scores, group, option
+
+GREATEST = sys.float_info.max
+#: Sums run in this many lanes, as those of the engine's detector do.
+LANES = 4
+#: Readings and what is computed of them stay in the processor's cache.
+ELEMENTS_AT_ONCE = 1 << 16
+
+
+class ZscorePy(Detector):
+    """Scores a reading by how many standard deviations it is away from the mean of the readings before it.
+
+    One series at a time, in plain Python.
+    """
+
+    statistic = "z_score"
+
+    window: int = option(30, "How many readings before this one are looked at.", minimum=2, maximum=100_000)
+    min_samples: int = option(2, "How many there must be before anything is said.", minimum=2)
+    threshold: float = option(3.0, "How many standard deviations make an anomaly.", above=0)
+
+    def setup(self):
+        check_samples(self)
+
+    def start(self):
+        # A ring: once it is full, the next reading takes the place of the oldest, which is at `next`.
+        return {"values": [], "next": 0}
+
+    def observe(self, series, reading):
+        values, value = series["values"], reading.value
+        score = self.score(values, value) if self.min_samples <= len(values) else None
+        if len(values) < self.window:
+            values.append(value)
+        else:
+            values[series["next"]] = value
+            series["next"] = (series["next"] + 1) % self.window
+        return score
+
+    def score(self, values, value):
+        if values.count(values[0]) == len(values):
+            return None  # A constant window has no spread to measure with.
+        found = mean_and_deviation(values)
+        if found is None:
+            return None
+        mean, deviation = found
+        # A spread that is next to nothing must not make an infinity of a finite reading.
+        z = min(abs(value - mean) / deviation, GREATEST)
+        margin = self.threshold * deviation
+        return Score(min(z / self.threshold, GREATEST), mean, mean - margin, mean + margin, z, self.threshold < z)
+
+    def adopt(self, saved):
+        values, oldest = saved["values"], saved["next"]
+        if len(values) == self.window or (len(values) < self.window and oldest == 0):
+            return saved
+        # Saved under another window: laid out anew, oldest first; the newest are kept.
+        values = values[oldest:] + values[:oldest]
+        return {"values": values[max(len(values) - self.window, 0) :], "next": 0}
+
+
+def check_samples(detector):
+    samples, window = detector.min_samples, detector.window
+    if window < samples:
+        raise ConfigError(f"`min_samples` is {samples}, it must be at most `window`, {window}", "min_samples")
+
+
+def mean_and_deviation(values):
+    """Mean and population standard deviation; None if there is none that a float can hold."""
+    count = len(values)
+    mean = exact_sum(values) / count
+    # Not `sum`: from Python 3.12 on it is more exact than the engine's sum of squares.
+    squares, whole = 0.0, count - count % LANES
+    for lane in range(LANES):
+        squares += sum_of_squares(values[lane:whole:LANES], mean)
+    variance = (squares + sum_of_squares(values[whole:], mean)) / count
+    if not variance < math.inf or not abs(mean) < math.inf:
+        return None
+    deviation = math.sqrt(variance)
+    return (mean, deviation) if 0.0 < deviation else None
+
+
+def sum_of_squares(values, mean):
+    total = 0.0
+    for value in values:
+        distance = value - mean
+        total += distance * distance
+    return total
+
+
+def exact_sum(values):
+    """The sum, rounded once: the engine's detector adds up beside the sum what each addition rounds away, which gives
+    the same for readings of one sensor."""
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.nan
+
+
+class ZscoreNp(BatchDetector):
+    """Scores a reading by how many standard deviations it is away from the mean of the readings before it.
+
+    Whole batches at once, with NumPy.
+    """
+
+    statistic = "z_score"
+
+    window: int = option(30, "How many readings before this one are looked at.", minimum=2, maximum=1_000)
+    min_samples: int = option(2, "How many there must be before anything is said.", minimum=2)
+    threshold: float = option(3.0, "How many standard deviations make an anomaly.", above=0)
+
+    def setup(self):
+        check_samples(self)
+        #: The latest readings of a series, the newest at the end.
+        self.latest = self.state("latest", (self.window,))
+        #: How many readings it has had.
+        self.seen = self.state("seen", (), "int64")
+
+    def observe(self, series, values, at):
+        groups = group(series)
+        n_new, n_series = len(values), len(groups.numbers)
+        # Of each series its latest readings and behind them those of the batch, one series after the other: then the
+        # window of a reading is what stands before it, whether it was read now or earlier.
+        pool = np.empty(n_series * self.window + n_new)
+        windows = sliding_window_view(pool, self.window, writeable=True)
+        begins = np.arange(n_series) * self.window + groups.starts
+        windows[begins] = self.latest[groups.numbers]
+        first = begins[groups.indices] + groups.positions
+        by_series = values[groups.order]
+        pool[first + self.window] = by_series
+
+        seen = self.seen[groups.numbers]
+        before = seen[groups.indices] + groups.positions
+        found = np.full((6, n_new), np.nan)
+        for rows, past in self.pasts(windows, first, before):
+            found[:, groups.order[rows]] = self.scored(past, by_series[rows])
+
+        self.latest[groups.numbers] = windows[begins + groups.counts]
+        self.seen[groups.numbers] = seen + groups.counts
+        score, is_anomaly, expected, lower, upper, z = found
+        return Scores(score, expected, lower, upper, z, is_anomaly == 1.0)
+
+    def pasts(self, windows, first, before):
+        """Some rows at a time, with the readings before each: one column for each row, in the order in which a ring
+        holds them, where reading number n stands at n % window."""
+        at_once = max(ELEMENTS_AT_ONCE // self.window, 1)
+        for count in range(self.min_samples, self.window):
+            rows = np.flatnonzero(before == count) if self.is_filling(before) else ()
+            for part in parts(rows, at_once):
+                yield part, windows[first[part], self.window - count :].T
+        rows = np.flatnonzero(self.window <= before)
+        oldest = (before[rows] % self.window).astype(np.uint16)
+        rows = rows[np.argsort(oldest, kind="stable")]
+        for part in parts(rows, at_once):
+            yield part, self.ring(windows[first[part]], before[part] % self.window)
+
+    def is_filling(self, before):
+        return len(before) and before.min() < self.window
+
+    def ring(self, windows, oldest):
+        """Windows, the oldest reading first, as rings; those that begin at the same place stand side by side."""
+        past = np.empty(windows.shape[::-1])
+        bounds = np.flatnonzero(np.diff(oldest, prepend=-1, append=-1))
+        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist()):
+            begin = int(oldest[start])
+            past[begin:, start:end] = windows[start:end, : self.window - begin].T
+            past[:begin, start:end] = windows[start:end, self.window - begin :].T
+        return past
+
+    def scored(self, past, value):
+        count = len(past)
+        mean = exact_sums(past) / count
+        deviation = np.sqrt(sums_of_squares(past, mean) / count)
+        # Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
+        has_spread = (past.min(axis=0) != past.max(axis=0)) & (0.0 < deviation) & (deviation < np.inf)
+        # A spread that is next to nothing must not make an infinity of a finite reading.
+        z = np.minimum(np.abs(value - mean) / deviation, GREATEST)
+        margin = self.threshold * deviation
+        score = np.minimum(z / self.threshold, GREATEST)
+        columns = np.stack((score, self.threshold < z, mean, mean - margin, mean + margin, z))
+        columns[:, ~(has_spread & np.isfinite(mean))] = np.nan
+        return columns
+
+    def adopt(self, saved):
+        """Saved under another window: the newest readings are kept, and counted anew."""
+        latest, seen = saved["latest"], saved["seen"]
+        kept = np.zeros((len(seen), self.window))
+        width = min(self.window, latest.shape[1])
+        kept[:, self.window - width :] = latest[:, latest.shape[1] - width :]
+        return {"latest": kept, "seen": np.minimum(seen, width)}
+
+
+def parts(rows, at_once):
+    """Rows in parts that the processor can hold."""
+    return [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+
+
+def two_sum(a, b):
+    """The rounded sum and exactly what was rounded away (Knuth)."""
+    total = a + b
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)
+
+
+def exact_sums(past):
+    """The sum of each column, rounded once."""
+    count, width = past.shape
+    whole = count - count % LANES
+    sums, errors = np.zeros((LANES, width)), np.zeros((LANES, width))
+    for start in range(0, whole, LANES):
+        sums, error = two_sum(sums, past[start : start + LANES])
+        errors += error
+    total, error_total = np.zeros(width), errors[0] + errors[1] + errors[2] + errors[3]
+    for values in (*sums, *past[whole:]):
+        total, error = two_sum(total, values)
+        error_total += error
+    return total + error_total
+
+
+def sums_of_squares(past, mean):
+    """The sum of the squared distances from the mean, of each column."""
+    count, width = past.shape
+    whole = count - count % LANES
+    lanes, rest = np.zeros((LANES, width)), np.zeros(width)
+    for start in range(0, whole, LANES):
+        distances = past[start : start + LANES] - mean
+        lanes += distances * distances
+    for values in past[whole:]:
+        distances = values - mean
+        rest += distances * distances
+    return lanes[0] + lanes[1] + lanes[2] + lanes[3] + rest
