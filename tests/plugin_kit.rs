@@ -96,7 +96,7 @@ async fn scaffolds_in_rust_follow_their_readme() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaffolds_in_python_follow_their_readme() {
-    for kind in ["transform", "detector"] {
+    for kind in ["source", "transform", "detector", "sink"] {
         follows_its_readme("night_shift", kind, "python").await;
     }
 }

@@ -83,12 +83,6 @@ pub fn run(args: &NewArgs, built_in: &Registry) -> ExitCode {
         complain(&format!("error: {}", error.chain()));
         return ExitCode::from(WRONG);
     }
-    if *language == Language::Python && matches!(kind, Kind::Source | Kind::Sink) {
-        complain(
-            "error: there is no scaffold of a source or a sink in Python yet; docs/writing-a-plugin.md has an example of each",
-        );
-        return ExitCode::from(WRONG);
-    }
     let scaffold = Scaffold::new(name, kind, *language);
     if let Err(error) = write(Path::new(name), &scaffold) {
         complain(&format!("error: {}", error.chain()));

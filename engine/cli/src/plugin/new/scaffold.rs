@@ -36,8 +36,10 @@ fn in_c(kind: Kind) -> (String, &'static str) {
 /// The code of a stage in Python, and its tests.
 fn in_python(kind: Kind) -> (&'static str, &'static str) {
     match kind {
+        Kind::Source | Kind::Format => (include_str!("python/source.py"), include_str!("python/test_source.py")),
+        Kind::Transform => (include_str!("python/transform.py"), include_str!("python/test_transform.py")),
         Kind::Detector => (include_str!("python/detector.py"), include_str!("python/test_detector.py")),
-        _ => (include_str!("python/transform.py"), include_str!("python/test_transform.py")),
+        Kind::Sink => (include_str!("python/sink.py"), include_str!("python/test_sink.py")),
     }
 }
 
@@ -260,7 +262,7 @@ mod tests {
             kinds.iter().map(|kind| Scaffold::new("night_shift", *kind, language)).collect::<Vec<_>>()
         };
         let kinds = [Kind::Transform, Kind::Detector, Kind::Source, Kind::Sink];
-        [of(Language::Rust, &kinds), of(Language::C, &kinds), of(Language::Python, &kinds[..2])]
+        [of(Language::Rust, &kinds), of(Language::C, &kinds), of(Language::Python, &kinds)]
             .into_iter()
             .flatten()
             .collect()
