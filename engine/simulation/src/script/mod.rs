@@ -172,7 +172,8 @@ impl Script {
             Err(error) => error.to_string(),
         };
         self.world.note(|| format!("process {number} has ended: {words}"));
-        let is_fence = ["taken over", "later owner"].iter().any(|fence| words.contains(fence));
+        // A former owner may also find that its successor has let the source forget where it wanted to go on.
+        let is_fence = ["taken over", "later owner", "is gone"].iter().any(|fence| words.contains(fence));
         let mut state = self.world.state();
         let was_taken = state.record.claims.values().any(|claims| {
             let first = claims.iter().position(|(_, by)| *by == number);
