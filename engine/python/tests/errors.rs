@@ -57,7 +57,6 @@ fn what_an_author_says_is_told_as_it_is() {
 fn a_process_that_ends_is_lost_with_its_last_words() {
     for (observe, words) in [
         ("print('no', 'more'); os._exit(3)", "the Python process has ended: it exited with code 3\n  no more"),
-        ("sys.exit(4)", "the Python process has ended: it exited with code 4"),
         (
             "logging.error('dying'); os.kill(os.getpid(), signal.SIGKILL)",
             "the Python process has ended: it was ended by signal 9 (SIGKILL: by a person, or for lack of memory)\n  dying",
@@ -66,6 +65,15 @@ fn a_process_that_ends_is_lost_with_its_last_words() {
         let error = error_of(&detector(observe));
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Lost, words));
     }
+}
+
+#[test]
+fn a_plugin_that_wants_to_exit_ends_the_run() {
+    // Started again it would only exit again, for ever.
+    let error = error_of(&detector("sys.exit(4)"));
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    let words = error.to_string();
+    assert!(words.starts_with("SystemExit: 4\n  File ") && words.contains("sys.exit(4)"), "{words}");
 }
 
 #[test]
