@@ -44,7 +44,8 @@ fn commands(folder: &Path) -> Vec<String> {
     block.lines().map(String::from).collect()
 }
 
-/// Makes a scaffold and does what its README says: tests, build, check, test, bench, and a run that shows an anomaly.
+/// Makes a scaffold and does what its README says: tests, build, check, test, bench, and a run that shows an anomaly,
+/// also after a kill.
 async fn follows_its_readme(name: &str, kind: &str, language: &str) {
     // What pyarrow weighs is fetched once: the environment of the run before is put where it was.
     let (venv, aside) = (kept().join(format!("{kind}_{language}/{name}/.venv")), kept().join(format!("venv_{kind}")));
@@ -72,11 +73,16 @@ async fn follows_its_readme(name: &str, kind: &str, language: &str) {
         assert!(output.status.success(), "{command}: {}", text(&output));
         assert!(!text(&output).contains("warning:"), "{command}: {}", text(&output));
     }
+    // Killed once, it computes again what no checkpoint has, and goes on.
+    let mut running = pipeline().args(["run", "demo.yaml"]).current_dir(&folder).start();
+    running.wait_for_line("ANOMALY", Duration::from_secs(60)).await;
+    running.kill().await;
     let mut running = pipeline().args(["run", "demo.yaml"]).current_dir(&folder).start();
     running.wait_for_line("ANOMALY", Duration::from_secs(60)).await;
     running.interrupt();
     let finished = running.wait().await;
     finished.assert_code(0);
+    assert!(finished.stderr.contains(" again in "), "nothing was taken up: {}", finished.stderr);
     assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
 }
 
