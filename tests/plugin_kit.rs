@@ -107,6 +107,33 @@ async fn scaffolds_in_python_follow_their_readme() {
     }
 }
 
+/// Our own stages in their libraries, which cargo puts beside the tests.
+#[tokio::test(flavor = "multi_thread")]
+async fn built_in_stages_stand_the_trials_through_the_boundary() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = pipeline_services::Postgres::shared().await.create_database().await;
+    let lines: String = (0..500).map(|row| format!("{{\"n\": {row}}}\n")).collect();
+    std::fs::write(folder.path().join("rows.jsonl"), lines).unwrap();
+    std::fs::write(folder.path().join("file.yaml"), "path: rows.jsonl\n").unwrap();
+    let postgres = format!("url: {}\ntable: readings\n", database.url());
+    std::fs::write(folder.path().join("postgres.yaml"), postgres).unwrap();
+    let beside = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    for (plugin, stage, options, trials) in [
+        ("builtin", "detector.zscore", "", "20 trials"),
+        ("builtin", "source.simulator", "", "4 trials"),
+        ("builtin", "source.file", "--options file.yaml", "4 trials"),
+        ("builtin", "sink.file", "", "3 trials"),
+        ("sqlite", "sink.sqlite", "", "3 trials"),
+        ("postgres", "sink.postgres", "--options postgres.yaml", "3 trials"),
+    ] {
+        let library = beside.join(format!("libpipeline_{plugin}_plugin.so"));
+        let output =
+            sh(&format!("pipeline plugin test {} --stage {stage} {options}", library.display()), folder.path());
+        let said = text(&output);
+        assert!(output.status.success() && said.contains(&format!("all is well: {trials}")), "{stage}: {said}");
+    }
+}
+
 #[test]
 fn a_scaffold_is_not_written_over_another_nor_under_a_name_that_is_taken() {
     let folder = tempfile::tempdir().unwrap();
