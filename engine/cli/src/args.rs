@@ -1,11 +1,16 @@
 //! The arguments that several commands share.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use pipeline_runtime::file::{Environment, LoadOptions};
+use pipeline_runtime::plan::{Plan, load};
+use pipeline_stage::{ErrorKind, Registry, Result};
 
 use crate::plugins::{self, SearchArgs};
+use crate::{FAILED, WRONG, complain, print_report};
 
 /// Which pipeline.
 #[derive(Debug, Args)]
@@ -14,6 +19,31 @@ pub struct PipelineArgs {
     pub file: PathBuf,
     #[command(flatten)]
     pub overlay: OverlayArgs,
+}
+
+impl PipelineArgs {
+    /// Does something with the pipeline's state, for commands that run nothing: plans the file, and says what is wrong
+    /// with it or with the work. An error of kind `Config` is one of the file or the arguments.
+    pub fn with_plan(&self, registry: &Arc<Registry>, work: impl AsyncFnOnce(&Plan) -> Result<ExitCode>) -> ExitCode {
+        let plan = match load(&self.file, &self.overlay.load_options(), registry) {
+            Ok((plan, _)) => plan,
+            Err(report) => {
+                print_report(&report);
+                return ExitCode::from(WRONG);
+            }
+        };
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                complain(&format!("error: the async runtime cannot be started: {error}"));
+                return ExitCode::from(FAILED);
+            }
+        };
+        runtime.block_on(work(&plan)).unwrap_or_else(|error| {
+            complain(&format!("error: {}", error.chain()));
+            ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
+        })
+    }
 }
 
 /// What changes a pipeline file without touching it.

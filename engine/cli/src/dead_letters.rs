@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use pipeline_runtime::plan::{Plan, load};
+use pipeline_runtime::plan::Plan;
 use pipeline_runtime::store::{Beside, DeadLetter, StateStore, open_beside};
-use pipeline_stage::{ErrorKind, Registry, Result, StageError, Timestamp, printable};
+use pipeline_stage::{Registry, Result, StageError, Timestamp, printable};
 use serde_json::{Value, json};
 
 use crate::args::PipelineArgs;
 use crate::books::grouped;
-use crate::{FAILED, WRONG, complain, print, print_report};
+use crate::{complain, print};
 
 /// Show rows that could not be processed, or process them again
 ///
@@ -55,28 +55,10 @@ enum Action {
 
 /// Runs the command.
 pub fn run(args: &DeadLettersArgs, registry: &Arc<Registry>) -> ExitCode {
-    let plan = match load(&args.pipeline.file, &args.pipeline.overlay.load_options(), registry) {
-        Ok((plan, _)) => plan,
-        Err(report) => {
-            print_report(&report);
-            return ExitCode::from(WRONG);
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("error: the async runtime cannot be started: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
-    match runtime.block_on(act(&plan, &args.action)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("error: {}", error.chain()));
-            let is_wrong = error.kind() == ErrorKind::Config;
-            ExitCode::from(if is_wrong { WRONG } else { FAILED })
-        }
-    }
+    args.pipeline.with_plan(registry, async |plan| {
+        act(plan, &args.action).await?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 async fn act(plan: &Plan, action: &Action) -> Result<()> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use clap::Args;
 use pipeline_runtime::changes::{Change, States, Verdict, compare, former_plan};
-use pipeline_runtime::plan::{Plan, RunSettings, load};
+use pipeline_runtime::plan::{Plan, RunSettings};
 use pipeline_runtime::store::tools::StateTools;
-use pipeline_stage::{ErrorKind, NoConsole, Registry, Result, SavedState};
+use pipeline_stage::{NoConsole, Registry, Result, SavedState};
 
 use crate::args::PipelineArgs;
 use crate::books::grouped;
-use crate::{FAILED, WRONG, complain, print, print_report};
+use crate::{FAILED, complain, print};
 
 /// Compare a pipeline file with the state that is there
 ///
@@ -25,27 +25,10 @@ pub struct DiffArgs {
 
 /// Runs the command.
 pub fn run(args: &DiffArgs, registry: &Arc<Registry>) -> ExitCode {
-    let plan = match load(&args.pipeline.file, &args.pipeline.overlay.load_options(), registry) {
-        Ok((plan, _)) => plan,
-        Err(report) => {
-            print_report(&report);
-            return ExitCode::from(WRONG);
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("error: the async runtime cannot be started: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
-    match runtime.block_on(diff(&plan)) {
-        Ok(is_lost) => ExitCode::from(if is_lost { FAILED } else { 0 }),
-        Err(error) => {
-            complain(&format!("error: {}", error.chain()));
-            ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
-        }
-    }
+    args.pipeline.with_plan(registry, async |plan| {
+        let is_lost = diff(plan).await?;
+        Ok(ExitCode::from(if is_lost { FAILED } else { 0 }))
+    })
 }
 
 /// Prints the changes; says whether state would be lost.

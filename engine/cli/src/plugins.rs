@@ -60,12 +60,11 @@ impl LibraryArgs {
 /// # Errors
 /// When one that is there cannot be loaded.
 pub fn load_beside(built_in: &mut Registry, beside: &[Beside], search: &SearchArgs) -> Result<()> {
-    let mut searched = folders(&search.plugin_path, &std::env::var_os(PATH_VARIABLE).unwrap_or_default());
+    let mut search = Search::new(&search.plugin_path);
     let binary = std::env::current_exe().ok().and_then(|path| path.canonicalize().ok());
     if let Some(folder) = binary.as_deref().and_then(Path::parent) {
-        searched.extend([folder.to_owned(), folder.join("../lib/pipeline")]);
+        search.folders.extend([folder.to_owned(), folder.join("../lib/pipeline")]);
     }
-    let search = Search { folders: searched };
     for plugin in beside {
         let Ok(path) = search.find(plugin.library, Path::new("")) else {
             let file = file_name(plugin.library);
@@ -83,7 +82,7 @@ pub fn load_beside(built_in: &mut Registry, beside: &[Beside], search: &SearchAr
 /// What loads the libraries of pipeline files. Bare names are searched for in `search`, then in the folders of
 /// `PIPELINE_PLUGIN_PATH`.
 pub fn loader(search: &[PathBuf]) -> Arc<dyn LoadPlugins> {
-    Arc::new(Search { folders: folders(search, &std::env::var_os(PATH_VARIABLE).unwrap_or_default()) })
+    Arc::new(Search::new(search))
 }
 
 /// The file of a library that a command names: as in a pipeline file, from the working directory on.
@@ -91,8 +90,7 @@ pub fn loader(search: &[PathBuf]) -> Arc<dyn LoadPlugins> {
 /// # Errors
 /// When there is none.
 pub fn find(name: &str, search: &[PathBuf]) -> Result<PathBuf> {
-    let folders = folders(search, &std::env::var_os(PATH_VARIABLE).unwrap_or_default());
-    Search { folders }.find(name, Path::new(""))
+    Search::new(search).find(name, Path::new(""))
 }
 
 fn folders(search: &[PathBuf], variable: &OsStr) -> Vec<PathBuf> {
@@ -123,6 +121,17 @@ impl LoadPlugins for Search {
 }
 
 impl Search {
+    /// In these folders and then in those of the variable.
+    fn new(search: &[PathBuf]) -> Self {
+        Search { folders: folders(search, &std::env::var_os(PATH_VARIABLE).unwrap_or_default()) }
+    }
+
+    /// The folders, in words.
+    fn named(&self) -> String {
+        let folders: Vec<String> = self.folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
+        folders.join(", ")
+    }
+
     /// The file of a plugin: a path with a `/` as it is, a bare name in the first folder that has it.
     fn find(&self, name: &str, directory: &Path) -> Result<PathBuf> {
         if name.contains('/') {
@@ -139,21 +148,19 @@ impl Search {
 
     /// `none of `/usr/lib/pipeline`, …`
     fn none_of(&self) -> String {
-        let folders: Vec<String> = self.folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
-        format!("none of {}; `--plugin-path` or {PATH_VARIABLE} names the folder that has it", folders.join(", "))
+        format!("none of {}; `--plugin-path` or {PATH_VARIABLE} names the folder that has it", self.named())
     }
 
     fn not_found(&self, name: &str, file: &str) -> StageError {
-        let folders: Vec<String> = self.folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
-        StageError::config(match folders.as_slice() {
-            [] => format!(
+        StageError::config(match self.folders.is_empty() {
+            true => format!(
                 "`{name}` is a name, but no folder is searched for libraries; \
                  give a folder with `--plugin-path` or {PATH_VARIABLE}, or a path with a `/` such as `./{file}`"
             ),
-            folders => format!(
+            false => format!(
                 "there is no `{file}` and no `{name}.py` in {}; these are the folders of `--plugin-path` and {PATH_VARIABLE}, \
                  a path has a `/`, such as `./{file}`",
-                folders.join(", ")
+                self.named()
             ),
         })
     }

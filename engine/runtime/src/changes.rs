@@ -78,7 +78,7 @@ pub fn compare(former: &Plan, now: &Plan, mut states: States, run: &RunSettings)
             let (verdict, why) = match stage.kind {
                 Kind::Sink => (Verdict::Gone, "its output stays where it is".to_owned()),
                 Kind::Source => (Verdict::Gone, "its positions are forgotten".to_owned()),
-                _ if has_state => (Verdict::Lost, "is not in the file any more, but has state".to_owned()),
+                _ if has_state => (Verdict::Lost, GONE_WITH_STATE.to_owned()),
                 _ => (Verdict::Gone, "had no state".to_owned()),
             };
             changes.push(Change { stage: stage.id.clone(), kind: stage.kind, verdict, why });
@@ -87,12 +87,20 @@ pub fn compare(former: &Plan, now: &Plan, mut states: States, run: &RunSettings)
     changes
 }
 
+/// What is said of a stage that was left out or is called otherwise.
+pub const GONE_WITH_STATE: &str = "is not in the file any more, but has state";
+
+/// What is said of a stage of another type, such as `detector.zscore`, than the one that wrote its state.
+pub fn of_other_type(is: &str, was: &str) -> String {
+    format!("is a {is} now, its state was written by a {was}")
+}
+
 /// Why the state of a stage cannot be taken up by the file as it is now; none when it can, as far as its options say.
 pub fn why_lost(former: &Plan, was: usize, now: &Plan, number: usize) -> Option<String> {
     let (old, new) = (&former.stages[was], &now.stages[number]);
     if (old.kind, &old.type_name) != (new.kind, &new.type_name) {
         let of = |stage: &Stage| format!("{}.{}", stage.kind.name(), stage.type_name);
-        return Some(format!("is a {} now, its state was written by a {}", of(new), of(old)));
+        return Some(of_other_type(&of(new), &of(old)));
     }
     let names = |plan: &Plan, stage| {
         plan.series_key(stage).map(|key| key.into_iter().map(|(name, _)| name).collect::<Vec<_>>())

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use pipeline_runtime::plan::{Plan, load};
+use pipeline_runtime::plan::Plan;
 use pipeline_runtime::store::tools::StateTools;
-use pipeline_stage::{ErrorKind, Kind, Registry, Result, StageError};
+use pipeline_stage::{Kind, Registry, Result, StageError};
 
 use crate::args::PipelineArgs;
 use crate::books::grouped;
-use crate::{FAILED, WRONG, complain, print, print_report};
+use crate::print;
 
 /// Show what a pipeline remembers, move it to another place, or let a stage forget
 ///
@@ -77,27 +77,10 @@ enum Action {
 
 /// Runs the command.
 pub fn run(args: &StateArgs, registry: &Arc<Registry>) -> ExitCode {
-    let plan = match load(&args.pipeline.file, &args.pipeline.overlay.load_options(), registry) {
-        Ok((plan, _)) => plan,
-        Err(report) => {
-            print_report(&report);
-            return ExitCode::from(WRONG);
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("error: the async runtime cannot be started: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
-    match runtime.block_on(act(&plan, &args.action)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("error: {}", error.chain()));
-            ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
-        }
-    }
+    args.pipeline.with_plan(registry, async |plan| {
+        act(plan, &args.action).await?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 async fn act(plan: &Plan, action: &Action) -> Result<()> {

@@ -10,7 +10,7 @@ use super::commit::Committer;
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use crate::bugs::{Bug, is_there};
-use crate::changes::{former_plan, refusal, why_lost};
+use crate::changes::{GONE_WITH_STATE, former_plan, of_other_type, refusal, why_lost};
 use crate::plan::Plan;
 use crate::store::ClaimedTask;
 
@@ -153,12 +153,12 @@ async fn state_fits(shared: &Shared, claimed: &ClaimedTask, task: &str) -> Resul
 /// Why the state of a stage is not found again by the file as it is now.
 fn why_state_is_lost(shared: &Shared, former: Option<&Plan>, id: &str, was: &str) -> Option<String> {
     let Some(number) = shared.plan.stages.iter().position(|stage| stage.id == *id) else {
-        return Some("is not in the file any more, but has state".to_owned());
+        return Some(GONE_WITH_STATE.to_owned());
     };
     let stage = &shared.plan.stages[number];
     let is = format!("{}.{}", stage.kind.name(), stage.type_name);
     if is != *was {
-        return Some(format!("is a {is} now, its state was written by a {was}"));
+        return Some(of_other_type(&is, was));
     }
     let former = former?;
     let old = former.stages.iter().position(|stage| stage.id == *id)?;
