@@ -12,6 +12,7 @@ pub mod changes;
 pub mod diagnostics;
 pub mod expression;
 pub mod file;
+mod fixed_hash;
 pub mod graph;
 pub mod plan;
 pub mod run;

@@ -187,5 +187,5 @@ async fn a_store_of_another_version_is_refused_in_words() {
     let location = folder.path().to_str().unwrap();
     open(location, "test").await.unwrap().set_setting("version", "99").await.unwrap();
     let error = open(location, "test").await.err().unwrap();
-    assert!(error.to_string().contains("has version 99, this program reads version 1"), "{error}");
+    assert!(error.to_string().contains("has version 99, this program reads version 2"), "{error}");
 }

@@ -29,6 +29,20 @@ pub trait Transform: Send {
         Ok(())
     }
 
+    /// Begins to save in parts, for state so large that writing it would hold up the rows: from here on [`save_part`]
+    /// writes what has changed since the last save, as it is here, whatever is processed meanwhile. False: it cannot,
+    /// and is asked for all of it at once by `save`.
+    ///
+    /// [`save_part`]: Transform::save_part
+    fn begin_save(&mut self) -> bool {
+        false
+    }
+
+    /// Writes the next part of a save that `begin_save` has begun, of about `keys` keys. True when it was the last one.
+    fn save_part(&mut self, _keys: usize, changes: &mut dyn StateWriter) -> Result<bool> {
+        self.save(changes).map(|()| true)
+    }
+
     /// Roughly what one series costs in memory, in bytes, for `validate` to tell; none when it keeps no series.
     fn bytes_per_series(&self) -> Option<usize> {
         None

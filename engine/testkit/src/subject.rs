@@ -63,6 +63,15 @@ impl Store {
         saved.map_err(|error| Broken::new(format!("cannot be saved: {}", error.chain())))
     }
 
+    /// Adds a part, of about `keys` keys, of what a stage saves in parts. True when it was the last one.
+    ///
+    /// # Errors
+    /// When the stage cannot save it.
+    pub fn take_part(&mut self, transform: &mut dyn Transform, keys: usize) -> Result<bool, Broken> {
+        let saved = guarded(|| transform.save_part(keys, self))?;
+        saved.map_err(|error| Broken::new(format!("cannot be saved in parts: {}", error.chain())))
+    }
+
     /// True when a stage without state would be built from it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

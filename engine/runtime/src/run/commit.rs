@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Result, Rows, StageError, row_to_json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use super::sink_worker::Committed;
 use crate::bugs::{Bug, is_there};
-use crate::store::{Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, StageChanges};
+use crate::store::{Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, StageChanges, in_parts};
 
 /// An epoch that has ended and waits to be made durable.
 pub struct EndedEpoch {
@@ -28,10 +28,28 @@ pub struct EndedEpoch {
     pub replayed: Vec<i64>,
     /// Where each source goes on.
     pub positions: Vec<(usize, Position)>,
-    /// All that has changed since the last checkpoint, if there is to be one.
-    pub checkpoint: Option<(Checkpoint, Vec<StageChanges>)>,
+    /// A checkpoint that begins with this epoch's end.
+    pub checkpoint: Option<NewCheckpoint>,
     /// When it ended.
     pub ended: Instant,
+}
+
+/// A checkpoint whose parts come while the next epochs are computed.
+pub struct NewCheckpoint {
+    /// What it is of.
+    pub checkpoint: Checkpoint,
+    /// All that has changed since the last one.
+    pub parts: mpsc::Receiver<Part>,
+    /// Given back when it is published: then the next one may begin.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+/// A part of a checkpoint.
+pub enum Part {
+    /// What has changed in a stage, or some of it.
+    Changes(StageChanges),
+    /// There is no more: it may be published.
+    Last,
 }
 
 /// Who commits: a task and its place in the world.
@@ -57,10 +75,17 @@ pub struct Committer {
 impl Committer {
     /// Commits whatever comes until there is no more, then waits for the last checkpoint.
     pub async fn run(mut self, mut epochs: mpsc::Receiver<EndedEpoch>) -> Result<()> {
-        while let Some(epoch) = epochs.recv().await {
-            self.commit_live(epoch).await?;
+        loop {
+            tokio::select! {
+                biased;
+                // A checkpoint that failed ends the task at once.
+                written = self.written(), if self.writing.is_some() => written?,
+                epoch = epochs.recv() => match epoch {
+                    Some(epoch) => self.commit_live(epoch).await?,
+                    None => return self.written().await,
+                },
+            }
         }
-        self.written().await
     }
 
     async fn commit_live(&mut self, mut ended: EndedEpoch) -> Result<()> {
@@ -93,8 +118,8 @@ impl Committer {
         self.commit_epoch(&mut ended).await?;
         let output = &ended.output;
         self.shared.progress.committed(&output.counts, output.anomalies, ended.ended.elapsed());
-        if let Some((checkpoint, changes)) = ended.checkpoint.take() {
-            self.write_checkpoint(checkpoint, changes, ended.positions).await?;
+        if let Some(checkpoint) = ended.checkpoint.take() {
+            self.write_checkpoint(checkpoint, ended.positions).await?;
         }
         Ok(())
     }
@@ -182,22 +207,20 @@ impl Committer {
     }
 
     /// Writes a checkpoint beside the epochs that follow; one at a time.
-    async fn write_checkpoint(
-        &mut self,
-        checkpoint: Checkpoint,
-        changes: Vec<StageChanges>,
-        positions: Vec<(usize, Position)>,
-    ) -> Result<()> {
+    async fn write_checkpoint(&mut self, new: NewCheckpoint, positions: Vec<(usize, Position)>) -> Result<()> {
         self.written().await?;
         self.save_marks().await?;
         let (shared, task, partition, generation) =
             (self.shared.clone(), self.task.clone(), self.partition.clone(), self.generation);
         self.writing = Some(tokio::spawn(async move {
+            let NewCheckpoint { checkpoint, mut parts, _permit } = new;
             if is_there(Bug::ForgetBeforeCheckpoint) {
                 forget(&shared, &partition, &positions).await;
             }
-            write(&shared, &task, generation, &checkpoint, changes).await?;
-            forget(&shared, &partition, &positions).await;
+            if write_parts(&shared, (&task, generation), checkpoint.epoch, &mut parts).await? {
+                publish(&shared, &task, generation, &checkpoint).await?;
+                forget(&shared, &partition, &positions).await;
+            }
             Ok(())
         }));
         Ok(())
@@ -215,13 +238,12 @@ impl Committer {
         until_store_works(|| self.shared.store.set_marks(&marks)).await
     }
 
+    /// Waits until no checkpoint is being written. Cancel-safe.
     async fn written(&mut self) -> Result<()> {
-        match self.writing.take() {
-            Some(writing) => {
-                writing.await.map_err(|error| StageError::fatal("writing a checkpoint failed").because(error))?
-            }
-            None => Ok(()),
-        }
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let written = writing.await;
+        self.writing = None;
+        written.map_err(|error| StageError::fatal("writing a checkpoint failed").because(error))?
     }
 }
 
@@ -234,21 +256,31 @@ impl Drop for Committer {
     }
 }
 
-async fn write(
+/// Writes the parts of a checkpoint as they come. False: the task has ended before the last one.
+async fn write_parts(
     shared: &Shared,
-    task: &str,
-    generation: u64,
-    checkpoint: &Checkpoint,
-    changes: Vec<StageChanges>,
-) -> Result<()> {
-    let store = &shared.store;
-    for stage in changes {
-        for (part, changes) in crate::store::in_parts(stage.changes).into_iter().enumerate() {
-            let changes = StageChanges { stage: stage.stage.clone(), changes };
-            let write = || store.write_changes(task, generation, checkpoint.epoch, part as u64, &changes);
-            until_store_works(write).await?;
+    (task, generation): (&str, u64),
+    epoch: u64,
+    parts: &mut mpsc::Receiver<Part>,
+) -> Result<bool> {
+    let mut number = 0;
+    while let Some(part) = parts.recv().await {
+        let changes = match part {
+            Part::Changes(changes) => changes,
+            Part::Last => return Ok(true),
+        };
+        let stage = changes.stage;
+        for changes in in_parts(changes.changes) {
+            let changes = StageChanges { stage: stage.clone(), changes };
+            until_store_works(|| shared.store.write_changes(task, generation, epoch, number, &changes)).await?;
+            number += 1;
         }
     }
+    Ok(false)
+}
+
+async fn publish(shared: &Shared, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
+    let store = &shared.store;
     if is_there(Bug::DropLogBeforePublish) {
         until_store_works(|| store.drop_log(task, generation, checkpoint)).await?;
     }

@@ -35,7 +35,20 @@ struct Running {
     /// Where a detector says whether a row is an anomaly.
     anomaly_column: Option<usize>,
     counts: Counts,
+    /// Of a save that is under way.
+    to_save: Option<ToSave>,
 }
+
+/// What of a stage is still to be saved.
+enum ToSave {
+    /// Written when the save began, by a stage that writes all at once.
+    Whole(Result<StageChanges>),
+    /// The stage has more.
+    Parts,
+}
+
+/// How many keys a stage writes at once, which holds up the rows for some milliseconds.
+const KEYS_IN_PART: usize = 4_096;
 
 /// What an epoch has given so far.
 #[derive(Default)]
@@ -94,6 +107,7 @@ impl Compute {
                 readers: readers.collect(),
                 anomaly_column: anomaly.filter(|_| is_detector).and_then(|f| stage.schema.index_of(f.name()).ok()),
                 counts: Counts::default(),
+                to_save: None,
             });
         }
         let output = EpochOutput { sinks: stages.iter().map(|_| Vec::new()).collect(), ..EpochOutput::default() };
@@ -245,19 +259,46 @@ impl Compute {
         Ok(std::mem::replace(&mut self.output, empty))
     }
 
-    /// What has changed in each stage's state since the last call.
-    pub fn save(&mut self) -> Result<Vec<StageChanges>> {
-        let mut all = Vec::new();
-        for number in 0..self.stages.len() {
-            let stage = &mut self.stages[number];
+    /// Begins to save what has changed in each stage's state since the last save, as it is here: `save_part` gives it.
+    pub fn begin_save(&mut self) {
+        for stage in &mut self.stages {
+            stage.to_save = stage.transform.as_mut().map(|transform| match transform.begin_save() {
+                true => ToSave::Parts,
+                false => ToSave::Whole(save_whole(&stage.id, transform)),
+            });
+        }
+    }
+
+    /// The next part of what is to be saved; none when there is no more.
+    pub fn save_part(&mut self) -> Result<Option<StageChanges>> {
+        for stage in &mut self.stages {
             let Some(transform) = stage.transform.as_mut() else { continue };
-            let mut changes = Changes(StageChanges { stage: stage.id.to_string(), changes: Vec::new() });
-            match transform.save(&mut changes) {
-                Ok(()) => all.push(changes.0),
-                Err(error) => return Err(error.named(&self.stages[number].id)),
+            match stage.to_save.take() {
+                None => continue,
+                Some(ToSave::Whole(changes)) => return changes.map(Some),
+                Some(ToSave::Parts) => {
+                    let mut changes = Changes::of(&stage.id);
+                    let saved = transform.save_part(KEYS_IN_PART, &mut changes);
+                    if !saved.map_err(|error| error.named(&stage.id))? {
+                        stage.to_save = Some(ToSave::Parts);
+                    }
+                    return Ok(Some(changes.0));
+                }
             }
         }
-        Ok(all)
+        Ok(None)
+    }
+}
+
+fn save_whole(id: &Arc<str>, transform: &mut Box<dyn Transform>) -> Result<StageChanges> {
+    let mut changes = Changes::of(id);
+    transform.save(&mut changes).map_err(|error| error.named(id))?;
+    Ok(changes.0)
+}
+
+impl Changes {
+    fn of(stage: &Arc<str>) -> Self {
+        Changes(StageChanges { stage: stage.to_string(), changes: Vec::new() })
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a reader hands over becomes rows of the source's columns.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
@@ -10,6 +9,7 @@ use pipeline_stage::{
     Format, Origins, RawRows, Result, Rows, SourceBatch, SourceRows, StageError, Timestamp, timestamp_type,
 };
 
+use crate::fixed_hash::fixed_hash;
 use crate::store::{Beside, StoredRow};
 
 /// Decodes the batches of one source for one task.
@@ -152,30 +152,6 @@ impl Share {
 
     /// The same for ever: the hash of a key decides which task has its state.
     fn is_mine(&self, key: &[u8]) -> bool {
-        let hash = FixedHasher.hash_one(key);
-        hash % u64::from(self.tasks) == u64::from(self.task)
-    }
-}
-
-/// FNV-1a (Fowler, Noll, Vo; 64 bits), finished with a shift so that the low bits depend on all others.
-struct FixedHasher;
-
-impl BuildHasher for FixedHasher {
-    type Hasher = Fnv;
-    fn build_hasher(&self) -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-struct Fnv(u64);
-
-impl std::hash::Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        fixed_hash(key) % u64::from(self.tasks) == u64::from(self.task)
     }
 }

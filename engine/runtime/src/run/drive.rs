@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use pipeline_stage::{ErrorKind, Partition, Result, StageError};
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
-use super::commit::EndedEpoch;
+use super::commit::{EndedEpoch, Part};
 use super::epoch::Epoch;
 use super::input::next_of;
 use super::recovery::recover;
@@ -110,6 +111,7 @@ async fn read_all(
     loop {
         let is_due = task.is_due(&epoch);
         let has_room = !epoch.is_full();
+        let saving = task.saving();
         tokio::select! {
             biased;
             ended = &mut *commits => return Err(Stopped::ByCommitter(why(ended))),
@@ -120,8 +122,9 @@ async fn read_all(
             permit = epochs.reserve(), if is_due => {
                 // The receiver ends only with the committer, whose branch comes first.
                 let Ok(permit) = permit else { continue };
-                permit.send(task.end_epoch(std::mem::take(&mut epoch), false)?);
+                permit.send(task.end_epoch(std::mem::take(&mut epoch))?);
             }
+            permit = room(saving.clone()), if saving.is_some() => task.save_part(permit)?,
             () = sleep_until(task.deadline(&epoch)), if !is_due && task.has_deadline(&epoch) => {}
             changed = replays.changed(), if epoch.is_empty() => match changed {
                 Ok(()) => {
@@ -144,13 +147,28 @@ async fn read_all(
 
 /// Ends the last epoch, with a checkpoint, if there is anything to end.
 async fn finish(task: &mut Task, epoch: Epoch, epochs: &mpsc::Sender<EndedEpoch>) -> Result<(), Stopped> {
+    save_rest(task).await?;
     if epoch.is_empty() && !task.has_uncheckpointed {
         return Ok(());
     }
-    let ended = task.end_epoch(epoch, true)?;
+    let ended = task.end_last_epoch(epoch).await?;
     // When the committer is gone, awaiting it says why.
     let _ = epochs.send(ended).await;
+    Ok(save_rest(task).await?)
+}
+
+/// Writes what is left of a checkpoint that is under way.
+async fn save_rest(task: &mut Task) -> Result<()> {
+    while let Some(saving) = task.saving() {
+        let permit = room(Some(saving)).await;
+        task.save_part(permit)?;
+    }
     Ok(())
+}
+
+/// Room for the next part of a checkpoint; none when nobody wants it.
+async fn room(saving: Option<mpsc::Sender<Part>>) -> Option<OwnedPermit<Part>> {
+    saving?.reserve_owned().await.ok()
 }
 
 /// What a committer's end means. Its `Lost` is another owner, not lost state: the task must not come back.

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipeline_stage::{Kind, Partition, Position, Result, SourceBatch, StageError, Times, Timestamp};
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::commit::EndedEpoch;
+use super::commit::{EndedEpoch, NewCheckpoint, Part};
 use super::compute::{Compute, EpochOutput};
 use super::epoch::Epoch;
 use super::input::Input;
@@ -16,6 +19,11 @@ use super::shared::Shared;
 use super::stored::{Ready, refusal};
 use crate::bugs::{Bug, is_there};
 use crate::store::{Checkpoint, ClaimedTask, DeadLetter, EpochEntry, Segment, StageChanges};
+
+/// Parts of a checkpoint that wait to be written: one is being written while the next one waits.
+const PARTS_WAITING: usize = 1;
+/// When a checkpoint is due and the one before is not published yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Dead letters that are processed again in one epoch: more would be faster, but each may have megabytes.
 const MAX_REPLAYED: u32 = 100;
@@ -36,6 +44,10 @@ pub struct Task {
     next_checkpoint: Instant,
     /// Something has happened since the last checkpoint.
     pub has_uncheckpointed: bool,
+    /// The right to begin a checkpoint: there is one at a time.
+    checkpoint_permit: Arc<Semaphore>,
+    /// Where the parts of the checkpoint that is under way go.
+    saving: Option<mpsc::Sender<Part>>,
     /// Dead letters taken by this task: the store forgets them only once their epoch is logged.
     taken_letters: HashSet<i64>,
 }
@@ -63,6 +75,8 @@ impl Task {
             watermark: checkpoint.watermark,
             next_checkpoint,
             has_uncheckpointed: false,
+            checkpoint_permit: Arc::new(Semaphore::new(1)),
+            saving: None,
             taken_letters: HashSet::new(),
         }
     }
@@ -198,27 +212,65 @@ impl Task {
         self.compute.end_epoch(Times { now: ended_at, watermark: self.watermark })
     }
 
-    /// Ends an epoch, with a checkpoint if one is due or it is the last.
-    pub fn end_epoch(&mut self, epoch: Epoch, is_last: bool) -> Result<EndedEpoch> {
+    /// Ends an epoch, with a checkpoint if one is due and the one before is published.
+    pub fn end_epoch(&mut self, epoch: Epoch) -> Result<EndedEpoch> {
+        let is_due = self.next_checkpoint <= Instant::now() && (self.has_uncheckpointed || !epoch.is_empty());
+        let permit = if is_due { self.checkpoint_permit.clone().try_acquire_owned().ok() } else { None };
+        if is_due && permit.is_none() {
+            self.next_checkpoint = Instant::now() + LOOK_AGAIN;
+        }
+        self.end(epoch, permit)
+    }
+
+    /// Ends the last epoch, with a checkpoint if there is anything to keep.
+    pub async fn end_last_epoch(&mut self, epoch: Epoch) -> Result<EndedEpoch> {
+        let permit = self.checkpoint_permit.clone().acquire_owned().await;
+        self.end(epoch, permit.ok())
+    }
+
+    fn end(&mut self, epoch: Epoch, permit: Option<OwnedSemaphorePermit>) -> Result<EndedEpoch> {
         let ended_at = self.now();
         let output = self.end_compute(ended_at)?;
         self.continue_after(self.epoch + 1, ended_at);
         self.has_uncheckpointed |= !epoch.is_empty();
-        let wants_checkpoint = self.has_uncheckpointed && (is_last || self.next_checkpoint <= Instant::now());
-        let checkpoint = if wants_checkpoint { Some((self.checkpoint(), self.changes()?)) } else { None };
-        if wants_checkpoint {
-            self.next_checkpoint = Instant::now() + self.shared.plan.settings.checkpoint_every;
-            self.has_uncheckpointed = false;
-        }
+        let checkpoint = permit.map(|permit| self.begin_checkpoint(permit));
         let Epoch { segments, rows, hash, replayed, stored, .. } = epoch;
         let entry = EpochEntry { epoch: self.epoch, ended_at, segments, rows, hash, stored };
         Ok(EndedEpoch { entry, output, replayed, positions: self.positions(), checkpoint, ended: Instant::now() })
     }
 
-    fn changes(&mut self) -> Result<Vec<StageChanges>> {
-        let changes = self.compute.save()?;
+    fn begin_checkpoint(&mut self, permit: OwnedSemaphorePermit) -> NewCheckpoint {
+        self.compute.begin_save();
+        self.next_checkpoint = Instant::now() + self.shared.plan.settings.checkpoint_every;
+        self.has_uncheckpointed = false;
+        let (saving, parts) = mpsc::channel(PARTS_WAITING);
+        self.saving = Some(saving);
+        NewCheckpoint { checkpoint: self.checkpoint(), parts, _permit: permit }
+    }
+
+    /// Where the next part of a checkpoint goes, if one is under way.
+    pub fn saving(&self) -> Option<mpsc::Sender<Part>> {
+        self.saving.clone()
+    }
+
+    /// Writes a part of the checkpoint that is under way. No permit: nobody wants it any more, the committer says why.
+    pub fn save_part(&mut self, permit: Option<OwnedPermit<Part>>) -> Result<()> {
+        let Some(permit) = permit else {
+            // What was not written would be missing in any checkpoint after it.
+            self.checkpoint_permit.close();
+            self.saving = None;
+            return Ok(());
+        };
         let is_lost = is_there(Bug::ChangesLost) && self.epoch.is_multiple_of(2);
-        Ok(if is_lost { Vec::new() } else { changes })
+        match self.compute.save_part()? {
+            Some(changes) if is_lost => permit.send(Part::Changes(StageChanges { changes: Vec::new(), ..changes })),
+            Some(changes) => permit.send(Part::Changes(changes)),
+            None => {
+                self.saving = None;
+                permit.send(Part::Last)
+            }
+        };
+        Ok(())
     }
 
     fn checkpoint(&self) -> Checkpoint {

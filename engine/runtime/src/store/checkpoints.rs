@@ -1,13 +1,16 @@
 //! Checkpoints: the changes of each, and which one counts.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
+use futures::TryStreamExt;
 use pipeline_stage::Result;
+use serde_bytes::{ByteBuf, Bytes};
 use sqlx::{Any, Transaction};
 
 use super::connect::{SqlStore, store_error};
 use super::values::{bytes, number, text, unreadable};
 use super::{Checkpoint, StageChanges, tasks};
+use crate::fixed_hash::fixed_hash;
 
 /// The newest checkpoint of a task, with the state id it belongs to.
 pub(super) async fn newest(store: &SqlStore, task: &str) -> Result<Option<(String, Checkpoint)>> {
@@ -50,11 +53,23 @@ pub(super) async fn write_changes(
     changes: &StageChanges,
 ) -> Result<()> {
     let mut transaction = begin_as_owner(store, task, generation).await?;
+    // It may be there already, if the answer to an earlier try was lost.
+    sqlx::query(
+        "DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch = $4 AND part = $5",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(&changes.stage)
+    .bind(epoch as i64)
+    .bind(part as i64)
+    .execute(&mut *transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
     insert(store, &mut transaction, (task, &changes.stage), (epoch, part), &changes.changes).await?;
     transaction.commit().await.map_err(|error| store_error(&error))
 }
 
-/// Writes a part of a stage's changes.
+/// Writes changes of a stage, a row for each bucket.
 async fn insert(
     store: &SqlStore,
     transaction: &mut Transaction<'_, Any>,
@@ -62,22 +77,37 @@ async fn insert(
     (epoch, part): (u64, u64),
     changes: &Changes,
 ) -> Result<()> {
+    let mut buckets: [Vec<(&Bytes, Option<&Bytes>)>; BUCKETS as usize] = Default::default();
+    for (key, value) in changes {
+        buckets[bucket_of(key)].push((Bytes::new(key), value.as_deref().map(Bytes::new)));
+    }
     let mut encoded = Vec::new();
-    pipeline_stage::encode(changes, &mut encoded)?;
-    sqlx::query(
-        "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, changes) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (pipeline, task, stage, epoch, part) DO UPDATE SET changes = excluded.changes",
-    )
-    .bind(&store.pipeline)
-    .bind(task)
-    .bind(stage)
-    .bind(epoch as i64)
-    .bind(part as i64)
-    .bind(encoded)
-    .execute(&mut **transaction)
-    .await
-    .map_err(|error| store_error(&error))?;
+    for (bucket, changes) in buckets.iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
+        pipeline_stage::encode(changes, &mut encoded)?;
+        sqlx::query(
+            "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, bucket, changes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(stage)
+        .bind(epoch as i64)
+        .bind(part as i64)
+        .bind(bucket as i64)
+        .bind(encoded.clone())
+        .execute(&mut **transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    }
     Ok(())
+}
+
+/// Into how many buckets the keys of a stage fall. Each is merged by itself: a merge holds one of them in memory, and
+/// makes the store larger by one of them.
+const BUCKETS: i64 = 16;
+
+fn bucket_of(key: &[u8]) -> usize {
+    (fixed_hash(key) % BUCKETS as u64) as usize
 }
 
 /// A transaction on the checkpoints in which no other process can claim the task. The files of a folder have one user,
@@ -155,79 +185,98 @@ async fn drop_removed_stages(store: &SqlStore, task: &str, checkpoint: &Checkpoi
     Ok(())
 }
 
-/// The state of a stage after an epoch: all changes up to it in their order, the last of each key.
-pub(super) async fn load(store: &SqlStore, task: &str, stage: &str, epoch: i64) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let rows = sqlx::query(
+/// The state of a stage after an epoch, by key.
+pub(super) async fn load(store: &SqlStore, task: &str, stage: &str, epoch: i64) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut state = Vec::new();
+    for bucket in 0..BUCKETS {
+        state.extend(load_bucket(store, (task, stage), bucket, epoch).await?);
+    }
+    state.sort_unstable();
+    Ok(state)
+}
+
+/// All changes of a bucket up to an epoch in their order: the last of each key.
+async fn load_bucket(
+    store: &SqlStore,
+    (task, stage): (&str, &str),
+    bucket: i64,
+    epoch: i64,
+) -> Result<HashMap<Vec<u8>, Vec<u8>>> {
+    let mut rows = sqlx::query(
         "SELECT changes FROM pipeline_state_changes
-         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4 ORDER BY epoch, part",
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND bucket = $4 AND epoch <= $5 ORDER BY epoch, part",
     )
     .bind(&store.pipeline)
     .bind(task)
     .bind(stage)
+    .bind(bucket)
     .bind(epoch)
-    .fetch_all(&store.checkpoints)
-    .await
-    .map_err(|error| store_error(&error))?;
-    let mut state = BTreeMap::new();
-    for row in &rows {
-        let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = pipeline_stage::decode(&bytes(row, 0)?)?;
+    .fetch(&store.checkpoints);
+    let mut state = HashMap::new();
+    while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
+        let changes: Vec<(ByteBuf, Option<ByteBuf>)> = pipeline_stage::decode(&bytes(&row, 0)?)?;
         for (key, value) in changes {
             match value {
-                Some(value) => state.insert(key, value),
-                None => state.remove(&key),
+                Some(value) => state.insert(key.into_vec(), value.into_vec()),
+                None => state.remove(key.as_slice()),
             };
         }
     }
     Ok(state)
 }
 
-/// Changes pile up with every checkpoint; when they are this many times the first part, they are merged into one.
-const MERGE_AT: i64 = 2;
-/// Smaller piles are not worth a merge.
-const MERGE_ABOVE_BYTES: i64 = 1 << 20;
-
+/// Changes pile up with every checkpoint. A bucket is merged when they have as many bytes as its oldest epoch, which
+/// holds what the last merge gave: the store has at most about twice the bytes of the state.
 async fn merge_if_large(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: u64) -> Result<()> {
-    let row = sqlx::query(
-        "SELECT CAST(COALESCE(SUM(LENGTH(changes)), 0) AS BIGINT),
-                CAST(COALESCE(SUM(CASE WHEN epoch = oldest THEN LENGTH(changes) ELSE 0 END), 0) AS BIGINT)
-         FROM pipeline_state_changes,
-              (SELECT MIN(epoch) AS oldest FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3) first
-         WHERE pipeline = $1 AND task = $2 AND stage = $3",
+    let rows = sqlx::query(
+        "SELECT bucket, CAST(SUM(bytes) AS BIGINT), CAST(SUM(CASE WHEN epoch = oldest THEN bytes ELSE 0 END) AS BIGINT)
+         FROM (SELECT bucket, epoch, LENGTH(changes) AS bytes, MIN(epoch) OVER (PARTITION BY bucket) AS oldest
+               FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3) sizes
+         GROUP BY bucket ORDER BY bucket",
     )
     .bind(&store.pipeline)
     .bind(task)
     .bind(stage)
-    .fetch_one(&store.checkpoints)
+    .fetch_all(&store.checkpoints)
     .await
     .map_err(|error| store_error(&error))?;
-    let (all, first) = (number(&row, 0)?, number(&row, 1)?);
-    if all < MERGE_ABOVE_BYTES || all - first < first * MERGE_AT {
-        return Ok(());
+    for row in &rows {
+        let (bucket, all, first) = (number(row, 0)?, number(row, 1)?, number(row, 2)?);
+        if MERGE_ABOVE_BYTES <= all && first <= all - first {
+            // What comes after the checkpoint may be another owner's.
+            let merged = load_bucket(store, (task, stage), bucket, epoch as i64).await?;
+            replace(store, (task, generation), (stage, bucket), epoch, merged).await?;
+        }
     }
-    // What comes after the checkpoint may be another owner's.
-    let merged = load(store, task, stage, epoch as i64).await?;
-    replace(store, (task, generation), stage, epoch, merged).await
+    Ok(())
 }
 
-/// How many bytes of changes go into one row.
-pub(crate) const PART_BYTES: usize = 256 << 10;
+/// A smaller pile is not worth a merge.
+const MERGE_ABOVE_BYTES: i64 = 64 << 10;
+
+/// How many bytes of changes are written at once: some milliseconds of work, and one fsync.
+pub(crate) const PART_BYTES: usize = 4 << 20;
 
 async fn replace(
     store: &SqlStore,
     (task, generation): (&str, u64),
-    stage: &str,
+    (stage, bucket): (&str, i64),
     epoch: u64,
-    state: BTreeMap<Vec<u8>, Vec<u8>>,
+    state: HashMap<Vec<u8>, Vec<u8>>,
 ) -> Result<()> {
     let mut transaction = begin_as_owner(store, task, generation).await?;
-    sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4")
-        .bind(&store.pipeline)
-        .bind(task)
-        .bind(stage)
-        .bind(epoch as i64)
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| store_error(&error))?;
+    sqlx::query(
+        "DELETE FROM pipeline_state_changes
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND bucket = $4 AND epoch <= $5",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .bind(bucket)
+    .bind(epoch as i64)
+    .execute(&mut *transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
     let changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
     for (part, changes) in in_parts(changes).into_iter().enumerate() {
         insert(store, &mut transaction, (task, stage), (epoch, part as u64), &changes).await?;

@@ -87,7 +87,7 @@ impl StateStore for SqlStore {
     }
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        Ok(checkpoints::load(self, task, stage, i64::MAX).await?.into_iter().collect())
+        checkpoints::load(self, task, stage, i64::MAX).await
     }
 
     async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()> {

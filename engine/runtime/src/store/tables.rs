@@ -1,7 +1,7 @@
-//! The tables of the state store. Version 1; a store of another version is refused in words.
+//! The tables of the state store. Version 2; a store of another version is refused in words.
 
 /// Raised when the tables change so that an older program could not use them.
-pub(super) const VERSION: &str = "1";
+pub(super) const VERSION: &str = "2";
 
 /// Tables that every epoch writes to. In SQLite they are a file of their own, so that a checkpoint delays no append.
 pub(super) const LOG_TABLES: &[&str] = &[
@@ -44,7 +44,8 @@ pub(super) const CHECKPOINT_TABLES: &[&str] = &[
         checkpoint TEXT NOT NULL, PRIMARY KEY (pipeline, task))",
     "CREATE TABLE IF NOT EXISTS pipeline_state_changes (
         pipeline TEXT NOT NULL, task TEXT NOT NULL, stage TEXT NOT NULL, epoch BIGINT NOT NULL, part BIGINT NOT NULL,
-        changes {blob} NOT NULL, PRIMARY KEY (pipeline, task, stage, epoch, part))",
+        bucket BIGINT NOT NULL, changes {blob} NOT NULL,
+        PRIMARY KEY (pipeline, task, stage, epoch, part, bucket))",
 ];
 
 /// Which database it is.

@@ -8,8 +8,7 @@ use std::fmt;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde_bytes::ByteBuf;
 
 use super::KeyedOptions;
 use super::columns::{SeriesArrays, SeriesColumns, with_scores};
@@ -109,8 +108,8 @@ impl<D: BatchDetector> KeyedBatch<D> {
         let columns = SeriesColumns::new(options, context, input)?;
         let schema = with_scores(input, &options.prefix, &method.statistic)?;
         let mut saved: Vec<Vec<u8>> = Vec::with_capacity(state.entries.len());
-        let table = Table::restore(&state, method.state_version, options.max_series as usize, |series: Bytes| {
-            saved.push(series.0);
+        let table = Table::restore(&state, method.state_version, options.max_series as usize, |series: ByteBuf| {
+            saved.push(series.into_vec());
             Ok(saved.len() as u32 - 1)
         })?;
         drop(state);
@@ -210,37 +209,12 @@ impl<D: BatchDetector> Transform for KeyedBatch<D> {
             saved.extend(part);
         }
         let mut saved = saved.into_iter();
-        self.table.save(changes, |_| Bytes(saved.next().unwrap_or_default()))
+        self.table.save(changes, |_| ByteBuf::from(saved.next().unwrap_or_default()))
     }
 }
 
 impl<D: BatchDetector> fmt::Debug for KeyedBatch<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedBatch").field("method", &self.method).finish_non_exhaustive()
-    }
-}
-
-/// Bytes that are written as such, not as a list of numbers.
-struct Bytes(Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl Visitor<'_> for Read {
-            type Value = Bytes;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the bytes of a series")
-            }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.into()))
-            }
-        }
-        deserializer.deserialize_bytes(Read)
     }
 }

@@ -98,6 +98,15 @@ impl<D: Detector> Transform for Keyed<D> {
         self.table.save(changes, |series| series)
     }
 
+    fn begin_save(&mut self) -> bool {
+        self.table.begin_save();
+        true
+    }
+
+    fn save_part(&mut self, keys: usize, changes: &mut dyn StateWriter) -> Result<bool> {
+        self.table.save_part(keys, changes)
+    }
+
     fn bytes_per_series(&self) -> Option<usize> {
         Some(self.detector.bytes_per_series())
     }

@@ -18,7 +18,8 @@ pub(super) struct Slot<S> {
     pub last_at: Option<Timestamp>,
     /// The number of its last reading among all readings: who was read longest ago.
     last_reading: u64,
-    is_changed: bool,
+    /// Before which save it has changed last, by the number of the save; 0 once that has written it.
+    changed_before: u32,
 }
 
 /// The series, each in a slot that does not move while there is room.
@@ -28,11 +29,27 @@ pub(super) struct Table<S> {
     slots: Vec<Slot<S>>,
     max_series: usize,
     readings: u64,
+    /// The number of the next save.
+    next_save: u32,
+    /// The slots that have changed before it.
     changed: Vec<u32>,
-    /// Keys whose series was forgotten since the last save.
+    /// Keys whose series was forgotten since the last save began.
     forgotten: Vec<Box<[u8]>>,
     n_forgotten: u64,
     version: u16,
+    saving: Saving,
+}
+
+/// A save in parts: what it has still to write.
+#[derive(Default)]
+struct Saving {
+    forgotten: Vec<Box<[u8]>>,
+    /// Series that were read or forgotten before their turn came: as they were when the save began.
+    early: Vec<(Box<[u8]>, Vec<u8>)>,
+    /// The slots that had changed; some of them are among the early ones.
+    unsaved: Vec<u32>,
+    /// What went wrong when one was written early.
+    failure: Option<StageError>,
 }
 
 /// One series as it is saved.
@@ -53,7 +70,7 @@ struct SavedVersion {
 /// When the table is full, one of this many series is forgotten at once: finding the oldest costs a pass over all.
 const FORGET_PART: usize = 16;
 
-impl<S> Table<S> {
+impl<S: Serialize> Table<S> {
     /// The table as it was saved; `adopt` sees each series in its saved form.
     pub fn restore<T: DeserializeOwned>(
         saved: &SavedState,
@@ -67,10 +84,12 @@ impl<S> Table<S> {
             slots: Vec::with_capacity(saved.entries.len()),
             max_series,
             readings: 0,
+            next_save: 2,
             changed: Vec::new(),
             forgotten: Vec::new(),
             n_forgotten: 0,
             version,
+            saving: Saving::default(),
         };
         for (key, value) in &saved.entries {
             table.restore_one(key, value, &mut adopt)?;
@@ -99,7 +118,7 @@ impl<S> Table<S> {
         let hash = self.hasher.hash_one(key);
         self.insert(hash, key, adopt(saved.series)?);
         let slot = self.slots.last_mut().expect("just inserted");
-        (slot.last_at, slot.last_reading, slot.is_changed) = (saved.at, saved.reading, false);
+        (slot.last_at, slot.last_reading) = (saved.at, saved.reading);
         Ok(())
     }
 
@@ -119,18 +138,19 @@ impl<S> Table<S> {
             }
         };
         let slot = &mut self.slots[number as usize];
-        slot.last_reading = self.readings;
-        self.readings += 1;
-        if !slot.is_changed {
-            slot.is_changed = true;
+        if slot.changed_before != self.next_save {
+            self.saving.keep(slot, self.next_save, self.version);
+            slot.changed_before = self.next_save;
             self.changed.push(number);
         }
+        slot.last_reading = self.readings;
+        self.readings += 1;
         slot
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], series: S) {
         let number = self.slots.len() as u32;
-        self.slots.push(Slot { key: key.into(), series, last_at: None, last_reading: 0, is_changed: false });
+        self.slots.push(Slot { key: key.into(), series, last_at: None, last_reading: 0, changed_before: 0 });
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(hash, number, |&slot| hasher.hash_one(&*slots[slot as usize].key));
     }
@@ -143,19 +163,23 @@ impl<S> Table<S> {
             std::mem::take(&mut self.slots).into_iter().partition(|slot| slot.last_reading <= limit);
         self.n_forgotten += old.len() as u64;
         for slot in old {
+            self.saving.keep(&slot, self.next_save, self.version);
             self.forgotten.push(slot.key);
             forget(slot.series);
         }
         self.index.clear();
         self.changed.clear();
+        let is_saving = self.saving.unsaved.drain(..).next().is_some();
         for slot in kept {
-            let (hash, is_changed) = (self.hasher.hash_one(&*slot.key), slot.is_changed);
+            let (hash, changed_before) = (self.hasher.hash_one(&*slot.key), slot.changed_before);
             let number = self.slots.len() as u32;
             self.slots.push(slot);
             let (slots, hasher) = (&self.slots, &self.hasher);
             self.index.insert_unique(hash, number, |&slot| hasher.hash_one(&*slots[slot as usize].key));
-            if is_changed {
+            if changed_before == self.next_save {
                 self.changed.push(number);
+            } else if is_saving && changed_before + 1 == self.next_save {
+                self.saving.unsaved.push(number);
             }
         }
     }
@@ -170,29 +194,81 @@ impl<S> Table<S> {
         self.slots.iter().map(|slot| &slot.series)
     }
 
-    /// Writes what has changed since the last call, each series in the form that `saved` gives it.
+    /// Writes what has changed since the last save, each series in the form that `saved` gives it.
     pub fn save<'a, T: Serialize + 'a>(
         &'a mut self,
         changes: &mut dyn StateWriter,
         mut saved: impl FnMut(&'a S) -> T,
     ) -> Result<()> {
-        let Table { slots, changed, forgotten, version, .. } = self;
+        let Table { slots, changed, forgotten, version, next_save, .. } = self;
+        *next_save += 1;
         // A key may have been forgotten and then read again: its put comes after its delete.
         for key in forgotten.drain(..) {
             changes.delete(&key);
         }
-        changed.iter().for_each(|&number| slots[number as usize].is_changed = false);
-        let slots: &'a [Slot<S>] = slots;
         let mut buffer = Vec::new();
         for number in changed.drain(..) {
             let slot = &slots[number as usize];
-            let saved =
-                Saved { version: *version, at: slot.last_at, reading: slot.last_reading, series: saved(&slot.series) };
-            encode(&saved, &mut buffer)?;
+            write_slot(slot, *version, saved(&slot.series), &mut buffer)?;
             changes.put(&slot.key, &buffer);
         }
         Ok(())
     }
+
+    /// Begins a save in parts: `save_part` writes what has changed up to here, as it is here.
+    pub fn begin_save(&mut self) {
+        debug_assert!(self.saving.is_done(), "one save at a time");
+        self.saving.forgotten = std::mem::take(&mut self.forgotten);
+        self.saving.unsaved = std::mem::take(&mut self.changed);
+        self.next_save += 1;
+    }
+
+    /// Writes the next part of a save, of about `keys` keys, beside those that were read meanwhile. True when that was
+    /// the last one.
+    pub fn save_part(&mut self, keys: usize, changes: &mut dyn StateWriter) -> Result<bool> {
+        let Table { slots, saving, version, next_save, .. } = self;
+        if let Some(failure) = saving.failure.take() {
+            return Err(failure);
+        }
+        for key in saving.forgotten.drain(..) {
+            changes.delete(&key);
+        }
+        for (key, value) in saving.early.drain(..) {
+            changes.put(&key, &value);
+        }
+        let mut buffer = Vec::new();
+        for number in saving.unsaved.split_off(saving.unsaved.len().saturating_sub(keys)) {
+            let slot = &mut slots[number as usize];
+            if slot.changed_before + 1 == *next_save {
+                slot.changed_before = 0;
+                write_slot(slot, *version, &slot.series, &mut buffer)?;
+                changes.put(&slot.key, &buffer);
+            }
+        }
+        Ok(saving.is_done())
+    }
+}
+
+impl Saving {
+    fn is_done(&self) -> bool {
+        self.unsaved.is_empty() && self.early.is_empty() && self.forgotten.is_empty()
+    }
+
+    /// Keeps a series as it is, before it changes, if the save has still to write it.
+    fn keep<S: Serialize>(&mut self, slot: &Slot<S>, next_save: u32, version: u16) {
+        if self.unsaved.is_empty() || slot.changed_before + 1 != next_save {
+            return;
+        }
+        let mut buffer = Vec::new();
+        match write_slot(slot, version, &slot.series, &mut buffer) {
+            Ok(()) => self.early.push((slot.key.clone(), buffer)),
+            Err(error) => self.failure = Some(error),
+        }
+    }
+}
+
+fn write_slot<S>(slot: &Slot<S>, version: u16, series: impl Serialize, buffer: &mut Vec<u8>) -> Result<()> {
+    encode(&Saved { version, at: slot.last_at, reading: slot.last_reading, series }, buffer)
 }
 
 #[cfg(test)]
@@ -242,6 +318,31 @@ mod tests {
         table.touch(b"c", || 3, drop);
         table.save(&mut store, |series| series).unwrap();
         assert_eq!(store.0.keys().collect::<Vec<_>>(), [b"b", b"c"]);
+    }
+
+    #[test]
+    fn a_save_in_parts_writes_what_there_was_when_it_began() {
+        for parts in [1, 2, 9] {
+            let (mut store, mut table) = (Store::default(), restore(&Store::default(), 4));
+            for key in [b"a", b"b", b"c", b"d"] {
+                table.touch(key, || 1, drop);
+            }
+            table.begin_save();
+            assert!(!table.save_part(1, &mut store).unwrap());
+            table.touch(b"a", || 0, drop).series = 7;
+            // `e` and `f` take the places of `b` and `c`, which have still to be written.
+            table.touch(b"e", || 5, drop);
+            table.touch(b"d", || 0, drop).series = 8;
+            table.touch(b"f", || 6, drop);
+            while !table.save_part(parts, &mut store).unwrap() {}
+            let keys: Vec<_> = store.0.keys().map(|key| key[0] as char).collect();
+            assert_eq!((keys, restore(&store, 4).touch(b"a", || 0, drop).series), (vec!['a', 'b', 'c', 'd'], 1));
+            table.begin_save();
+            while !table.save_part(parts, &mut store).unwrap() {}
+            let (mut restored, keys) = (restore(&store, 4), [b"a", b"d", b"e", b"f"]);
+            assert_eq!(store.0.len(), keys.len());
+            assert_eq!(keys.map(|key| restored.touch(key, || 0, drop).series), [7, 8, 5, 6]);
+        }
     }
 
     #[test]

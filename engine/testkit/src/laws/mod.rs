@@ -110,7 +110,7 @@ pub fn batching_does_not_matter(subject: Subject<'_>, rows: &RecordBatch, effort
 }
 
 /// Saved, dropped, built anew and given again what it was given since, it gives the same output; saves are increments
-/// put into one store. It was really resumed, a detector with state.
+/// put into one store, some of them written in parts while rows go on. It was really resumed, a detector with state.
 ///
 /// # Errors
 /// When that does not hold.
@@ -161,21 +161,34 @@ impl<'a> Laws<'a> {
         let columns = self.epochs[0].rows.schema();
         let mut transform = self.subject.build(&columns, &store)?;
         let mut number = 0;
+        // What is saved in parts counts when the last one is there; rows go on meanwhile.
+        let mut in_parts: Option<(Store, usize)> = None;
         while number < self.epochs.len() {
             let epoch = &self.epochs[number];
             let batches = cut(&epoch.rows, &mut |left| random_cut(&mut random, left));
             expect_same(number, run_epoch(&mut *transform, epoch, &batches), &expected[number])?;
             evidence.batches += batches.len();
             number += 1;
-            if random.once_in(2) {
-                store.take(&mut *transform)?;
-                saved_at = number;
+            if let Some((mut parts, at)) = in_parts.take() {
+                match parts.take_part(&mut *transform, 1 + random.below(4))? {
+                    true => (store, saved_at) = (parts, at),
+                    false => in_parts = Some((parts, at)),
+                }
+            } else if random.once_in(2) {
+                match random.once_in(2) && transform.begin_save() {
+                    true => in_parts = Some((store.clone(), number)),
+                    false => {
+                        store.take(&mut *transform)?;
+                        saved_at = number;
+                    }
+                }
             }
             // The first try dies after each epoch for as long as it may: a state that is restored, saved and restored.
             let dies = crashes < MAX_CRASHES && (seed == 0 || random.once_in(3));
             if dies {
                 crashes += 1;
                 transform = self.subject.build(&columns, &store)?;
+                in_parts = None;
                 number = saved_at;
                 evidence.resumed += 1;
                 evidence.resumed_with_state += usize::from(!store.is_empty());

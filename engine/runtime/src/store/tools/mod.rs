@@ -117,9 +117,9 @@ impl StateTools {
     }
 
     /// The state of a stage as of a task's checkpoint, by key.
-    pub async fn stage(&self, task: &TaskState, stage: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    pub async fn stage(&self, task: &TaskState, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         match &task.checkpoint {
-            None => Ok(BTreeMap::new()),
+            None => Ok(Vec::new()),
             Some(checkpoint) => checkpoints::load(&self.store, &task.task, stage, checkpoint.epoch as i64).await,
         }
     }

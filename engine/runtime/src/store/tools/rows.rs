@@ -39,7 +39,14 @@ pub const TABLES: [Table; 8] = [
     },
     Table {
         name: "pipeline_state_changes",
-        columns: &[("task", Text), ("stage", Text), ("epoch", Number), ("part", Number), ("changes", Bytes)],
+        columns: &[
+            ("task", Text),
+            ("stage", Text),
+            ("epoch", Number),
+            ("part", Number),
+            ("bucket", Number),
+            ("changes", Bytes),
+        ],
         is_numbered: false,
         is_of_checkpoints: true,
     },
@@ -119,7 +126,7 @@ impl Table {
         let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
         let (number, order) = match self.is_numbered {
             true => ("number, ", "number".to_owned()),
-            false => ("", names[..names.len().min(4)].join(", ")),
+            false => ("", names[..names.len().min(5)].join(", ")),
         };
         format!(
             "SELECT {number}{} FROM {} WHERE pipeline = $1 ORDER BY {order} LIMIT $2 OFFSET $3",
