@@ -16,6 +16,8 @@ pub enum Bug {
     CheckpointBeforeMarks,
     /// A checkpoint lacks what has changed since the one before.
     ChangesLost,
+    /// A stage that saves in parts begins with the first part, not with the end of the epoch.
+    LateSave,
     /// The resolved start of a source is not logged before its first row is read.
     StartNotLogged,
     /// Two logged epochs are computed again as one.

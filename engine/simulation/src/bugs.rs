@@ -52,6 +52,7 @@ pub const ALL: &[(&str, Bug, &str)] = &[
         "a checkpoint is published before the marks of files are durable",
     ),
     ("changes-lost", Bug::Engine(EngineBug::ChangesLost), "a checkpoint lacks what has changed since the one before"),
+    ("late-save", Bug::Engine(EngineBug::LateSave), "a checkpoint holds state of rows that came after it"),
     (
         "start-not-logged",
         Bug::Engine(EngineBug::StartNotLogged),

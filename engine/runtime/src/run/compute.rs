@@ -11,6 +11,7 @@ use pipeline_stage::{
 use super::decode::DecodedRows;
 use super::ledger::Counts;
 use super::origins::Naming;
+use crate::bugs::{Bug, is_there};
 use crate::expression::Expression;
 use crate::plan::{Plan, RunSettings};
 use crate::store::{StageChanges, StoredRow};
@@ -45,10 +46,13 @@ enum ToSave {
     Whole(Result<StageChanges>),
     /// The stage has more.
     Parts,
+    /// The stage was not asked yet.
+    Late,
 }
 
-/// How many keys a stage writes at once, which holds up the rows for some milliseconds.
-const KEYS_IN_PART: usize = 4_096;
+/// How many keys a stage writes at once, which holds up the rows for some milliseconds. The simulation has few keys, and
+/// wants more than one part.
+const KEYS_IN_PART: usize = if cfg!(feature = "deliberate-bugs") { 1 } else { 4_096 };
 
 /// What an epoch has given so far.
 #[derive(Default)]
@@ -262,6 +266,10 @@ impl Compute {
     /// Begins to save what has changed in each stage's state since the last save, as it is here: `save_part` gives it.
     pub fn begin_save(&mut self) {
         for stage in &mut self.stages {
+            if is_there(Bug::LateSave) {
+                stage.to_save = stage.transform.as_ref().map(|_| ToSave::Late);
+                continue;
+            }
             stage.to_save = stage.transform.as_mut().map(|transform| match transform.begin_save() {
                 true => ToSave::Parts,
                 false => ToSave::Whole(save_whole(&stage.id, transform)),
@@ -276,7 +284,8 @@ impl Compute {
             match stage.to_save.take() {
                 None => continue,
                 Some(ToSave::Whole(changes)) => return changes.map(Some),
-                Some(ToSave::Parts) => {
+                Some(ToSave::Late) if !transform.begin_save() => return save_whole(&stage.id, transform).map(Some),
+                Some(ToSave::Parts | ToSave::Late) => {
                     let mut changes = Changes::of(&stage.id);
                     let saved = transform.save_part(KEYS_IN_PART, &mut changes);
                     if !saved.map_err(|error| error.named(&stage.id))? {
