@@ -15,8 +15,9 @@ use crate::{FAILED, complain, print};
 
 /// Compare a pipeline file with the state that is there
 ///
-/// Says for each stage what becomes of its state: keep, migrate (read under the new options), new, gone, or lost, which
-/// `run` refuses. Exit codes: 0 nothing is lost, 1 state would be lost, 2 the file is wrong.
+/// Says for each stage what becomes of its state: keep, migrate (read under the new options), new, gone; or rebuild, drop
+/// and lost, which `run` refuses until it is told. Exit codes: 0 nothing is lost, 1 state would be lost, 2 the file is
+/// wrong.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     #[command(flatten)]
@@ -50,7 +51,7 @@ async fn diff(plan: &Plan) -> Result<bool> {
             }
         }
     }
-    let run = RunSettings { once: false, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+    let run = RunSettings::default();
     let changes = compare(&former, plan, states, &run);
     print(&table(&changes));
     let pending: usize = tasks.iter().map(|task| task.pending_epochs()).sum();
@@ -58,14 +59,29 @@ async fn diff(plan: &Plan) -> Result<bool> {
         let pending = grouped(pending as u64);
         print(&format!("\n{pending} logged epochs are computed by the former file first, up to a checkpoint"));
     }
-    let is_lost = changes.iter().any(|change| change.verdict == Verdict::Lost);
+    let is_lost = changes.iter().any(|change| change.verdict.is_refused());
     if is_lost {
-        complain(
-            "state would be lost, so `run` refuses: `pipeline state FILE reset --stage ID` lets a stage begin anew, \
-             `pipeline state FILE rename FROM TO` gives its state to one that is called otherwise now",
-        );
+        let choices = changes.iter().filter_map(choice).collect::<Vec<_>>().join("\n");
+        complain(&format!("state would be lost, so `run` refuses until it is told:\n{choices}"));
     }
     Ok(is_lost)
+}
+
+/// What can be done about a stage that `run` refuses.
+fn choice(change: &Change) -> Option<String> {
+    let (id, reset) = (&change.stage, format!("`pipeline state FILE reset --stage {}`", change.stage));
+    match change.verdict {
+        Verdict::Rebuild => Some(format!(
+            "  {id}: `pipeline run FILE --rebuild {id}` computes its state again from the rows that are there, {reset} \
+             lets it begin anew"
+        )),
+        Verdict::Drop => Some(format!(
+            "  {id}: {reset} drops its state, `pipeline state FILE rename {id} NEW` gives it to one that is called \
+             otherwise now"
+        )),
+        Verdict::Lost => Some(format!("  {id}: {reset} lets it begin anew")),
+        _ => None,
+    }
 }
 
 /// One line for each stage.

@@ -36,6 +36,10 @@ pub struct RunArgs {
     /// Begin anew where the state of this pipeline is missing or does not fit its output
     #[arg(long)]
     cold_start: bool,
+    /// Compute the state of a stage again from the oldest rows there are, because the file has changed so that it cannot
+    /// be taken up; may be given several times
+    #[arg(long, value_name = "STAGE")]
+    rebuild: Vec<String>,
 }
 
 /// How often the progress line changes.
@@ -58,8 +62,13 @@ pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> Exit
         Ok(runtime) => runtime,
         Err(error) => return failed(&StageError::fatal("the async runtime cannot be started").because(error)),
     };
-    let settings =
-        RunSettings { once: args.once, cold_start: args.cold_start, catches_up: false, console: screen.console() };
+    let settings = RunSettings {
+        once: args.once,
+        cold_start: args.cold_start,
+        rebuild: args.rebuild.clone(),
+        catches_up: false,
+        console: screen.console(),
+    };
     let code = match runtime.block_on(supervise(Arc::new(plan), settings, &screen, global.log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -103,7 +103,7 @@ fn connect(plan: &Plan) -> Vec<(usize, StageError)> {
         Ok(runtime) => runtime,
         Err(error) => return vec![(0, StageError::fatal("the async runtime cannot be started").because(error))],
     };
-    let run = RunSettings { once: true, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+    let run = RunSettings { once: true, ..RunSettings::default() };
     let problems = runtime.block_on(async {
         let mut problems = Vec::new();
         for stage in 0..plan.stages.len() {

@@ -16,9 +16,13 @@ pub enum Verdict {
     Migrate,
     /// It comes into the file only now.
     New,
-    /// It has nothing that would be missed.
+    /// It is not in the file any more, and has nothing that would be missed.
     Gone,
-    /// State that is there would be lost: `run` refuses until it is told what to do.
+    /// Its state does not fit any more, but can be computed again: `run` refuses until it is told to.
+    Rebuild,
+    /// It is not in the file any more, but has state: `run` refuses until that is reset, or given to another stage.
+    Drop,
+    /// Its state does not fit any more, and its rows cannot be read again: `run` refuses until it is reset.
     Lost,
 }
 
@@ -30,8 +34,15 @@ impl Verdict {
             Verdict::Migrate => "migrate",
             Verdict::New => "new",
             Verdict::Gone => "gone",
+            Verdict::Rebuild => "rebuild",
+            Verdict::Drop => "drop",
             Verdict::Lost => "lost",
         }
+    }
+
+    /// Whether `run` refuses: state that is there would be lost.
+    pub fn is_refused(self) -> bool {
+        matches!(self, Verdict::Rebuild | Verdict::Drop | Verdict::Lost)
     }
 }
 
@@ -54,6 +65,7 @@ pub type States = BTreeMap<String, Vec<SavedState>>;
 /// Compares the file with the one that the state was made by.
 pub fn compare(former: &Plan, now: &Plan, mut states: States, run: &RunSettings) -> Vec<Change> {
     let mut changes = Vec::new();
+    let lost = if can_replay(now, run) { Verdict::Rebuild } else { Verdict::Lost };
     for (number, stage) in now.stages.iter().enumerate() {
         let was = former.stages.iter().position(|was| was.id == stage.id);
         let (verdict, why) = match (was, stage.kind) {
@@ -65,7 +77,7 @@ pub fn compare(former: &Plan, now: &Plan, mut states: States, run: &RunSettings)
             },
             (Some(was), Kind::Detector | Kind::Transform) => {
                 let state = states.remove(&stage.id).unwrap_or_default();
-                of_state((former, was), (now, number), state, run)
+                of_state((former, was), (now, number), state, run, lost)
             }
             (Some(was), Kind::Sink) => of_sink(&former.stages[was], stage),
             (Some(was), _) => of_source(&former.stages[was], stage),
@@ -78,7 +90,7 @@ pub fn compare(former: &Plan, now: &Plan, mut states: States, run: &RunSettings)
             let (verdict, why) = match stage.kind {
                 Kind::Sink => (Verdict::Gone, "its output stays where it is".to_owned()),
                 Kind::Source => (Verdict::Gone, "its positions are forgotten".to_owned()),
-                _ if has_state => (Verdict::Lost, GONE_WITH_STATE.to_owned()),
+                _ if has_state => (Verdict::Drop, GONE_WITH_STATE.to_owned()),
                 _ => (Verdict::Gone, "had no state".to_owned()),
             };
             changes.push(Change { stage: stage.id.clone(), kind: stage.kind, verdict, why });
@@ -128,10 +140,11 @@ fn of_state(
     (now, number): (&Plan, usize),
     states: Vec<SavedState>,
     run: &RunSettings,
+    lost: Verdict,
 ) -> (Verdict, String) {
     let keys = count(&states);
     if let Some(why) = why_lost(former, was, now, number) {
-        return (if keys == 0 { Verdict::New } else { Verdict::Lost }, why);
+        return (if keys == 0 { Verdict::New } else { lost }, why);
     }
     let changed = changed_options(&former.stages[was], &now.stages[number]);
     if changed.is_empty() {
@@ -140,8 +153,14 @@ fn of_state(
     let read: Result<()> = states.into_iter().try_for_each(|state| now.build_transform(number, run, state).map(drop));
     match read {
         Ok(()) => (Verdict::Migrate, format!("{}; {keys} keys are read under the new options", changed.join(", "))),
-        Err(error) => (Verdict::Lost, format!("{}; its state cannot be read: {}", changed.join(", "), error.chain())),
+        Err(error) => (lost, format!("{}; its state cannot be read: {}", changed.join(", "), error.chain())),
     }
+}
+
+/// Whether all sources give the same rows again.
+fn can_replay(plan: &Plan, run: &RunSettings) -> bool {
+    let mut sources = plan.stages.iter().enumerate().filter(|(_, stage)| stage.kind == Kind::Source);
+    sources.all(|(number, _)| plan.build_source(number, run).is_ok_and(|source| source.is_replayable()))
 }
 
 fn count(states: &[SavedState]) -> usize {
@@ -203,12 +222,19 @@ fn is_plain(value: &Value) -> bool {
     value.is_number() || value.is_boolean()
 }
 
-/// What `run` says when state would be lost.
-pub fn refusal(stage: &str, why: &str) -> String {
-    format!(
-        "`{stage}` {why}; `pipeline state FILE reset --stage {stage}` lets it begin anew, `pipeline state FILE rename \
-         {stage} NEW` gives its state to a stage that is called otherwise now, `pipeline diff FILE` shows all changes"
-    )
+/// What `run` says when the state of a stage would be lost.
+pub fn refusal(stage: &str, why: &str, is_gone: bool) -> String {
+    let choice = match is_gone {
+        true => format!(
+            "`pipeline state FILE rename {stage} NEW` gives its state to a stage that is called otherwise now, \
+             `pipeline state FILE reset --stage {stage}` drops it"
+        ),
+        false => format!(
+            "`pipeline run FILE --rebuild {stage}` computes it again from the rows that are there, \
+             `pipeline state FILE reset --stage {stage}` lets it begin anew"
+        ),
+    };
+    format!("`{stage}` {why}; {choice}, `pipeline diff FILE` shows all changes")
 }
 
 /// The plan that a state was made by.

@@ -167,13 +167,7 @@ fn changed(folder: &Path, now: &Arc<Plan>) -> (Verdicts, Option<String>) {
             }
         }
         let former = former_plan(tasks[0].definition.as_ref().unwrap(), now).unwrap();
-        let run = RunSettings {
-            once: true,
-            cold_start: false,
-            catches_up: false,
-            console: Arc::new(pipeline_stage::NoConsole),
-        };
-        compare(&former, now, states, &run)
+        compare(&former, now, states, &RunSettings::default())
     });
     let verdicts = changes.into_iter().filter(|change| change.kind == Kind::Detector);
     let verdicts = verdicts.map(|change| (change.stage, change.verdict)).collect();
@@ -183,21 +177,21 @@ fn changed(folder: &Path, now: &Arc<Plan>) -> (Verdicts, Option<String>) {
 #[test]
 fn state_that_a_changed_file_would_lose_is_told_and_refused() {
     let first = ("spikes", "window: 12");
-    let lost = |id: &str| vec![(id.to_owned(), Verdict::Lost)];
+    let only = |id: &str, verdict| vec![(id.to_owned(), verdict)];
     let cases: [((&str, &str), Verdicts, Option<&str>); 5] = [
         (first, vec![("spikes".into(), Verdict::Keep)], None),
         (("spikes", "window: 5"), vec![("spikes".into(), Verdict::Migrate)], None),
         (
             ("spikes", "window: 12, key: []"),
-            lost("spikes"),
+            only("spikes", Verdict::Rebuild),
             Some("makes its series of [] now, they were made of [series]"),
         ),
         (
             ("peaks", "window: 12"),
-            vec![("peaks".into(), Verdict::New), ("spikes".into(), Verdict::Lost)],
-            Some("`spikes` is not in the file any more, but has state; `pipeline state FILE reset --stage spikes`"),
+            vec![("peaks".into(), Verdict::New), ("spikes".into(), Verdict::Drop)],
+            Some("`spikes` is not in the file any more, but has state; `pipeline state FILE rename spikes NEW`"),
         ),
-        (("", ""), lost("spikes"), Some("`spikes` is not in the file any more")),
+        (("", ""), only("spikes", Verdict::Drop), Some("`spikes` is not in the file any more")),
     ];
     for (now, verdicts, refused) in cases {
         let folder = tempfile::tempdir().unwrap();
@@ -210,4 +204,61 @@ fn state_that_a_changed_file_would_lose_is_told_and_refused() {
             Some(refused) => assert!(words.as_ref().is_some_and(|words| words.contains(refused)), "{now:?}: {words:?}"),
         }
     }
+}
+
+/// The first `n_rows` readings of each partition, with a detector whose options are given, into a table of its own.
+fn scored(folder: &Path, n_rows: u64, options: &str, name: &str) -> Arc<Plan> {
+    let text = format!(
+        "
+name: test
+key: [series]
+state: {}
+commit_every: 4ms
+checkpoint_every: 25ms
+sources:
+  readings: {{ type: numbers, partitions: 2, rows: {n_rows} }}
+detectors:
+  spikes: {{ type: zscore, inputs: readings, value: value, {options} }}
+sinks:
+  scores: {{ type: memory, inputs: spikes, table: {name} }}
+",
+        folder.join("state").display()
+    );
+    engine::plan(&text, folder)
+}
+
+#[test]
+fn state_that_is_rebuilt_is_as_if_the_file_had_always_been_so() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (before, after, fresh) = (unique_name("before"), unique_name("after"), unique_name("fresh"));
+    run_all(&scored(folder.path(), 300, "window: 12", &before), false).unwrap();
+
+    let changed = "window: 12, key: []";
+    // The sink of the file as it was: its mark must be there.
+    let plan = scored(folder.path(), 600, changed, &before);
+    let words = run_all(&plan, false).unwrap_err().chain();
+    assert!(words.contains("`pipeline run FILE --rebuild spikes` computes it again"), "{words}");
+    let had = rows(&table(&before));
+    engine::run(&plan, RunSettings { rebuild: vec!["spikes".into()], ..engine::once() }).unwrap();
+    let gained: Vec<String> = rows(&table(&before)).into_iter().filter(|row| !had.contains(row)).collect();
+
+    run_all(&scored(other.path(), 300, changed, &after), false).unwrap();
+    let first = rows(&table(&after));
+    run_all(&scored(other.path(), 600, changed, &after), false).unwrap();
+    let expected: Vec<String> = rows(&table(&after)).into_iter().filter(|row| !first.contains(row)).collect();
+    assert_eq!((gained.len(), &gained), (600, &expected));
+
+    // Without a word about it: the state is found again.
+    run_all(&plan, false).unwrap();
+    let cold = tempfile::tempdir().unwrap();
+    run_all(&scored(cold.path(), 600, changed, &fresh), false).unwrap();
+    assert!(expected.iter().all(|row| rows(&table(&fresh)).contains(row)));
+}
+
+#[test]
+fn only_stages_of_the_file_are_rebuilt() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = scored(folder.path(), 10, "window: 12", &unique_name("unknown"));
+    let error = engine::run(&plan, RunSettings { rebuild: vec!["spike".into()], ..engine::once() }).unwrap_err();
+    assert_eq!(error.chain(), "`--rebuild spike` names no transform or detector of this pipeline, it has `spikes`");
 }

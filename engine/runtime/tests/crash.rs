@@ -7,7 +7,7 @@ mod engine;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{rows, run_all, run_for};
+use engine::{once, rows, run_all, run_for};
 use pipeline_runtime::plan::Plan;
 use pipeline_testkit::Random;
 use pipeline_testkit::faulty::table;
@@ -62,7 +62,7 @@ fn a_crash_does_not_matter() {
         let plan = plan(&name, folder.path(), if seed % 2 == 0 { 9 } else { 0 }, "");
         let mut patience = Duration::from_millis(10);
         let summary = loop {
-            match run_for(&plan, false, patience + Duration::from_micros(random.below(60_000) as u64)) {
+            match run_for(&plan, once(), patience + Duration::from_micros(random.below(60_000) as u64)) {
                 Some(ended) => break ended.unwrap(),
                 None => crashed += 1,
             }
@@ -145,7 +145,7 @@ fn logged_epochs_are_computed_by_the_file_they_were_logged_under() {
         let former = plan(&name, folder.path(), 0, "");
         let mut random = Random::new(seed);
         let until = loop {
-            let ended = run_for(&former, false, Duration::from_micros(60_000 + random.below(90_000) as u64));
+            let ended = run_for(&former, once(), Duration::from_micros(60_000 + random.below(90_000) as u64));
             assert!(ended.is_none(), "the run has ended before it could be dropped with epochs to replay");
             if let Some(until) = logged_until(&former) {
                 break until;

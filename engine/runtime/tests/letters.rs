@@ -132,7 +132,7 @@ fn runtime() -> Runtime {
 }
 
 async fn run(plan: Arc<Plan>) -> Result<Summary> {
-    let settings = RunSettings { once: true, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+    let settings = RunSettings { once: true, ..RunSettings::default() };
     let (_stop, stopped) = watch::channel(false);
     Run::prepare(plan, settings).await?.run(stopped).await
 }

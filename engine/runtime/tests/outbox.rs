@@ -158,7 +158,7 @@ sinks:
 async fn run(plan: Arc<Plan>, stop: watch::Receiver<bool>) -> Summary {
     let in_runtime = move || {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let settings = RunSettings { once: true, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+        let settings = RunSettings { once: true, ..RunSettings::default() };
         let run = async { Run::prepare(plan, settings).await.unwrap().run(stop).await.unwrap() };
         let summary = runtime.block_on(async { timeout(SOON, run).await.expect("it ends soon") });
         runtime.shutdown_timeout(SOON);

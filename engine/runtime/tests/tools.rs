@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{rows, run_all, run_for};
+use engine::{once, rows, run_all, run_for};
 use pipeline_runtime::plan::Plan;
 use pipeline_runtime::store::tools::StateTools;
 use pipeline_services::{Postgres, unique_name};
@@ -83,7 +83,7 @@ fn state_goes_on_where_it_was_moved_to() {
         let enough = expected.0.len() * (number + 1) / places.len();
         let mut patience = Duration::from_millis(40);
         while !is_last && tables(&name).0.len() < enough {
-            match run_for(&run, false, patience) {
+            match run_for(&run, once(), patience) {
                 Some(ended) => drop(ended.unwrap()),
                 None => interrupted += 1,
             }
@@ -167,7 +167,7 @@ fn state_is_not_changed_while_epochs_are_pending() {
     let mut pending = 0;
     // Until a run is dropped between a commit and the next checkpoint.
     for attempt in 0..40 {
-        if run_for(&run, false, Duration::from_millis(40 + 10 * attempt)).is_some() {
+        if run_for(&run, once(), Duration::from_millis(40 + 10 * attempt)).is_some() {
             break;
         }
         pending = block_on(async {

@@ -80,6 +80,13 @@ impl Caller {
                 self.answer("write_changes", written);
             }
             11 | 12 => self.publish(at, generation).await,
+            13 if self.random.once_in(4) => {
+                let stage = ["x", "y"][self.random.below(2)];
+                let checkpoint = Checkpoint { epoch, ..Checkpoint::default() };
+                let state = [(vec![self.random.below(5) as u8], vec![7])];
+                let replaced = store.replace_state(task, generation, &checkpoint, stage, &state).await;
+                self.answer("replace_state", replaced);
+            }
             13 => {
                 for stage in ["x", "y"] {
                     let state = store.load(task, stage).await;

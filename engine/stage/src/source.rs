@@ -52,6 +52,11 @@ pub trait Source: Send {
     /// Opens a partition; `from` is where the task's state stands, none at its first start.
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>>;
 
+    /// Opens a partition at the oldest row there is, to compute state that was lost again. Default: as at a first start.
+    async fn open_oldest(&mut self, partition: &Partition) -> Result<Box<dyn Reader>> {
+        self.open(partition, None).await
+    }
+
     /// What was read before `through` is in the epoch log on disk: it may be acknowledged.
     async fn logged(&mut self, _partition: &Partition, _through: &Position) -> Result<()> {
         Ok(())

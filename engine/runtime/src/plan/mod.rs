@@ -24,8 +24,9 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use pipeline_stage::{
-    BuiltSink, Column, ColumnType, Console, Delivery, Format, FormatContext, Kind, Make, OneOrMany, Registry, Result,
-    Role, SavedState, SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError, Transform, Zone,
+    BuiltSink, Column, ColumnType, Console, Delivery, Format, FormatContext, Kind, Make, NoConsole, OneOrMany,
+    Registry, Result, Role, SavedState, SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError,
+    Transform, Zone,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -139,10 +140,25 @@ pub struct RunSettings {
     pub once: bool,
     /// `--cold-start`.
     pub cold_start: bool,
+    /// `--rebuild`: stages whose state is computed again from the rows that are there.
+    pub rebuild: Vec<String>,
     /// Only what is logged is computed again, up to a checkpoint; nothing new is read.
     pub catches_up: bool,
     /// Standard output.
     pub console: Arc<dyn Console>,
+}
+
+impl Default for RunSettings {
+    /// An ordinary run that nobody looks at.
+    fn default() -> Self {
+        RunSettings {
+            once: false,
+            cold_start: false,
+            rebuild: Vec::new(),
+            catches_up: false,
+            console: Arc::new(NoConsole),
+        }
+    }
 }
 
 impl Plan {
@@ -153,6 +169,12 @@ impl Plan {
             true => self.settings.state.clone(),
             false => self.settings.directory.join(&self.settings.state).display().to_string(),
         }
+    }
+
+    /// The stages that may have state, each with its kind and type: `spikes`, `detector.zscore`.
+    pub fn stages_with_state(&self) -> Vec<(String, String)> {
+        let stages = self.stages.iter().filter(|stage| matches!(stage.kind, Kind::Transform | Kind::Detector));
+        stages.map(|stage| (stage.id.clone(), format!("{}.{}", stage.kind.name(), stage.type_name))).collect()
     }
 
     /// The source whose partitions make the tasks.

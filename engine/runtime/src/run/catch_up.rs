@@ -52,7 +52,7 @@ impl Run {
                 )
                 .because(report.render(false))
             })?;
-            let settings = RunSettings { once: true, catches_up: true, ..self.settings.clone() };
+            let settings = RunSettings { once: true, catches_up: true, rebuild: Vec::new(), ..self.settings.clone() };
             let progress = Arc::new(super::Progress::new(former.stages.len()));
             let run = Run {
                 plan: Arc::new(former),

@@ -140,11 +140,11 @@ async fn state_fits(shared: &Shared, claimed: &ClaimedTask, task: &str) -> Resul
         Some(definition) => former_plan(definition, &shared.plan).ok(),
         None => None,
     };
-    for (id, was) in &checkpoint.stages {
+    for (id, was) in checkpoint.stages.iter().filter(|(id, _)| !shared.run.rebuild.contains(id)) {
         let Some(why) = why_state_is_lost(shared, former.as_ref(), id, was) else { continue };
         let state = until_store_works(|| shared.store.load(task, id)).await?;
         if !state.is_empty() {
-            return Ok(Err(refusal(id, &why)));
+            return Ok(Err(refusal(id, &why, shared.stage(id).is_none())));
         }
     }
     Ok(Ok(()))

@@ -9,6 +9,7 @@ use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatc
 use super::decode::{Decode, DecodedRows, Share};
 use super::retry::{Retry, until_it_works};
 use super::shared::Shared;
+use super::source_worker::From;
 use crate::store::{Segment, StoredRow};
 
 /// One source, as a task reads it.
@@ -28,6 +29,15 @@ pub struct Input {
 impl Input {
     /// Opens a source's part of a task.
     pub async fn open(shared: &Shared, source: usize, partition: &Partition, from: Option<Position>) -> Result<Self> {
+        Self::open_at(shared, source, partition, from.map_or(From::Start, From::Position)).await
+    }
+
+    /// Opens it at the oldest row there is.
+    pub async fn open_first(shared: &Shared, source: usize, partition: &Partition) -> Result<Self> {
+        Self::open_at(shared, source, partition, From::Oldest).await
+    }
+
+    async fn open_at(shared: &Shared, source: usize, partition: &Partition, from: From) -> Result<Self> {
         let stage = &shared.plan.stages[source];
         let open = || shared.sources[&source].open(partition, from.clone());
         let reader = until_it_works(&stage.id, open).await.map_err(|error| error.named(&stage.id))?;
@@ -85,7 +95,7 @@ impl Input {
     }
 
     /// The next batch; what may pass is waited for. Cancel-safe: a pause that was cut short is only a sooner try.
-    async fn next(&mut self, until: Option<&Position>) -> Result<Option<SourceBatch>> {
+    pub async fn next(&mut self, until: Option<&Position>) -> Result<Option<SourceBatch>> {
         loop {
             match self.reader.next(until).await {
                 Ok(batch) => {

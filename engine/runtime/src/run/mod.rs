@@ -18,6 +18,7 @@ mod origins;
 mod outbox;
 mod outbox_worker;
 mod progress;
+mod rebuild;
 mod recovery;
 mod retry;
 mod shared;
@@ -121,6 +122,7 @@ impl Run {
     /// # Errors
     /// What made the pipeline stop; everything before the last commit is safe.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<Summary> {
+        self.check_rebuild()?;
         match self.catch_up(&stop).await {
             Err(error) if self.settings.cold_start => warn!("{}; what was logged is given up", error.chain()),
             caught_up => caught_up?,
@@ -164,6 +166,21 @@ impl Run {
             }
         }
         Ok(Summary { end, took: began.elapsed(), progress, waiting: waiting? })
+    }
+
+    fn check_rebuild(&self) -> Result<()> {
+        let known = self.plan.stages_with_state();
+        let is_known = |id: &&String| known.iter().any(|(known, _)| known == *id);
+        match self.settings.rebuild.iter().find(|id| !is_known(id)) {
+            None => Ok(()),
+            Some(id) => {
+                let known: Vec<String> = known.iter().map(|(id, _)| format!("`{id}`")).collect();
+                Err(StageError::config(format!(
+                    "`--rebuild {id}` names no transform or detector of this pipeline, it has {}",
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                )))
+            }
+        }
     }
 
     /// A series' state is in the task its key falls to: with another number of tasks it would be looked for elsewhere.

@@ -12,11 +12,12 @@ use super::commit::{Committer, EndedEpoch};
 use super::compute::Compute;
 use super::epoch::Epoch;
 use super::input::Input;
+use super::rebuild::rebuild;
 use super::retry::until_store_works;
 use super::shared::Shared;
 use super::task::Task;
 use crate::bugs::{Bug, is_there};
-use crate::store::{Append, ClaimedTask, EpochEntry, Segment};
+use crate::store::{Append, Checkpoint, ClaimedTask, EpochEntry, Segment};
 
 /// Makes a task ready to go on where the last owner left it.
 ///
@@ -27,7 +28,9 @@ pub async fn recover(shared: &Arc<Shared>, partition: &Partition) -> Result<(Tas
     let (claimed, marks) = claim(shared, &task).await?;
     let mut committer = committer(shared, partition, &claimed, &marks);
     begin_new_sinks(shared, &mut committer, &claimed, &marks).await?;
-    let compute = build(shared, &task, &claimed).await?;
+    let rebuilt = rebuild(shared, partition, &claimed).await?;
+    keep_rebuilt(shared, &task, &claimed, &rebuilt).await?;
+    let compute = build(shared, &task, &claimed, rebuilt).await?;
     let (inputs, has_new_input) = open_inputs(shared, partition, &claimed).await?;
     let mut ready = Task::new(shared.clone(), partition.clone(), compute, inputs, &claimed);
     replay(&mut ready, &mut committer, &claimed.log).await?;
@@ -58,11 +61,31 @@ fn committer(shared: &Arc<Shared>, partition: &Partition, claimed: &ClaimedTask,
     }
 }
 
-async fn build(shared: &Shared, task: &str, claimed: &ClaimedTask) -> Result<Compute> {
-    let mut saved = HashMap::new();
+/// State that was rebuilt takes the place of what is in the checkpoint.
+async fn keep_rebuilt(
+    shared: &Shared,
+    task: &str,
+    claimed: &ClaimedTask,
+    rebuilt: &HashMap<String, SavedState>,
+) -> Result<()> {
+    let Some(checkpoint) = &claimed.checkpoint else { return Ok(()) };
+    let checkpoint = Checkpoint { stages: shared.plan.stages_with_state(), ..checkpoint.clone() };
+    for (stage, state) in rebuilt {
+        let replace = || shared.store.replace_state(task, claimed.generation, &checkpoint, stage, &state.entries);
+        until_store_works(replace).await?;
+    }
+    Ok(())
+}
+
+async fn build(
+    shared: &Shared,
+    task: &str,
+    claimed: &ClaimedTask,
+    mut saved: HashMap<String, SavedState>,
+) -> Result<Compute> {
     if claimed.checkpoint.is_some() {
         let stages = shared.plan.stages.iter().filter(|stage| matches!(stage.kind, Kind::Transform | Kind::Detector));
-        for stage in stages {
+        for stage in stages.filter(|stage| !shared.run.rebuild.contains(&stage.id)) {
             let load = || shared.store.load(task, &stage.id);
             saved.insert(stage.id.clone(), SavedState { entries: until_store_works(load).await? });
         }

@@ -12,8 +12,19 @@ pub struct SourceWorker {
     requests: mpsc::Sender<Request>,
 }
 
+/// Where a reader begins.
+#[derive(Debug, Clone)]
+pub enum From {
+    /// Where the source's options say.
+    Start,
+    /// With the oldest row there is.
+    Oldest,
+    /// At a position of the state.
+    Position(Position),
+}
+
 enum Request {
-    Open(Partition, Option<Position>, oneshot::Sender<Result<Box<dyn Reader>>>),
+    Open(Partition, From, oneshot::Sender<Result<Box<dyn Reader>>>),
     Logged(Partition, Position),
     Forget(Partition, Position, oneshot::Sender<()>),
     Release(Partition, oneshot::Sender<()>),
@@ -32,7 +43,7 @@ impl SourceWorker {
     }
 
     /// Opens a partition.
-    pub async fn open(&self, partition: &Partition, from: Option<Position>) -> Result<Box<dyn Reader>> {
+    pub async fn open(&self, partition: &Partition, from: From) -> Result<Box<dyn Reader>> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Open(partition.clone(), from, reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -116,7 +127,12 @@ async fn answer(id: &str, source: &mut dyn Source, request: Request) {
     };
     match request {
         Request::Open(partition, from, reply) => {
-            let _ = reply.send(source.open(&partition, from.as_ref()).await);
+            let opened = match from {
+                From::Start => source.open(&partition, None).await,
+                From::Oldest => source.open_oldest(&partition).await,
+                From::Position(position) => source.open(&partition, Some(&position)).await,
+            };
+            let _ = reply.send(opened);
         }
         Request::Logged(partition, through) => told(source.logged(&partition, &through).await),
         Request::Forget(partition, through, reply) => {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_stage::{Kind, Partition, Position, Result, SourceBatch, StageError, Times, Timestamp};
+use pipeline_stage::{Partition, Position, Result, SourceBatch, StageError, Times, Timestamp};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -275,16 +275,12 @@ impl Task {
 
     fn checkpoint(&self) -> Checkpoint {
         let shared = &self.shared;
-        let with_state =
-            shared.plan.stages.iter().filter(|stage| matches!(stage.kind, Kind::Transform | Kind::Detector));
         Checkpoint {
             epoch: self.epoch,
             ended_at: Some(self.ended_at),
             watermark: self.watermark,
             positions: self.positions().into_iter().map(|(source, at)| (shared.id(source).into(), at)).collect(),
-            stages: with_state
-                .map(|stage| (stage.id.clone(), format!("{}.{}", stage.kind.name(), stage.type_name)))
-                .collect(),
+            stages: shared.plan.stages_with_state(),
         }
     }
 }

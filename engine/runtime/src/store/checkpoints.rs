@@ -125,6 +125,17 @@ async fn begin_as_owner(store: &SqlStore, task: &str, generation: u64) -> Result
 pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
     let state_id = tasks::state_id(store, task, generation).await?;
     let mut transaction = begin_as_owner(store, task, generation).await?;
+    put_newest(store, &mut transaction, task, &state_id, checkpoint).await?;
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+async fn put_newest(
+    store: &SqlStore,
+    transaction: &mut Transaction<'_, Any>,
+    task: &str,
+    state_id: &str,
+    checkpoint: &Checkpoint,
+) -> Result<()> {
     sqlx::query(
         "INSERT INTO pipeline_state_checkpoints (pipeline, task, state_id, epoch, checkpoint) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (pipeline, task) DO UPDATE
@@ -135,9 +146,34 @@ pub(super) async fn publish(store: &SqlStore, task: &str, generation: u64, check
     .bind(state_id)
     .bind(checkpoint.epoch as i64)
     .bind(serde_json::to_string(checkpoint).map_err(unreadable)?)
-    .execute(&mut *transaction)
+    .execute(&mut **transaction)
     .await
     .map_err(|error| store_error(&error))?;
+    Ok(())
+}
+
+/// Gives a stage other state in the newest checkpoint, and the checkpoint other stages.
+pub(super) async fn replace_state(
+    store: &SqlStore,
+    (task, generation): (&str, u64),
+    checkpoint: &Checkpoint,
+    stage: &str,
+    state: &[(Vec<u8>, Vec<u8>)],
+) -> Result<()> {
+    let state_id = tasks::state_id(store, task, generation).await?;
+    let mut transaction = begin_as_owner(store, task, generation).await?;
+    sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3")
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(stage)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    let changes = state.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+    for (part, changes) in in_parts(changes).into_iter().enumerate() {
+        insert(store, &mut transaction, (task, stage), (checkpoint.epoch, part as u64), &changes).await?;
+    }
+    put_newest(store, &mut transaction, task, &state_id, checkpoint).await?;
     transaction.commit().await.map_err(|error| store_error(&error))
 }
 

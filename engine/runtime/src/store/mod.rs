@@ -237,6 +237,15 @@ pub trait StateStore: OutboxStore + Send + Sync {
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
     /// Drops the log up to a checkpoint that is published, and what else it replaces.
     async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
+    /// Gives a stage other state in the newest checkpoint, and the checkpoint other stages.
+    async fn replace_state(
+        &self,
+        task: &str,
+        generation: u64,
+        checkpoint: &Checkpoint,
+        stage: &str,
+        state: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<()>;
     /// The state of a stage as of the newest checkpoint, sorted by key.
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
 

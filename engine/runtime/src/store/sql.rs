@@ -86,6 +86,17 @@ impl StateStore for SqlStore {
         checkpoints::drop_log(self, task, generation, checkpoint).await
     }
 
+    async fn replace_state(
+        &self,
+        task: &str,
+        generation: u64,
+        checkpoint: &Checkpoint,
+        stage: &str,
+        state: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<()> {
+        checkpoints::replace_state(self, (task, generation), checkpoint, stage, state).await
+    }
+
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         checkpoints::load(self, task, stage, i64::MAX).await
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pipeline_runtime::file::LoadOptions;
 use pipeline_runtime::plan::{Plan, RunSettings, load_text};
 use pipeline_runtime::run::{Run, Summary};
-use pipeline_stage::{NoConsole, Registry, Result, StageType};
+use pipeline_stage::{Registry, Result, StageType};
 use pipeline_testkit::faulty::{MemoryOptions, NumbersOptions, Table};
 use pipeline_testkit::mailbox::MailboxOptions;
 use tokio::runtime::Builder;
@@ -34,9 +34,8 @@ pub fn plan(text: &str, folder: &Path) -> Arc<Plan> {
 }
 
 /// Runs in a runtime of its own for so long; `None` when it was dropped in the middle, with everything it had begun.
-pub fn run_for(plan: &Arc<Plan>, cold_start: bool, time: Duration) -> Option<Result<Summary>> {
+pub fn run_for(plan: &Arc<Plan>, settings: RunSettings, time: Duration) -> Option<Result<Summary>> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let settings = RunSettings { once: true, cold_start, catches_up: false, console: Arc::new(NoConsole) };
     let run = async {
         let (_stop, stopped) = watch::channel(false);
         Run::prepare(plan.clone(), settings).await?.run(stopped).await
@@ -49,7 +48,18 @@ pub fn run_for(plan: &Arc<Plan>, cold_start: bool, time: Duration) -> Option<Res
 /// Runs to the end.
 #[allow(dead_code, reason = "not every test that shares this module has a run that ends")]
 pub fn run_all(plan: &Arc<Plan>, cold_start: bool) -> Result<Summary> {
-    run_for(plan, cold_start, Duration::from_secs(60)).expect("it ends within a minute")
+    run(plan, RunSettings { cold_start, ..once() })
+}
+
+/// Runs to the end.
+#[allow(dead_code, reason = "not every test that shares this module has a run that ends")]
+pub fn run(plan: &Arc<Plan>, settings: RunSettings) -> Result<Summary> {
+    run_for(plan, settings, Duration::from_secs(60)).expect("it ends within a minute")
+}
+
+/// A run that ends with what there is.
+pub fn once() -> RunSettings {
+    RunSettings { once: true, ..RunSettings::default() }
 }
 
 /// The rows of a table, sorted.

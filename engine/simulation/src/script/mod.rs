@@ -45,8 +45,7 @@ fn start(world: &Arc<World>, version: u32, skew_micros: i64, settings: &Settings
     world.add(&process);
     world.note(|| format!("process {} starts with version {version} of the file", process.number));
     let plan = plan(world.mode, version, settings);
-    let run_settings =
-        RunSettings { once: is_last, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+    let run_settings = RunSettings { once: is_last, ..RunSettings::default() };
     let runs = process.clone();
     let future = async move {
         let (store, stop) = (Arc::new(SimulatedStore::new(runs.clone())), runs.stop.subscribe());

@@ -20,6 +20,12 @@ impl Checkpoints {
         self.changes.insert((task.into(), changes.stage.clone(), epoch, part), changes.clone());
     }
 
+    /// Gives a stage other state.
+    pub fn replace(&mut self, task: &str, epoch: u64, changes: &Arc<StageChanges>) {
+        self.changes.retain(|(of, stage, _, _), _| of != task || *stage != changes.stage);
+        self.put(task, epoch, 0, changes);
+    }
+
     /// Drops the parts above an epoch; all when there is none.
     pub fn drop_unpublished(&mut self, task: &str, epoch: Option<u64>) {
         self.changes.retain(|(of, _, number, _), _| of != task || Some(*number) <= epoch);

@@ -155,6 +155,26 @@ impl StateStore for SimulatedStore {
         self.write_checkpoints(&who, move |file| file.drop_removed_stages(&name, &checkpoint)).await
     }
 
+    async fn replace_state(
+        &self,
+        task: &str,
+        generation: u64,
+        checkpoint: &Checkpoint,
+        stage: &str,
+        state: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<()> {
+        let changes = state.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        let changes = Arc::new(StageChanges { stage: stage.to_owned(), changes });
+        let (name, checkpoint) = (task.to_owned(), checkpoint.clone());
+        let read = |log: &Log| log.check_owner(task, generation).map(|()| log.tasks[task].state_id.clone());
+        let state_id = self.read("reads the state id", read).await??;
+        let put = move |file: &mut super::Checkpoints| {
+            file.replace(&name, checkpoint.epoch, &changes);
+            file.newest.insert(name.clone(), (state_id.clone(), checkpoint.clone()));
+        };
+        self.write_as_owner(task, generation, &format!("replaces {stage} of {task}"), put).await
+    }
+
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         self.read_checkpoints(&format!("loads {stage} of {task}"), |file| file.load(task, stage)).await
     }
