@@ -25,47 +25,68 @@ const READINGS_BEFORE: u64 = 30;
 /// How often is looked at the run.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-#[tokio::main]
-async fn main() {
+fn main() {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>().unwrap());
     let series = arguments.next().unwrap_or(1_000_000);
     let rate = arguments.next().unwrap_or(100_000);
     let seconds = arguments.next().unwrap_or(60);
     let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
 
     let before = series * READINGS_BEFORE;
     let began = Instant::now();
-    let (_stop, stopped) = watch::channel(false);
-    run(&plan(folder.path(), series, &format!("unlimited, count: {before}")), true).await.run(stopped).await.unwrap();
+    in_runtime(run_all(&plan(folder, series, &format!("unlimited, count: {before}"))));
     say("rows before", before, "rows");
     say("time for them", began.elapsed().as_secs_f64(), "s");
 
-    let paced = plan(folder.path(), series, &format!("{rate} per second"));
-    let run_paced = run(&paced, false).await;
-    let progress = run_paced.progress();
-    let (_stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(run_paced.run(stopped));
-    let gaps = watch_commits(&progress, folder.path(), Duration::from_secs(seconds)).await;
+    let paced = plan(folder, series, &format!("{rate} per second"));
+    let gaps = in_runtime(run_and_watch(&paced, folder, Duration::from_secs(seconds)));
     gaps.say();
-    // Dropped in the middle, as a crash does it.
-    running.abort();
-    let _ = running.await;
+    // Its runtime was dropped in the middle, as a crash does it.
+    in_runtime(restart(&paced));
 
-    let began = Instant::now();
-    let restarted = run(&paced, false).await;
-    let progress = restarted.progress();
+    let live = in_runtime(live_bytes(folder));
+    say("live state", live / MB, "MB");
+    say("largest store", gaps.largest_store / MB, "MB");
+    say("store / live state", gaps.largest_store as f64 / live as f64, "");
+}
+
+/// Everything that was begun ends with it.
+fn in_runtime<T>(what: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let result = runtime.block_on(what);
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    result
+}
+
+async fn run_all(plan: &Arc<Plan>) {
+    let (_stop, stopped) = watch::channel(false);
+    run(plan, true).await.run(stopped).await.unwrap();
+}
+
+async fn run_and_watch(plan: &Arc<Plan>, folder: &Path, time: Duration) -> Gaps {
+    let run = run(plan, false).await;
+    let progress = run.progress();
     let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(restarted.run(stopped));
+    let running = tokio::spawn(run.run(stopped));
+    let gaps = watch_commits(&progress, folder, time).await;
+    assert!(!running.is_finished(), "it runs until it is dropped");
+    // Told to stop only when nobody listens any more.
+    std::mem::forget(stop);
+    gaps
+}
+
+async fn restart(plan: &Arc<Plan>) {
+    let began = Instant::now();
+    let run = run(plan, false).await;
+    let progress = run.progress();
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(run.run(stopped));
     until(&progress, |progress| 0 < committed(progress)).await;
     say("restart to first commit", began.elapsed().as_secs_f64(), "s");
     say("rows computed again", progress.snapshot().replayed_rows, "rows");
     stop.send_replace(true);
     running.await.unwrap().unwrap();
-
-    let live = live_bytes(folder.path()).await;
-    say("live state", live / MB, "MB");
-    say("largest store", gaps.largest_store / MB, "MB");
-    say("store / live state", gaps.largest_store as f64 / live as f64, "");
 }
 
 const MB: u64 = 1_000_000;

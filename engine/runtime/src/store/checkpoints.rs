@@ -261,8 +261,9 @@ async fn load_bucket(
     Ok(state)
 }
 
-/// Changes pile up with every checkpoint. A bucket is merged when they have as many bytes as its oldest epoch, which
-/// holds what the last merge gave: the store has at most about twice the bytes of the state.
+/// Changes pile up with every checkpoint. A bucket is merged when they have three quarters of the bytes of its oldest
+/// epoch, which holds what the last merge gave: with a checkpoint that changes nearly as much, and is then merged, the
+/// store has at most two and a half times the bytes of the state.
 async fn merge_if_large(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: u64) -> Result<()> {
     let rows = sqlx::query(
         "SELECT bucket, CAST(SUM(bytes) AS BIGINT), CAST(SUM(CASE WHEN epoch = oldest THEN bytes ELSE 0 END) AS BIGINT)
@@ -278,7 +279,7 @@ async fn merge_if_large(store: &SqlStore, (task, generation): (&str, u64), stage
     .map_err(|error| store_error(&error))?;
     for row in &rows {
         let (bucket, all, first) = (number(row, 0)?, number(row, 1)?, number(row, 2)?);
-        if MERGE_ABOVE_BYTES <= all && first <= all - first {
+        if MERGE_ABOVE_BYTES <= all && first * 3 <= (all - first) * 4 {
             // What comes after the checkpoint may be another owner's.
             let merged = load_bucket(store, (task, stage), bucket, epoch as i64).await?;
             replace(store, (task, generation), (stage, bucket), epoch, merged).await?;
