@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
 
 mod bad_input;
+mod cut;
+mod disk;
 mod exact;
 mod faults;
 mod killed;
@@ -10,3 +12,4 @@ mod plugin_kit;
 mod plugins;
 mod production;
 mod python;
+mod topics;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use pipeline_stage::Result;
 use sqlx::{Any, Transaction};
 
-use super::connect::{SqlStore, store_error};
+use super::connect::SqlStore;
+use super::errors::store_error;
 use super::values::{bytes, number, text, unreadable};
 use super::{Checkpoint, StageChanges, tasks};
 

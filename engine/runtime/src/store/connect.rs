@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use pipeline_stage::{Result, StageError};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, AssertSqlSafe, Executor};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor};
 
+use super::errors::{at_file, store_error};
 use super::tables::{CHECKPOINT_TABLES, Dialect, LOG_TABLES, VERSION};
 use super::{StateStore, settings};
 
@@ -120,11 +121,20 @@ async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
                 Ok(())
             })
         })
+        .after_release(|connection, _| Box::pin(async move { is_sound(connection).await }))
         .connect_with(options)
         .await
         .map_err(|error| at_file(file, &error))?;
     make_tables(&pool, Dialect::Sqlite, tables).await.map_err(|error| at_file(file, &error))?;
     Ok(pool)
+}
+
+/// Whether a connection can be used again. On a full disk SQLite ends a transaction by itself, and sqlx, whose rollback
+/// then finds none, believes for ever to be in one: it would make the next transactions parts of that.
+async fn is_sound(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // Waits for a rollback that is under way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
@@ -165,28 +175,5 @@ async fn make_tables(pool: &AnyPool, dialect: Dialect, tables: &[&str]) -> Resul
 impl SqlStore {
     pub(super) fn place(&self) -> String {
         self.place.clone()
-    }
-}
-
-fn at_file(file: &Path, error: &sqlx::Error) -> StageError {
-    let cause = store_error(error);
-    StageError::new(cause.kind(), format!("the state file `{}` cannot be used: {}", file.display(), cause.chain()))
-}
-
-/// What an error of the database means for the engine. The words hold no URL.
-pub(super) fn store_error(error: &sqlx::Error) -> StageError {
-    let is_passing = match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // 08: connection, 57P: shutting down or starting, 53: resources, 40: serialization; 5, 6: SQLite is busy.
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            ["08", "57P", "53", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                || ["5", "6", "261", "517"].contains(&&*code)
-        }),
-        _ => false,
-    };
-    let message = format!("the state store failed: {error}");
-    match is_passing {
-        true => StageError::transient(message),
-        false => StageError::fatal(message),
     }
 }
