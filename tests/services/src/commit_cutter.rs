@@ -1,6 +1,6 @@
 //! A way to PostgreSQL on which connections die around commits.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::postgres::with_host;
 /// A proxy before PostgreSQL. Of every few commits one is lost with its connection before the server gets it, and one
 /// is made, but its answer is lost.
 ///
-/// A commit is `COMMIT`, or a statement outside of a transaction that does more than to read.
+/// A commit is `COMMIT`, or a statement outside of a transaction. Those that have only read are no commits.
 ///
 /// ```no_run
 /// # use pipeline_services::{CommitCutter, Postgres};
 /// # async fn example() {
 /// let database = Postgres::shared().await.create_database().await;
-/// let cutter = CommitCutter::start(database.url(), 3).await;
+/// let cutter = CommitCutter::start(database.url(), "INSERT INTO readings", 3).await;
 /// // A program that is given `cutter.url()` has to live with it.
 /// assert!(0 < cutter.lost_answers());
 /// # }
@@ -31,6 +31,7 @@ pub struct CommitCutter {
 }
 
 struct Cuts {
+    words: String,
     every: usize,
     commits: AtomicUsize,
     lost_commits: AtomicUsize,
@@ -38,12 +39,14 @@ struct Cuts {
 }
 
 impl CommitCutter {
-    /// Stands before the database of this URL and cuts every `every`-th commit, by turns before and after it is made.
-    pub async fn start(url: &str, every: usize) -> Self {
+    /// Stands before the database of this URL and cuts every `every`-th commit of statements that contain these words,
+    /// by turns before and after it is made.
+    pub async fn start(url: &str, words: &str, every: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (url, server) = with_host(url, &format!("127.0.0.1:{port}"));
         let cuts = Arc::new(Cuts {
+            words: words.to_owned(),
             every,
             commits: AtomicUsize::new(0),
             lost_commits: AtomicUsize::new(0),
@@ -122,7 +125,7 @@ async fn serve(mut client: TcpStream, mut server: TcpStream, cuts: &Cuts) -> io:
                         client.write_all(b"N").await?;
                         continue;
                     }
-                    match if conversation.commits(&message) { cuts.next() } else { Cut::No } {
+                    match if conversation.commits(&message, &cuts.words) { cuts.next() } else { Cut::No } {
                         Cut::No => server.write_all(&message).await?,
                         Cut::Commit => return Ok(()),
                         Cut::Answer => {
@@ -160,9 +163,9 @@ struct Conversation {
     /// The first messages, up to the name of the user and the database, have no letter.
     has_started: bool,
     is_in_transaction: bool,
-    /// The names of prepared statements that only read.
-    reading: HashSet<Vec<u8>>,
-    /// A statement that writes was bound; outside of a transaction the next `Sync` commits it.
+    /// Prepared statements by their names: true for those that matter.
+    statements: HashMap<Vec<u8>, bool>,
+    /// A statement that matters was sent, and not committed yet.
     has_written: bool,
 }
 
@@ -185,35 +188,39 @@ impl Conversation {
         !self.has_started
     }
 
-    /// True when the server makes something durable because of this message.
-    fn commits(&mut self, message: &[u8]) -> bool {
+    /// True when the server makes something durable because of this message, by a statement with these words.
+    fn commits(&mut self, message: &[u8], words: &str) -> bool {
+        let matters = |sql: &[u8]| {
+            let sql = String::from_utf8_lossy(sql);
+            !sql.trim_start().starts_with("SELECT") && sql.contains(words)
+        };
+        let body = &message[5..];
         match message[0] {
+            b'Q' if body.starts_with(b"BEGIN") => self.is_in_transaction = true,
+            b'Q' if body.starts_with(b"COMMIT") => {
+                self.is_in_transaction = false;
+                return std::mem::take(&mut self.has_written);
+            }
+            b'Q' if body.starts_with(b"ROLLBACK") => (self.is_in_transaction, self.has_written) = (false, false),
             b'Q' => {
-                let sql = first_word(&message[5..]);
-                let is_over = sql == "COMMIT" || sql == "ROLLBACK";
-                let commits =
-                    sql == "COMMIT" || !self.is_in_transaction && !is_over && sql != "BEGIN" && sql != "SELECT";
-                self.is_in_transaction = (self.is_in_transaction || sql == "BEGIN") && !is_over;
-                commits
+                self.has_written |= matters(body);
+                return !self.is_in_transaction && std::mem::take(&mut self.has_written);
             }
             // Parse: the statement's name, its text.
             b'P' => {
-                let (name, sql) = split(&message[5..]);
-                match first_word(sql) == "SELECT" {
-                    true => self.reading.insert(name.to_vec()),
-                    false => self.reading.remove(name),
-                };
-                false
+                let (name, sql) = split(body);
+                self.statements.insert(name.to_vec(), matters(sql));
             }
             // Bind: the portal's name, the statement's.
             b'B' => {
-                let (_, statement) = split(&message[5..]);
-                self.has_written |= !self.reading.contains(split(statement).0);
-                false
+                let (_, statement) = split(body);
+                self.has_written |= self.statements.get(split(statement).0) == Some(&true);
             }
-            b'S' => std::mem::take(&mut self.has_written) && !self.is_in_transaction,
-            _ => false,
+            // Sync.
+            b'S' => return !self.is_in_transaction && std::mem::take(&mut self.has_written),
+            _ => {}
         }
+        false
     }
 }
 
@@ -221,11 +228,6 @@ impl Conversation {
 fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
-}
-
-fn first_word(sql: &[u8]) -> String {
-    let word = sql.trim_ascii_start().split(|byte| !byte.is_ascii_alphabetic()).next().unwrap_or_default();
-    String::from_utf8_lossy(word).to_ascii_uppercase()
 }
 
 #[cfg(test)]
@@ -237,7 +239,7 @@ mod tests {
     async fn loses_commits_and_answers_by_turns() {
         let database = Postgres::shared().await.create_database().await;
         database.execute("CREATE TABLE t (a int)").await;
-        let cutter = CommitCutter::start(database.url(), 2).await;
+        let cutter = CommitCutter::start(database.url(), "INSERT", 2).await;
         for n in 1..=8 {
             use sqlx::{Connection, Executor, PgConnection};
             let mut connection = PgConnection::connect(cutter.url()).await.expect("connections are let through");

@@ -177,3 +177,26 @@ impl SqlStore {
         self.place.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_follows_a_full_disk_is_committed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = folder.path().display().to_string();
+        let store = open_sql(&location, "p").await.expect("a new state");
+        // SQLite takes the present size instead.
+        store.log.execute("PRAGMA max_page_count = 1").await.expect("a limit");
+        let mut transaction = store.log.begin().await.expect("a transaction");
+        let large = "INSERT INTO pipeline_state_settings VALUES ('p', 'large', zeroblob(1000000))";
+        let full = transaction.execute(large).await.expect_err("no room");
+        assert_eq!(store_error(&full).kind(), pipeline_stage::ErrorKind::Transient);
+        drop(transaction);
+        drop(store.log.begin().await.expect("a transaction that is given up"));
+        settings::set_setting(&store, "name", "value").await.expect("there is room");
+        let beside = open_beside_sql(&location, "p").await.expect("the same state");
+        assert_eq!(settings::setting(&beside, "name").await.expect("read"), Some("value".to_owned()));
+    }
+}
