@@ -52,8 +52,8 @@ struct Consuming {
     consumer: Arc<KafkaConsumer>,
     changes: Changes,
     driver: DriverHandle,
-    /// Of all topics.
-    n_partitions: usize,
+    /// How many partitions each topic had at the start.
+    n_partitions: HashMap<Arc<str>, usize>,
     /// Those gained and not revoked or lost again.
     n_owned: usize,
     /// When the group last changed; none before its first answer.
@@ -93,7 +93,7 @@ impl Source for KafkaSource {
         let once = self.settings.once;
         let consuming = self.consuming().await?;
         loop {
-            if once && consuming.n_partitions <= consuming.n_owned {
+            if once && consuming.n_partitions.values().sum::<usize>() <= consuming.n_owned {
                 return Ok(Assignment::Final);
             }
             let change = match consuming.changed_at.filter(|_| once) {
@@ -113,11 +113,13 @@ impl Source for KafkaSource {
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
         let place = self.place_of(partition)?;
         let (rules, once) = (self.settings.rules.clone(), self.settings.once);
-        let (asker, asked, from) = (self.asker()?, place.clone(), from.map(|from| from.offset));
+        let (asker, asked, from) = (self.asker()?, place.clone(), from.cloned());
         let consuming = self.consuming().await?;
+        let is_added = consuming.has_added(&place);
         let looking = move || {
-            let found = look(&asker, &asked, &rules)?;
-            resolve(&asked, from, &rules, &found).map(|offset| (offset, found))
+            let mut found = look(&asker, &asked, &rules)?;
+            found.is_known_topic |= is_added;
+            resolve(&asked, from.as_ref(), &rules, &found).map(|offset| (offset, found))
         };
         let (offset, found) = tokio::task::spawn_blocking(looking).await.map_err(thread_died)??;
 
@@ -130,7 +132,9 @@ impl Source for KafkaSource {
             Arc::clone(&high_watermark),
             (offset, once.then_some(found.high)),
         );
-        consuming.driver.order(Order::Open(Opening { place, offset, feeds, high_watermark, opened })).await?;
+        let topic_id = found.topic_id.as_deref().map(Arc::from);
+        let reader = reader.of_topic(found.topic_id);
+        consuming.driver.order(Order::Open(Opening { place, offset, topic_id, feeds, high_watermark, opened })).await?;
         is_open.await.map_err(|_| StageError::lost("the consumer was closed"))??;
         Ok(Box::new(reader))
     }
@@ -163,6 +167,12 @@ impl Source for KafkaSource {
 }
 
 impl Consuming {
+    /// Whether a partition came to its topic after the start.
+    fn has_added(&self, place: &Place) -> bool {
+        let partition = usize::try_from(place.partition).unwrap_or(usize::MAX);
+        self.n_partitions.get(&place.topic).is_some_and(|at_start| *at_start <= partition)
+    }
+
     /// Counts what is owned. False: the engine need not hear of it.
     fn takes_note_of(&mut self, change: &Assignment) -> bool {
         self.changed_at = Some(Instant::now());
@@ -222,15 +232,18 @@ impl KafkaSource {
     async fn consuming(&mut self) -> Result<&mut Consuming> {
         if self.consuming.is_none() {
             let (asker, topics) = (self.asker()?, self.settings.topics.clone());
-            let count =
-                move || topics.iter().map(|topic| partition_count(&asker, topic, CALL_TIMEOUT)).sum::<Result<usize>>();
+            let count_of = move |topic: Arc<str>| {
+                let count = partition_count(&asker, &topic, CALL_TIMEOUT)?;
+                Ok((topic, count))
+            };
+            let count = move || topics.into_iter().map(count_of).collect::<Result<_>>();
             let n_partitions = tokio::task::spawn_blocking(count).await.map_err(thread_died)??;
             self.consuming = Some(self.start(n_partitions)?);
         }
         Ok(self.consuming.as_mut().expect("made above"))
     }
 
-    fn start(&mut self, n_partitions: usize) -> Result<Consuming> {
+    fn start(&mut self, n_partitions: HashMap<Arc<str>, usize>) -> Result<Consuming> {
         let mut consumer = self.new_consumer(&self.settings.config)?;
         let waker = Arc::new(Waker::default());
         let wakes = Arc::clone(&waker);
