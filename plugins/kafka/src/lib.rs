@@ -20,6 +20,7 @@ mod sources {
     pub(crate) mod source;
     pub(crate) mod start;
     pub(crate) mod topic_id;
+    pub(crate) mod watched_topics;
 }
 
 mod sinks {

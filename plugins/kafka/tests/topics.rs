@@ -79,6 +79,9 @@ async fn a_topic_made_anew_between_runs_is_another_one() {
         format!("partition 0 of `{topic}` goes on at offset 7, but `{topic}` was deleted and made anew: its id was");
     assert!(error.to_string().starts_with(&words), "{error}");
     assert!(error.to_string().contains("the rows there are from 0 to 20; `--cold-start` goes on"), "{error}");
+    // As a process does that has not noticed it yet.
+    source.forget(&partitions[0], &position).await.unwrap();
+    source.release(&partitions[0]).await.unwrap();
     drop(source);
 
     let mut source = Setup::of(kafka, &topic).cold().build();
@@ -86,6 +89,9 @@ async fn a_topic_made_anew_between_runs_is_another_one() {
     let reader = source.open(&partitions[0], Some(&position)).await.expect("accepted");
     assert_eq!(reader.position().offset, 0);
     assert_ne!(reader.position().detail, position.detail);
+    // The engine gives up the state and opens it again.
+    let reader = source.open(&partitions[0], None).await.expect("opened again");
+    assert_eq!(reader.position().offset, 0, "what the group has committed is of the topic that was deleted");
 }
 
 #[tokio::test]

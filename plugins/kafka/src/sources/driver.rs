@@ -20,9 +20,9 @@ use crate::consumer::{KafkaConsumer, Place, Rebalance, list_of, serve_callbacks}
 use crate::sources::batch_call::Room;
 use crate::sources::driver_handle::{Changes, DriverHandle, Order, connect};
 use crate::sources::held::{Held, Opening};
-use crate::sources::missing::{CHOICES, made_anew};
+use crate::sources::missing::CHOICES;
 use crate::sources::reader::Waker;
-use crate::sources::topic_id::{TopicFound, topic_id};
+use crate::sources::watched_topics::WatchedTopics;
 
 /// The longest sleep: far below `max.poll.interval.ms`, in case a wake-up was missed.
 const IDLE: Duration = Duration::from_millis(100);
@@ -36,9 +36,6 @@ const REVOKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How often a broker is looked for while none answers, and how long that may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// How often it is looked whether a topic that is read is still the same one: soon enough for people, one small question.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the driver works with.
 pub(crate) struct Clients {
@@ -68,8 +65,7 @@ pub(crate) fn start(clients: Clients, topic: &Arc<str>, role: Role) -> io::Resul
             revoking: None,
             room: Room::new(MAX_BATCH_ROWS),
             next_probe: Instant::now(),
-            topics: BTreeMap::new(),
-            next_look: Instant::now() + LOOK_EVERY,
+            topics: WatchedTopics::new(),
             has_failed: false,
         };
         driver.run(&ends.stop);
@@ -95,18 +91,9 @@ struct Driver {
     revoking: Option<Revoking>,
     room: Room,
     next_probe: Instant,
-    /// The topics that were opened.
-    topics: BTreeMap<Arc<str>, Known>,
-    next_look: Instant,
+    /// Those that were opened.
+    topics: WatchedTopics,
     has_failed: bool,
-}
-
-/// What is known of a topic since it was opened.
-#[derive(Default)]
-struct Known {
-    id: Option<Arc<str>>,
-    /// It was not there at the last look.
-    is_missed: bool,
 }
 
 /// Partitions that are to be given back once their tasks have stopped.
@@ -161,8 +148,7 @@ impl Driver {
     }
 
     fn open(&mut self, opening: Opening) {
-        let known = self.topics.entry(Arc::clone(&opening.place.topic)).or_default();
-        *known = Known { id: opening.topic_id.clone(), is_missed: false };
+        self.topics.opened(&opening.place.topic, opening.topic_id.clone());
         if self.assigns_itself && !self.held.contains_key(&opening.place) {
             self.hold(std::slice::from_ref(&opening.place));
         }
@@ -290,29 +276,11 @@ impl Driver {
         }
     }
 
-    /// Whether each topic is still the one that was opened: of one that was deleted librdkafka says nothing, and in one
-    /// that was made anew it goes on where it was.
     fn look_at_topics(&mut self) {
-        if self.has_failed || Instant::now() < self.next_look || self.consumer.context().health.is_down() {
+        if self.has_failed || self.consumer.context().health.is_down() {
             return;
         }
-        let mut failure = None;
-        for (topic, known) in &mut self.topics {
-            match topic_id(&self.asker, topic, PROBE_TIMEOUT) {
-                Some(TopicFound::Id(is)) => {
-                    known.is_missed = false;
-                    failure = failure.or(made_anew(topic, known.id.as_deref(), Some(&is)));
-                }
-                // A broker that has just started may not know all topics.
-                Some(TopicFound::Gone) if !known.is_missed => known.is_missed = true,
-                Some(TopicFound::Gone) => {
-                    failure = failure.or(Some(format!("`{topic}` was deleted while it was read")))
-                }
-                _ => {}
-            }
-        }
-        self.next_look = Instant::now() + LOOK_EVERY;
-        if let Some(words) = failure {
+        if let Some(words) = self.topics.look(&self.asker) {
             self.fail(&format!("{words}; {CHOICES}"));
         }
     }

@@ -60,6 +60,9 @@ struct Consuming {
     changed_at: Option<Instant>,
     /// What `forget` has committed, for the last commit in `release`.
     committed: HashMap<Place, u64>,
+    /// Where `--cold-start` goes on with partitions whose rows are gone. What the group has committed may be of a topic
+    /// that was deleted.
+    accepted: HashMap<Place, u64>,
 }
 
 #[async_trait]
@@ -103,7 +106,12 @@ impl Source for KafkaSource {
                 },
                 None => consuming.changes.recv().await,
             };
-            let change = change.unwrap_or_else(|| Err(StageError::lost("the consumer was closed")))?;
+            let change = change.unwrap_or_else(|| Err(StageError::lost("the consumer was closed")));
+            if change.is_err() {
+                // The topic may be another one: its group has read nothing of it.
+                consuming.committed.clear();
+            }
+            let change = change?;
             if consuming.takes_note_of(&change) {
                 return Ok(change);
             }
@@ -116,12 +124,20 @@ impl Source for KafkaSource {
         let (asker, asked, from) = (self.asker()?, place.clone(), from.cloned());
         let consuming = self.consuming().await?;
         let is_added = consuming.has_added(&place);
+        let accepted = consuming.accepted.get(&place).copied().filter(|_| from.is_none());
+        let wanted = from.as_ref().map(|from| from.offset);
         let looking = move || {
             let mut found = look(&asker, &asked, &rules)?;
             found.is_known_topic |= is_added;
-            resolve(&asked, from.as_ref(), &rules, &found).map(|offset| (offset, found))
+            match accepted {
+                Some(offset) => Ok((offset, found)),
+                None => resolve(&asked, from.as_ref(), &rules, &found).map(|offset| (offset, found)),
+            }
         };
         let (offset, found) = tokio::task::spawn_blocking(looking).await.map_err(thread_died)??;
+        if wanted.is_some_and(|wanted| wanted != offset) {
+            consuming.accepted.insert(place.clone(), offset);
+        }
 
         let (feeds, receiver) = mpsc::channel(FEED_SIZE);
         let (opened, is_open) = oneshot::channel();
@@ -266,6 +282,7 @@ impl KafkaSource {
             n_owned: 0,
             changed_at: None,
             committed: HashMap::new(),
+            accepted: HashMap::new(),
         })
     }
 }
