@@ -52,6 +52,24 @@ async fn a_full_disk_of_the_state_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_at_the_start_is_waited_for() {
+    let motes = Motes::load();
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = SmallDisk::new(64);
+    disk.fill(0);
+    let run = from_file(&motes, folder.path()).env("DATABASE", folder.path().join("iot.db"));
+    let mut running = disk.put(run.env("STATE", disk.path().join("state"))).start();
+    let line = running.wait_for_line("trying again until it works", LONG).await;
+    assert!(line.contains("there is no room left on the disk of the state"), "{line}");
+    disk.make_room();
+    let finished = running.wait_with_timeout(LONG).await;
+    finished.assert_code(0);
+    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    let said: Vec<&str> = finished.stderr.lines().filter(|line| line.contains("full")).collect();
+    assert_eq!(said.len(), 1, "once, and in our words");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_of_the_sinks_is_waited_for() {
     let motes = Motes::load();
     let folder = tempfile::tempdir().unwrap();

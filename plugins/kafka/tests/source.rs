@@ -4,9 +4,7 @@ mod support;
 
 use pipeline_services::{Kafka, Record, unique_name};
 use pipeline_stage::{Assignment, ErrorKind, Position, SourceRows};
-use rdkafka::admin::AdminOptions;
 use rdkafka::producer::{BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 use support::*;
 

@@ -1,11 +1,12 @@
 //! Opens the state store: a folder with SQLite files, or a PostgreSQL database.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind::StorageFull;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_stage::{Result, StageError};
+use pipeline_stage::{ErrorKind, Result, StageError};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor};
 
@@ -77,7 +78,8 @@ pub(crate) fn is_postgres(location: &str) -> bool {
 async fn open_folder(folder: &Path, pipeline: &str) -> Result<SqlStore> {
     let place = folder.display().to_string();
     let wrong = |what: &str, error: std::io::Error| {
-        StageError::fatal(format!("the state folder `{place}` {what}")).because(error)
+        let kind = if error.kind() == StorageFull { ErrorKind::Transient } else { ErrorKind::Fatal };
+        StageError::new(kind, format!("the state folder `{place}` {what}")).because(error)
     };
     std::fs::create_dir_all(folder).map_err(|error| wrong("cannot be made", error))?;
     let lock = File::options()
@@ -109,24 +111,31 @@ async fn open_files(folder: &Path, pipeline: &str, lock: Option<File>) -> Result
 async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
     let url = format!("sqlite://{}?mode=rwc", file.display());
     let options: AnyConnectOptions = url.parse().map_err(|error| store_error(&error))?;
+    // The pool tries for long to connect to a file that cannot be used, and does not say why.
+    let first = async {
+        let mut first = AnyConnection::connect_with(&options).await?;
+        prepare(&mut first).await?;
+        first.close().await
+    };
+    first.await.map_err(|error| at_file(file, &error))?;
     // One connection: SQLite has one writer, and reads here are few.
     let pool = AnyPoolOptions::new()
         .max_connections(1)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                connection.execute("PRAGMA busy_timeout = 10000").await?;
-                connection.execute("PRAGMA journal_mode = WAL").await?;
-                // FULL: a commit that has returned survives a power cut.
-                connection.execute("PRAGMA synchronous = FULL").await?;
-                Ok(())
-            })
-        })
+        .after_connect(|connection, _| Box::pin(prepare(connection)))
         .after_release(|connection, _| Box::pin(async move { is_sound(connection).await }))
         .connect_with(options)
         .await
         .map_err(|error| at_file(file, &error))?;
     make_tables(&pool, Dialect::Sqlite, tables).await.map_err(|error| at_file(file, &error))?;
     Ok(pool)
+}
+
+async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    connection.execute("PRAGMA busy_timeout = 10000").await?;
+    connection.execute("PRAGMA journal_mode = WAL").await?;
+    // FULL: a commit that has returned survives a power cut.
+    connection.execute("PRAGMA synchronous = FULL").await?;
+    Ok(())
 }
 
 /// Whether a connection can be used again. On a full disk SQLite ends a transaction by itself, and sqlx, whose rollback
@@ -192,7 +201,7 @@ mod tests {
         let mut transaction = store.log.begin().await.expect("a transaction");
         let large = "INSERT INTO pipeline_state_settings VALUES ('p', 'large', zeroblob(1000000))";
         let full = transaction.execute(large).await.expect_err("no room");
-        assert_eq!(store_error(&full).kind(), pipeline_stage::ErrorKind::Transient);
+        assert_eq!(store_error(&full).kind(), ErrorKind::Transient);
         drop(transaction);
         drop(store.log.begin().await.expect("a transaction that is given up"));
         settings::set_setting(&store, "name", "value").await.expect("there is room");
