@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
 
 mod bad_input;
+mod changed_input;
 mod cut;
 mod disk;
 mod exact;
@@ -12,4 +13,3 @@ mod plugin_kit;
 mod plugins;
 mod production;
 mod python;
-mod topics;

@@ -1,10 +1,10 @@
-//! Topics that change between runs: what cannot be gone on with is refused in words, and one choice goes on.
+//! Topics and files that change between runs: what cannot be gone on with is refused in words, and one choice goes on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::killed::count;
-use crate::production::{Motes, Production};
+use crate::production::{Motes, Production, pipeline};
 use pipeline_services::{Finished, Kafka, Record, eventually};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -108,4 +108,26 @@ async fn partitions_may_be_added_while_it_runs() {
     assert_eq!(finished.stderr.matches(words).count(), 2, "{}", finished.stderr);
     ends(&production, &latest).await.assert_code(0);
     assert_eq!(count(&production).await as usize, 2 * motes.rows + 1);
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_is_read_from_its_start_when_that_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    let yaml = "name: replaced
+sources: { numbers: { type: file, path: in.jsonl, format: json, schema: { n: integer } } }
+sinks: { out: { type: file, inputs: numbers, path: out.jsonl } }
+";
+    std::fs::write(folder.path().join("pipeline.yaml"), yaml).unwrap();
+    let run = || pipeline().current_dir(folder.path()).args(["run", "pipeline.yaml", "--once"]);
+    std::fs::write(&file, "{\"n\":1}\n{\"n\":2}\n").unwrap();
+    run().start().wait().await.assert_code(0);
+    std::fs::write(&file, "{\"n\":3}\n{\"n\":4}\n{\"n\":5}\n").unwrap();
+    let refused = run().start().wait().await;
+    refused.assert_code(1);
+    assert!(refused.stderr.contains("it was replaced; `--cold-start` reads it from its start"), "{}", refused.stderr);
+    run().args(["--cold-start"]).start().wait().await.assert_code(0);
+    run().start().wait().await.assert_code(0);
+    let written = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(written, "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":4}\n{\"n\":5}\n");
 }
