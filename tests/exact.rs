@@ -81,7 +81,7 @@ pub async fn anomalies_in(database: &std::path::Path) -> Vec<Anomaly> {
 }
 
 /// The default profile of `iot.yaml`, with the recorded file in place of the simulator.
-fn from_file(motes: &Motes, folder: &std::path::Path) -> PipelineRun {
+pub fn from_file(motes: &Motes, folder: &std::path::Path) -> PipelineRun {
     let profile = format!(
         "{}\n  recorded:\n    sources:\n      readings:\n        type: file\n        path: {}\n        format: json\n        schema: {{ sensor_id: string, metric_type: string, value: float, timestamp: timestamp }}\n",
         std::fs::read_to_string(repository().join("pipelines/iot.yaml")).unwrap().trim_end(),

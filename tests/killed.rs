@@ -50,7 +50,7 @@ async fn kills_do_not_matter(kills: usize, binary: Binary) {
     assert!((motes.anomalies.len()..=motes.anomalies.len() + kills).contains(&alerts), "{alerts} alerts");
 }
 
-async fn count(production: &Production) -> i64 {
+pub async fn count(production: &Production) -> i64 {
     let sql = "SELECT CASE WHEN to_regclass('sensor_data') IS NULL THEN 0 ELSE
                (xpath('/row/n/text()', query_to_xml('SELECT count(*) AS n FROM sensor_data', false, true, '')))[1]::text::bigint END";
     production.database.count(sql).await

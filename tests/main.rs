@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
 
 mod bad_input;
+mod changed_input;
+mod cut;
+mod disk;
 mod exact;
 mod faults;
 mod killed;

@@ -7,7 +7,10 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pipeline_stage::Console;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,11 +41,14 @@ impl Screen {
     pub fn start_logs(&self, log: LogFormat, level: LevelFilter) {
         let writer = LogWriter(self.clone());
         let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
+        // What sqlx says of a lost connection is said in our words, too.
+        let of_sqlx = if level < LevelFilter::DEBUG { LevelFilter::OFF } else { level };
+        let targets = Targets::new().with_default(level).with_target("sqlx", of_sqlx);
         match log {
-            LogFormat::Json => lines.json().init(),
+            LogFormat::Json => lines.json().finish().with(targets).init(),
             LogFormat::Text => {
                 let is_colored = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-                lines.with_target(false).with_ansi(is_colored).init();
+                lines.with_target(false).with_ansi(is_colored).finish().with(targets).init();
             }
         }
     }

@@ -14,10 +14,13 @@ mod sources {
     pub(crate) mod driver_handle;
     pub(crate) mod held;
     pub(crate) mod kafka;
+    pub(crate) mod missing;
     pub(crate) mod reader;
     pub(crate) mod rows;
     pub(crate) mod source;
     pub(crate) mod start;
+    pub(crate) mod topic_id;
+    pub(crate) mod watched_topics;
 }
 
 mod sinks {

@@ -1,6 +1,7 @@
 //! Apache Kafka, for tests that read and write real topics.
 
 mod broker;
+mod changes;
 mod records;
 
 use std::env;

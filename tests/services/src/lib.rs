@@ -17,17 +17,21 @@
 //! This crate is for tests only: **everything in it panics, in words, when something does not work.**
 //! It may wait by polling; tests wait with [`eventually`] and the `wait_…` methods and never sleep themselves.
 
+mod commit_cutter;
 mod http_receiver;
 mod install;
 mod kafka;
 mod pipeline_run;
 mod postgres;
 mod server;
+mod small_disk;
 mod waiting;
 mod watched;
 
+pub use commit_cutter::CommitCutter;
 pub use http_receiver::{HttpReceiver, Reply, Request};
 pub use kafka::{Kafka, Record, StoredRecord};
 pub use pipeline_run::{Finished, PipelineRun, RunningPipeline};
 pub use postgres::{Database, Postgres, StopMode};
+pub use small_disk::SmallDisk;
 pub use waiting::{eventually, unique_name};

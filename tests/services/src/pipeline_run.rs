@@ -52,6 +52,14 @@ impl PipelineRun {
         self
     }
 
+    /// Lets another program start it, which becomes it: its arguments are these, the program and the program's.
+    pub(crate) fn through<A: AsRef<OsStr>>(mut self, starter: &str, args: &[A]) -> Self {
+        let program = std::mem::replace(&mut self.binary, starter.into()).into_os_string();
+        let before = args.iter().map(|arg| arg.as_ref().to_owned()).chain([program]);
+        self.args.splice(..0, before);
+        self
+    }
+
     /// Sets the working directory; otherwise it is that of the test.
     pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {
         self.current_dir = Some(folder.as_ref().to_owned());

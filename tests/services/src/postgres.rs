@@ -117,6 +117,14 @@ fn with_database(url: &str, database: &str) -> String {
     format!("{}/{database}{options}", &place[..host_end])
 }
 
+/// The same database's URL at another `host:port`, and the one it has.
+pub(crate) fn with_host(url: &str, host: &str) -> (String, String) {
+    let start = url.find("://").map_or(0, |idx| idx + "://".len());
+    let end = url[start..].find(['/', '?']).map_or(url.len(), |idx| start + idx);
+    let start = url[start..end].rfind('@').map_or(start, |idx| start + idx + 1);
+    (format!("{}{host}{}", &url[..start], &url[end..]), url[start..end].to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +180,15 @@ mod tests {
             ("postgres:///x?host=/run/postgresql", "postgres:///other?host=/run/postgresql"),
         ] {
             assert_eq!(with_database(url, "other"), expected);
+        }
+    }
+    #[test]
+    fn a_url_takes_another_host() {
+        for (url, expected, host) in [
+            ("postgres://me:p@host:1/x?sslmode=disable", "postgres://me:p@[::1]:2/x?sslmode=disable", "host:1"),
+            ("postgres://host:1", "postgres://[::1]:2", "host:1"),
+        ] {
+            assert_eq!(with_host(url, "[::1]:2"), (expected.to_owned(), host.to_owned()));
         }
     }
 }

@@ -33,6 +33,16 @@ pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> 
         let message = format!("task `{task}`: {problem}; `--cold-start` begins anew, with empty state");
         return Err(StageError::fatal(message));
     }
+    begin_anew(shared, task, (&claimed, &marks), &problem).await
+}
+
+/// Gives up the state of a task, but not its output: it is gone on with.
+pub async fn begin_anew(
+    shared: &Shared,
+    task: &str,
+    (claimed, marks): (&ClaimedTask, &Marks),
+    problem: &str,
+) -> Result<(ClaimedTask, Marks)> {
     warn!("task `{task}` begins anew: {problem}");
     let highest = marks.values().flatten().map(|mark| mark.epoch).max();
     let generation = claimed.generation;

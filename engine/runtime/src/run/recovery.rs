@@ -7,7 +7,7 @@ use pipeline_stage::{Kind, Partition, Position, Result, SavedState, StageError};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::claim::{Marks, begin_new_sinks, claim, known_as, last_epoch};
+use super::claim::{Marks, begin_anew, begin_new_sinks, claim, known_as, last_epoch};
 use super::commit::{Committer, EndedEpoch};
 use super::compute::Compute;
 use super::epoch::Epoch;
@@ -32,6 +32,12 @@ pub async fn recover(shared: &Arc<Shared>, partition: &Partition) -> Result<(Tas
     keep_rebuilt(shared, &task, &claimed, &rebuilt).await?;
     let compute = build(shared, &task, &claimed, rebuilt).await?;
     let (inputs, has_new_input) = open_inputs(shared, partition, &claimed).await?;
+    if let Some(source) = begins_elsewhere(shared, &inputs, &claimed) {
+        drop(inputs);
+        let problem = format!("`{source}` does not go on where the state ends");
+        begin_anew(shared, &task, (&claimed, &marks), &problem).await?;
+        return Box::pin(recover(shared, partition)).await;
+    }
     let mut ready = Task::new(shared.clone(), partition.clone(), compute, inputs, &claimed);
     replay(&mut ready, &mut committer, &claimed.log).await?;
     if has_new_input && !is_there(Bug::StartNotLogged) {
@@ -102,6 +108,18 @@ async fn open_inputs(shared: &Shared, partition: &Partition, claimed: &ClaimedTa
         inputs.push(Input::open(shared, source, partition, from).await?);
     }
     Ok((inputs, has_new))
+}
+
+/// With `--cold-start` a source goes on with what is there, if what the state needs is not.
+fn begins_elsewhere<'s>(shared: &'s Shared, inputs: &[Input], claimed: &ClaimedTask) -> Option<&'s str> {
+    let elsewhere = inputs.iter().find(|input| {
+        start_of(claimed, shared.id(input.source)).is_some_and(|from| {
+            let is = input.position();
+            let is_another = is.detail.is_some() && from.detail.is_some() && is.detail != from.detail;
+            is.offset != from.offset || is_another
+        })
+    })?;
+    shared.run.cold_start.then(|| shared.id(elsewhere.source))
 }
 
 /// Where a source goes on: the checkpoint says so, or the entry of the log that holds its resolved start.

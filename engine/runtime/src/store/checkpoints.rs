@@ -7,7 +7,8 @@ use pipeline_stage::Result;
 use serde_bytes::{ByteBuf, Bytes};
 use sqlx::{Any, Transaction};
 
-use super::connect::{SqlStore, store_error};
+use super::connect::SqlStore;
+use super::errors::store_error;
 use super::values::{bytes, number, text, unreadable};
 use super::{Checkpoint, StageChanges, tasks};
 use crate::fixed_hash::fixed_hash;

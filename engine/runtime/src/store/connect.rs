@@ -1,14 +1,16 @@
 //! Opens the state store: a folder with SQLite files, or a PostgreSQL database.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind::StorageFull;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_stage::{Result, StageError};
+use pipeline_stage::{ErrorKind, Result, StageError};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, AssertSqlSafe, Executor};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor};
 
+use super::errors::{at_file, store_error};
 use super::tables::{CHECKPOINT_TABLES, Dialect, LOG_TABLES, VERSION};
 use super::{StateStore, settings};
 
@@ -76,7 +78,8 @@ pub(crate) fn is_postgres(location: &str) -> bool {
 async fn open_folder(folder: &Path, pipeline: &str) -> Result<SqlStore> {
     let place = folder.display().to_string();
     let wrong = |what: &str, error: std::io::Error| {
-        StageError::fatal(format!("the state folder `{place}` {what}")).because(error)
+        let kind = if error.kind() == StorageFull { ErrorKind::Transient } else { ErrorKind::Fatal };
+        StageError::new(kind, format!("the state folder `{place}` {what}")).because(error)
     };
     std::fs::create_dir_all(folder).map_err(|error| wrong("cannot be made", error))?;
     let lock = File::options()
@@ -108,23 +111,39 @@ async fn open_files(folder: &Path, pipeline: &str, lock: Option<File>) -> Result
 async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
     let url = format!("sqlite://{}?mode=rwc", file.display());
     let options: AnyConnectOptions = url.parse().map_err(|error| store_error(&error))?;
+    // The pool tries for long to connect to a file that cannot be used, and does not say why.
+    let first = async {
+        let mut first = AnyConnection::connect_with(&options).await?;
+        prepare(&mut first).await?;
+        first.close().await
+    };
+    first.await.map_err(|error| at_file(file, &error))?;
     // One connection: SQLite has one writer, and reads here are few.
     let pool = AnyPoolOptions::new()
         .max_connections(1)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                connection.execute("PRAGMA busy_timeout = 10000").await?;
-                connection.execute("PRAGMA journal_mode = WAL").await?;
-                // FULL: a commit that has returned survives a power cut.
-                connection.execute("PRAGMA synchronous = FULL").await?;
-                Ok(())
-            })
-        })
+        .after_connect(|connection, _| Box::pin(prepare(connection)))
+        .after_release(|connection, _| Box::pin(async move { is_sound(connection).await }))
         .connect_with(options)
         .await
         .map_err(|error| at_file(file, &error))?;
     make_tables(&pool, Dialect::Sqlite, tables).await.map_err(|error| at_file(file, &error))?;
     Ok(pool)
+}
+
+async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    connection.execute("PRAGMA busy_timeout = 10000").await?;
+    connection.execute("PRAGMA journal_mode = WAL").await?;
+    // FULL: a commit that has returned survives a power cut.
+    connection.execute("PRAGMA synchronous = FULL").await?;
+    Ok(())
+}
+
+/// Whether a connection can be used again. On a full disk SQLite ends a transaction by itself, and sqlx, whose rollback
+/// then finds none, believes for ever to be in one: it would make the next transactions parts of that.
+async fn is_sound(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // Waits for a rollback that is under way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
@@ -168,25 +187,25 @@ impl SqlStore {
     }
 }
 
-fn at_file(file: &Path, error: &sqlx::Error) -> StageError {
-    let cause = store_error(error);
-    StageError::new(cause.kind(), format!("the state file `{}` cannot be used: {}", file.display(), cause.chain()))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What an error of the database means for the engine. The words hold no URL.
-pub(super) fn store_error(error: &sqlx::Error) -> StageError {
-    let is_passing = match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // 08: connection, 57P: shutting down or starting, 53: resources, 40: serialization; 5, 6: SQLite is busy.
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            ["08", "57P", "53", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                || ["5", "6", "261", "517"].contains(&&*code)
-        }),
-        _ => false,
-    };
-    let message = format!("the state store failed: {error}");
-    match is_passing {
-        true => StageError::transient(message),
-        false => StageError::fatal(message),
+    #[tokio::test]
+    async fn what_follows_a_full_disk_is_committed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = folder.path().display().to_string();
+        let store = open_sql(&location, "p").await.expect("a new state");
+        // SQLite takes the present size instead.
+        store.log.execute("PRAGMA max_page_count = 1").await.expect("a limit");
+        let mut transaction = store.log.begin().await.expect("a transaction");
+        let large = "INSERT INTO pipeline_state_settings VALUES ('p', 'large', zeroblob(1000000))";
+        let full = transaction.execute(large).await.expect_err("no room");
+        assert_eq!(store_error(&full).kind(), ErrorKind::Transient);
+        drop(transaction);
+        drop(store.log.begin().await.expect("a transaction that is given up"));
+        settings::set_setting(&store, "name", "value").await.expect("there is room");
+        let beside = open_beside_sql(&location, "p").await.expect("the same state");
+        assert_eq!(settings::setting(&beside, "name").await.expect("read"), Some("value".to_owned()));
     }
 }

@@ -6,7 +6,8 @@ use pipeline_stage::{Result, StageError, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::connect::{SqlStore, store_error};
+use super::connect::SqlStore;
+use super::errors::store_error;
 use super::values::{number, text};
 use super::{Beside, DeadLetter, StoredRow};
 

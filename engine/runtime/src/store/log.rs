@@ -3,7 +3,8 @@
 use pipeline_stage::{Mark, Result, StageError};
 use sqlx::{Any, Transaction};
 
-use super::connect::{SqlStore, store_error};
+use super::connect::SqlStore;
+use super::errors::store_error;
 use super::values::{number, unreadable};
 use super::{Append, letters, outbox, tasks};
 

@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod connect;
+mod errors;
 mod letters;
 mod log;
 mod outbox;

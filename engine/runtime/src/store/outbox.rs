@@ -7,7 +7,8 @@ use pipeline_stage::{Alert, Result, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::connect::{SqlStore, store_error};
+use super::connect::SqlStore;
+use super::errors::store_error;
 use super::values::{number, text, unreadable};
 use super::{Append, DeadLetter, letters};
 

@@ -2,7 +2,8 @@
 
 use pipeline_stage::{Result, StageError};
 
-use super::connect::{SqlStore, store_error};
+use super::connect::SqlStore;
+use super::errors::store_error;
 use super::values::text;
 
 /// Refuses a store that another version of the program has made.

@@ -3,7 +3,8 @@
 use pipeline_stage::{Mark, Result, StageError};
 use sqlx::{Any, Row, Transaction};
 
-use super::connect::{SqlStore, store_error};
+use super::connect::SqlStore;
+use super::errors::store_error;
 use super::values::{bytes, number, text, unreadable};
 use super::{Checkpoint, ClaimedTask, EpochEntry};
 

@@ -4,7 +4,7 @@ use pipeline_stage::{Result, StageError};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::connect::store_error;
+use super::errors::store_error;
 
 /// What another program has written, or a disk has spoilt.
 pub(super) fn unreadable(error: serde_json::Error) -> StageError {

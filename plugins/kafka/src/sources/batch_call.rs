@@ -1,7 +1,7 @@
 //! librdkafka's batch call, which the rdkafka crate does not wrap: many messages of one partition for one call.
 //!
-//! It hands over millions of small messages a second, twice as many as message by message. This is the only file of
-//! this crate with `unsafe`; what it gives out is safe to use.
+//! It hands over millions of small messages a second, twice as many as message by message. One of two files of this
+//! crate with `unsafe`, as `topic_id.rs`; what it gives out is safe to use.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

@@ -20,7 +20,9 @@ use crate::consumer::{KafkaConsumer, Place, Rebalance, list_of, serve_callbacks}
 use crate::sources::batch_call::Room;
 use crate::sources::driver_handle::{Changes, DriverHandle, Order, connect};
 use crate::sources::held::{Held, Opening};
+use crate::sources::missing::CHOICES;
 use crate::sources::reader::Waker;
+use crate::sources::watched_topics::WatchedTopics;
 
 /// The longest sleep: far below `max.poll.interval.ms`, in case a wake-up was missed.
 const IDLE: Duration = Duration::from_millis(100);
@@ -63,6 +65,7 @@ pub(crate) fn start(clients: Clients, topic: &Arc<str>, role: Role) -> io::Resul
             revoking: None,
             room: Room::new(MAX_BATCH_ROWS),
             next_probe: Instant::now(),
+            topics: WatchedTopics::new(),
             has_failed: false,
         };
         driver.run(&ends.stop);
@@ -88,6 +91,8 @@ struct Driver {
     revoking: Option<Revoking>,
     room: Room,
     next_probe: Instant,
+    /// Those that were opened.
+    topics: WatchedTopics,
     has_failed: bool,
 }
 
@@ -107,6 +112,7 @@ impl Driver {
             self.serve_rebalances();
             self.report_failure();
             self.probe();
+            self.look_at_topics();
             let is_busy = self.serve_readers();
             if is_busy {
                 continue;
@@ -142,6 +148,7 @@ impl Driver {
     }
 
     fn open(&mut self, opening: Opening) {
+        self.topics.opened(&opening.place.topic, opening.topic_id.clone());
         if self.assigns_itself && !self.held.contains_key(&opening.place) {
             self.hold(std::slice::from_ref(&opening.place));
         }
@@ -258,10 +265,23 @@ impl Driver {
             return;
         }
         let Some((_, reason)) = self.consumer.client().fatal_error() else { return };
-        let failure = || StageError::fatal(format!("the consumer has failed for good: {reason}"));
-        self.has_failed = self.assigns_itself || self.changes.try_send(Err(failure())).is_ok();
+        self.fail(&format!("the consumer has failed for good: {reason}"));
+    }
+
+    /// Nothing can be read any more: all have to hear it.
+    fn fail(&mut self, words: &str) {
+        self.has_failed = self.assigns_itself || self.changes.try_send(Err(StageError::fatal(words))).is_ok();
         for held in self.held.values_mut() {
-            held.fail(failure());
+            held.fail(StageError::fatal(words));
+        }
+    }
+
+    fn look_at_topics(&mut self) {
+        if self.has_failed || self.consumer.context().health.is_down() {
+            return;
+        }
+        if let Some(words) = self.topics.look(&self.asker) {
+            self.fail(&format!("{words}; {CHOICES}"));
         }
     }
 

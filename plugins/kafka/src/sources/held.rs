@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pipeline_stage::{Result, StageError};
+use pipeline_stage::{Position, Result, StageError};
 use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::RDKafkaErrorCode;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::consumer::{ConsumerNotes, KafkaConsumer, Place, list_at};
 use crate::health::grouped;
 use crate::sources::batch_call::{PartitionMessages, Room};
+use crate::sources::missing::{Bounds, CHOICES, missing};
 use crate::sources::reader::{Feed, Waker};
 use crate::sources::rows::{Failure, take};
 
@@ -30,6 +31,7 @@ const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Opening {
     pub(crate) place: Place,
     pub(crate) offset: u64,
+    pub(crate) topic_id: Option<Arc<str>>,
     pub(crate) feeds: mpsc::Sender<Feed>,
     pub(crate) high_watermark: Arc<AtomicU64>,
     /// Told when reading has begun.
@@ -95,7 +97,7 @@ impl Held {
     /// librdkafka gets the partition with the offset to begin at. With a logical one (`end`), to be corrected by a
     /// seek, it would ask a broker for the offset, and apply the answer even after the seek: rows would be skipped.
     pub(crate) fn open(&mut self, consumer: &KafkaConsumer, opening: Opening) {
-        let Opening { place, offset, feeds, high_watermark, opened } = opening;
+        let Opening { place, offset, topic_id: _, feeds, high_watermark, opened } = opening;
         self.is_released = false;
         if self.is_assigned {
             let seek = Seek { deadline: Instant::now() + SEEK_DEADLINE, opened: Some(opened) };
@@ -210,17 +212,14 @@ fn explain(consumer: &KafkaConsumer, place: &Place, next: u64, failure: &Failure
     let at = grouped(next);
     StageError::fatal(match failure.code {
         RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-            let bounds = match consumer.fetch_watermarks(&place.topic, place.partition, BOUNDS_TIMEOUT) {
-                Ok((low, high)) => {
-                    let text = |offset: i64| grouped(u64::try_from(offset).unwrap_or(0));
-                    format!("the rows there are from {} to {}", text(low), text(high))
-                }
-                Err(_) => failure.text.clone(),
-            };
-            format!(
-                "{place} goes on at offset {at}, but {bounds}: they were deleted before they were read; \
-                 `--cold-start` begins with empty windows at the oldest, longer retention prevents it"
-            )
+            let bounds = consumer.fetch_watermarks(&place.topic, place.partition, BOUNDS_TIMEOUT);
+            let at_least_0 = |offset: i64| u64::try_from(offset).unwrap_or(0);
+            let words = bounds.ok().and_then(|(low, high)| {
+                let there = Bounds { low: at_least_0(low), high: at_least_0(high), topic_id: None };
+                missing(place, &Position::at(next), there)
+            });
+            let words = words.unwrap_or_else(|| format!("{place} cannot be read at offset {at}: {}", failure.text));
+            format!("{words}; {CHOICES}")
         }
         RDKafkaErrorCode::LogTruncation => format!(
             "{place} was truncated below offset {at}: rows that were read are gone from the brokers ({})",

@@ -17,7 +17,8 @@ use crate::sources::start::{Start, StartRules};
 /// they are committed after each checkpoint, so that other tools see the lag.
 ///
 /// A partition that has neither state nor a committed offset begins at `start`. With a committed offset but without
-/// state the pipeline stops, because windows would be missing; `--cold-start` accepts that. Rows of transactions are
+/// state the pipeline stops, because windows would be missing; `--cold-start` accepts that. So it does when the rows to go
+/// on with are not there any more, or the topic was deleted and made anew. Rows of transactions are
 /// read when they are committed (`isolation`). A message without a value (a tombstone) is a row without payload.
 ///
 /// TLS and SASL are set under `client`, with the names of librdkafka:
@@ -41,7 +42,7 @@ pub struct KafkaSourceOptions {
     pub group: String,
     /// Where a partition begins that was never read: `earliest` (default), `latest`, or a time like
     /// `2025-07-20T08:19:16Z` (the first row written then or later). A partition that is added to a topic later
-    /// always begins at its beginning.
+    /// is noticed within 30 s and always begins at its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
     /// Whether rows of transactions that are still open, or were aborted, are read.
@@ -106,6 +107,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("session.timeout.ms", "10000"),
     // How long it takes at most until the others notice that partitions are to move.
     ("heartbeat.interval.ms", "1000"),
+    // How long it takes at most until partitions that are added to a topic are noticed.
+    ("topic.metadata.refresh.interval.ms", "30000"),
     ("reconnect.backoff.max.ms", "2000"),
     ("socket.keepalive.enable", "true"),
 ];

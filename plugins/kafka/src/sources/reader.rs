@@ -51,6 +51,8 @@ pub(crate) struct KafkaReader {
     /// With `--once`: where the partition ended when it was opened.
     end: Option<u64>,
     high_watermark: Arc<AtomicU64>,
+    /// Part of each position: a topic of the same name with another id is another one.
+    topic_id: Option<String>,
 }
 
 impl KafkaReader {
@@ -61,7 +63,12 @@ impl KafkaReader {
         high_watermark: Arc<AtomicU64>,
         (position, end): (u64, Option<u64>),
     ) -> Self {
-        KafkaReader { feeds, driver, pending: None, position, end, high_watermark }
+        KafkaReader { feeds, driver, pending: None, position, end, high_watermark, topic_id: None }
+    }
+
+    /// Of a topic with this id.
+    pub(crate) fn of_topic(self, topic_id: Option<String>) -> Self {
+        KafkaReader { topic_id, ..self }
     }
 
     /// Takes from what is pending the rows below `limit`. None when there are none.
@@ -110,7 +117,7 @@ impl Reader for KafkaReader {
     }
 
     fn position(&self) -> Position {
-        Position::at(self.position)
+        Position { offset: self.position, detail: self.topic_id.clone() }
     }
 
     fn lag(&self) -> Option<u64> {

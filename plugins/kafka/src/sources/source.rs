@@ -52,14 +52,17 @@ struct Consuming {
     consumer: Arc<KafkaConsumer>,
     changes: Changes,
     driver: DriverHandle,
-    /// Of all topics.
-    n_partitions: usize,
+    /// How many partitions each topic had at the start.
+    n_partitions: HashMap<Arc<str>, usize>,
     /// Those gained and not revoked or lost again.
     n_owned: usize,
     /// When the group last changed; none before its first answer.
     changed_at: Option<Instant>,
     /// What `forget` has committed, for the last commit in `release`.
     committed: HashMap<Place, u64>,
+    /// Where `--cold-start` goes on with partitions whose rows are gone. What the group has committed may be of a topic
+    /// that was deleted.
+    accepted: HashMap<Place, u64>,
 }
 
 #[async_trait]
@@ -93,7 +96,7 @@ impl Source for KafkaSource {
         let once = self.settings.once;
         let consuming = self.consuming().await?;
         loop {
-            if once && consuming.n_partitions <= consuming.n_owned {
+            if once && consuming.n_partitions.values().sum::<usize>() <= consuming.n_owned {
                 return Ok(Assignment::Final);
             }
             let change = match consuming.changed_at.filter(|_| once) {
@@ -103,7 +106,12 @@ impl Source for KafkaSource {
                 },
                 None => consuming.changes.recv().await,
             };
-            let change = change.unwrap_or_else(|| Err(StageError::lost("the consumer was closed")))?;
+            let change = change.unwrap_or_else(|| Err(StageError::lost("the consumer was closed")));
+            if change.is_err() {
+                // The topic may be another one: its group has read nothing of it.
+                consuming.committed.clear();
+            }
+            let change = change?;
             if consuming.takes_note_of(&change) {
                 return Ok(change);
             }
@@ -113,13 +121,23 @@ impl Source for KafkaSource {
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
         let place = self.place_of(partition)?;
         let (rules, once) = (self.settings.rules.clone(), self.settings.once);
-        let (asker, asked, from) = (self.asker()?, place.clone(), from.map(|from| from.offset));
+        let (asker, asked, from) = (self.asker()?, place.clone(), from.cloned());
         let consuming = self.consuming().await?;
+        let is_added = consuming.has_added(&place);
+        let accepted = consuming.accepted.get(&place).copied().filter(|_| from.is_none());
+        let wanted = from.as_ref().map(|from| from.offset);
         let looking = move || {
-            let found = look(&asker, &asked, &rules)?;
-            resolve(&asked, from, &rules, &found).map(|offset| (offset, found))
+            let mut found = look(&asker, &asked, &rules)?;
+            found.is_known_topic |= is_added;
+            match accepted {
+                Some(offset) => Ok((offset, found)),
+                None => resolve(&asked, from.as_ref(), &rules, &found).map(|offset| (offset, found)),
+            }
         };
         let (offset, found) = tokio::task::spawn_blocking(looking).await.map_err(thread_died)??;
+        if wanted.is_some_and(|wanted| wanted != offset) {
+            consuming.accepted.insert(place.clone(), offset);
+        }
 
         let (feeds, receiver) = mpsc::channel(FEED_SIZE);
         let (opened, is_open) = oneshot::channel();
@@ -130,7 +148,9 @@ impl Source for KafkaSource {
             Arc::clone(&high_watermark),
             (offset, once.then_some(found.high)),
         );
-        consuming.driver.order(Order::Open(Opening { place, offset, feeds, high_watermark, opened })).await?;
+        let topic_id = found.topic_id.as_deref().map(Arc::from);
+        let reader = reader.of_topic(found.topic_id);
+        consuming.driver.order(Order::Open(Opening { place, offset, topic_id, feeds, high_watermark, opened })).await?;
         is_open.await.map_err(|_| StageError::lost("the consumer was closed"))??;
         Ok(Box::new(reader))
     }
@@ -163,6 +183,12 @@ impl Source for KafkaSource {
 }
 
 impl Consuming {
+    /// Whether a partition came to its topic after the start.
+    fn has_added(&self, place: &Place) -> bool {
+        let partition = usize::try_from(place.partition).unwrap_or(usize::MAX);
+        self.n_partitions.get(&place.topic).is_some_and(|at_start| *at_start <= partition)
+    }
+
     /// Counts what is owned. False: the engine need not hear of it.
     fn takes_note_of(&mut self, change: &Assignment) -> bool {
         self.changed_at = Some(Instant::now());
@@ -222,15 +248,18 @@ impl KafkaSource {
     async fn consuming(&mut self) -> Result<&mut Consuming> {
         if self.consuming.is_none() {
             let (asker, topics) = (self.asker()?, self.settings.topics.clone());
-            let count =
-                move || topics.iter().map(|topic| partition_count(&asker, topic, CALL_TIMEOUT)).sum::<Result<usize>>();
+            let count_of = move |topic: Arc<str>| {
+                let count = partition_count(&asker, &topic, CALL_TIMEOUT)?;
+                Ok((topic, count))
+            };
+            let count = move || topics.into_iter().map(count_of).collect::<Result<_>>();
             let n_partitions = tokio::task::spawn_blocking(count).await.map_err(thread_died)??;
             self.consuming = Some(self.start(n_partitions)?);
         }
         Ok(self.consuming.as_mut().expect("made above"))
     }
 
-    fn start(&mut self, n_partitions: usize) -> Result<Consuming> {
+    fn start(&mut self, n_partitions: HashMap<Arc<str>, usize>) -> Result<Consuming> {
         let mut consumer = self.new_consumer(&self.settings.config)?;
         let waker = Arc::new(Waker::default());
         let wakes = Arc::clone(&waker);
@@ -253,6 +282,7 @@ impl KafkaSource {
             n_owned: 0,
             changed_at: None,
             committed: HashMap::new(),
+            accepted: HashMap::new(),
         })
     }
 }

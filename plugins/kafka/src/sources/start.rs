@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use pipeline_stage::{Result, StageError};
+use pipeline_stage::{Position, Result, StageError};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::consumer::{KafkaConsumer, Place, list_at, list_of};
 use crate::health::{CALL_TIMEOUT, grouped};
+use crate::sources::missing::{Bounds, CHOICES, missing};
+use crate::sources::topic_id::{TopicFound, topic_id};
 use crate::topics::partition_count;
 
 /// Where a partition begins that has no state yet: `earliest`, `latest`, or a time (RFC 3339).
@@ -89,7 +91,7 @@ pub(crate) struct StartRules {
 }
 
 /// What the brokers say of a partition.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// The oldest offset there is.
     pub(crate) low: u64,
@@ -101,6 +103,14 @@ pub(crate) struct Found {
     pub(crate) at_time: Option<u64>,
     /// The group has committed an offset in another partition of the topic.
     pub(crate) is_known_topic: bool,
+    /// The topic's id, if the broker gives ids.
+    pub(crate) topic_id: Option<String>,
+}
+
+impl Found {
+    fn bounds(&self) -> Bounds<'_> {
+        Bounds { low: self.low, high: self.high, topic_id: self.topic_id.as_deref() }
+    }
 }
 
 /// Asks the brokers. Blocks for at most a few times [`CALL_TIMEOUT`].
@@ -116,7 +126,13 @@ pub(crate) fn look(consumer: &KafkaConsumer, place: &Place, rules: &StartRules) 
         )));
     }
     let found = ask(consumer, place, rules, n_partitions);
-    found.map_err(|error| consumer.context().health.explain(&format!("{place} cannot be looked up"), &error))
+    let found =
+        found.map_err(|error| consumer.context().health.explain(&format!("{place} cannot be looked up"), &error))?;
+    let topic_id = match topic_id(consumer, &place.topic, CALL_TIMEOUT) {
+        Some(TopicFound::Id(id)) => Some(id),
+        _ => None,
+    };
+    Ok(Found { topic_id, ..found })
 }
 
 fn ask(consumer: &KafkaConsumer, place: &Place, rules: &StartRules, n_partitions: usize) -> KafkaResult<Found> {
@@ -135,7 +151,7 @@ fn ask(consumer: &KafkaConsumer, place: &Place, rules: &StartRules, n_partitions
         _ => None,
     };
     let at_least_0 = |offset: i64| u64::try_from(offset).unwrap_or(0);
-    Ok(Found { low: at_least_0(low), high: at_least_0(high), committed, at_time, is_known_topic })
+    Ok(Found { low: at_least_0(low), high: at_least_0(high), committed, at_time, is_known_topic, topic_id: None })
 }
 
 /// A real offset, not one of librdkafka's codes.
@@ -150,10 +166,16 @@ fn absolute(offset: Offset) -> Option<u64> {
 ///
 /// # Errors
 /// `Fatal`, with the choices there are, when the rows to go on with are not there, or the state is missing.
-pub(crate) fn resolve(place: &Place, from: Option<u64>, rules: &StartRules, found: &Found) -> Result<u64> {
+pub(crate) fn resolve(place: &Place, from: Option<&Position>, rules: &StartRules, found: &Found) -> Result<u64> {
     match (from, found.committed) {
-        (Some(from), _) if from < found.low || found.high < from => Err(not_there(place, from, found)),
-        (Some(from), _) => Ok(from),
+        (Some(from), _) => match missing(place, from, found.bounds()) {
+            None => Ok(from.offset),
+            Some(words) if rules.cold_start => {
+                tracing::warn!("{words}; going on with what is there");
+                Ok(if from.offset < found.low { found.low } else { fresh(place, rules, found) })
+            }
+            Some(words) => Err(StageError::fatal(format!("{words}; {CHOICES}"))),
+        },
         (None, Some(committed)) if !rules.cold_start => Err(StageError::fatal(format!(
             "{place} was read up to offset {} by group `{}`, but there is no state for it here: another machine has it, \
              or it was lost; `--cold-start` begins with empty windows at that offset, and an earlier `start` goes \
@@ -162,7 +184,7 @@ pub(crate) fn resolve(place: &Place, from: Option<u64>, rules: &StartRules, foun
             rules.group
         ))),
         (None, Some(committed)) => Ok(cold(place, committed, rules, found)),
-        (None, None) => Ok(fresh(rules, found)),
+        (None, None) => Ok(fresh(place, rules, found)),
     }
 }
 
@@ -176,39 +198,30 @@ fn cold(place: &Place, committed: u64, rules: &StartRules, found: &Found) -> u64
     if found.high < committed {
         let (committed, high) = (grouped(committed), grouped(found.high));
         tracing::warn!(%place, "offset {committed} was committed, but the partition ends at {high}: it was made anew");
-        return fresh(rules, found);
+        return fresh(place, rules, found);
     }
     match rules.start {
-        Some(_) => committed.min(fresh(rules, found)),
+        Some(_) => committed.min(fresh(place, rules, found)),
         None => committed,
     }
 }
 
 /// A partition that was never read.
-fn fresh(rules: &StartRules, found: &Found) -> u64 {
+fn fresh(place: &Place, rules: &StartRules, found: &Found) -> u64 {
     match rules.start {
         // A partition that was added to a topic begins at its beginning, or its first rows would be lost.
-        _ if found.is_known_topic && found.committed.is_none() => found.low,
+        _ if found.is_known_topic && found.committed.is_none() => {
+            tracing::warn!(
+                "{place} was added to the topic and is read from its beginning; with the number of partitions keys move \
+                 between them, and series that come here begin with empty windows"
+            );
+            found.low
+        }
         None | Some(Start::Earliest) => found.low,
         Some(Start::Latest) => found.high,
         // No row is that young.
         Some(Start::At(_)) => found.at_time.unwrap_or(found.high).clamp(found.low, found.high),
     }
-}
-
-fn not_there(place: &Place, from: u64, found: &Found) -> StageError {
-    let (at, low, high) = (grouped(from), grouped(found.low), grouped(found.high));
-    StageError::fatal(if from < found.low {
-        format!(
-            "{place} goes on at offset {at}, but the oldest row there is {low}: those between were deleted before they \
-             were read; `--cold-start` begins with empty windows at the oldest"
-        )
-    } else {
-        format!(
-            "{place} goes on at offset {at}, but it ends at {high}: the topic was made anew, or these are other \
-             brokers; `--cold-start` begins with empty windows"
-        )
-    })
 }
 
 #[cfg(test)]
@@ -220,7 +233,7 @@ mod tests {
     }
 
     fn found(low: u64, high: u64, committed: Option<u64>) -> Found {
-        Found { low, high, committed, at_time: None, is_known_topic: committed.is_some() }
+        Found { low, high, committed, at_time: None, is_known_topic: committed.is_some(), topic_id: None }
     }
 
     fn rules(start: Option<Start>, cold_start: bool) -> StartRules {
@@ -231,6 +244,7 @@ mod tests {
     fn begins_where_state_or_rules_say() {
         let time = Start::from_str("2025-07-20T08:19:16Z").unwrap();
         let timed = |at_time| Found { at_time, ..found(5, 9, None) };
+        let anew = Found { topic_id: Some("b".into()), ..found(0, 9, None) };
         let added = Found { is_known_topic: true, ..found(5, 9, None) };
         for (from, start, cold_start, found, expected) in [
             (Some(7), None, false, found(5, 9, Some(6)), 7),
@@ -246,8 +260,12 @@ mod tests {
             (None, Some(Start::Latest), true, found(5, 9, Some(7)), 7),
             (None, None, true, found(5, 9, Some(3)), 5),
             (None, None, true, found(5, 9, Some(12)), 5),
+            (Some(3), None, true, found(5, 9, Some(2)), 5),
+            (Some(12), None, true, found(5, 9, Some(12)), 5),
+            (Some(7), None, true, anew, 0),
         ] {
-            let offset = resolve(&place(), from, &rules(start, cold_start), &found);
+            let from = from.map(|offset| Position { offset, detail: Some("a".into()) });
+            let offset = resolve(&place(), from.as_ref(), &rules(start, cold_start), &found);
             assert_eq!(offset.expect("a start"), expected, "{from:?} {start:?} {cold_start} {found:?}");
         }
     }
@@ -265,17 +283,13 @@ mod tests {
             (
                 Some(1_000),
                 found(5_000, 9_000, None),
-                "partition 3 of `iot-data-stream` goes on at offset 1,000, but the oldest row there is 5,000: those \
-                 between were deleted before they were read; `--cold-start` begins with empty windows at the oldest",
-            ),
-            (
-                Some(1_000),
-                found(0, 12, None),
-                "partition 3 of `iot-data-stream` goes on at offset 1,000, but it ends at 12: the topic was made anew, \
-                 or these are other brokers; `--cold-start` begins with empty windows",
+                "partition 3 of `iot-data-stream` goes on at offset 1,000, but the rows there are from 5,000 to 9,000: up \
+                 to 4,000 were deleted before they were read; longer retention prevents it; `--cold-start` goes on with \
+                 what is there, with empty windows for this partition and all others as they are",
             ),
         ] {
-            let error = resolve(&place(), from, &rules(None, false), &found).expect_err("not there");
+            let from = from.map(Position::at);
+            let error = resolve(&place(), from.as_ref(), &rules(None, false), &found).expect_err("not there");
             assert_eq!(error.to_string(), message);
             assert_eq!(error.kind(), pipeline_stage::ErrorKind::Fatal);
         }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use pipeline_stage::{Mark, Result, StageError};
 
-use super::connect::{SqlStore, open_beside_sql, open_sql, store_error};
+use super::connect::{SqlStore, open_beside_sql, open_sql};
+use super::errors::store_error;
 use super::values::{number, text, unreadable};
 use super::{Checkpoint, EpochEntry, checkpoints, tasks};
 pub use transfer::Moved;

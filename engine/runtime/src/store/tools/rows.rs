@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::super::connect::store_error;
+use super::super::errors::store_error;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
-use super::super::connect::{SqlStore, store_error};
+use super::super::connect::SqlStore;
+use super::super::errors::store_error;
 use super::super::tables::VERSION;
 use super::StateTools;
 use super::rows::{TABLES, Table};

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use pipeline_stage::{
-    Assignment, ByteSize, Framing, Partition, Position, Reader, Result, Source, SourceContext, SourceOptions,
-    SourceOutput, StageError, StageOptions,
+    Assignment, ByteSize, ErrorKind, Framing, Partition, Position, Reader, Result, Source, SourceContext,
+    SourceOptions, SourceOutput, StageContext, StageError, StageOptions,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -108,7 +108,8 @@ impl SourceOptions for FileOptions {
             framing,
             max_line: self.max_line.0 as usize,
         };
-        Ok(Box::new(FileSource { file, follow: self.follow, once: context.stage.once, is_assigned: false }))
+        let StageContext { once, cold_start, .. } = context.stage;
+        Ok(Box::new(FileSource { file, follow: self.follow, once, cold_start, is_assigned: false }))
     }
 }
 
@@ -127,6 +128,7 @@ struct FileSource {
     file: FileToRead,
     follow: bool,
     once: bool,
+    cold_start: bool,
     is_assigned: bool,
 }
 
@@ -148,6 +150,10 @@ impl Source for FileSource {
     }
 
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(FileReader::open(&self.file, partition.number, from, self.follow, self.once).await?))
+        let open = |from| FileReader::open(&self.file, partition.number, from, self.follow, self.once);
+        Ok(Box::new(match open(from).await {
+            Err(error) if self.cold_start && from.is_some() && error.kind() == ErrorKind::Fatal => open(None).await?,
+            opened => opened?,
+        }))
     }
 }
