@@ -119,7 +119,7 @@ fn connect(plan: &Plan) -> Vec<(usize, StageError)> {
 
 async fn check(plan: &Plan, stage: usize, run: &RunSettings) -> Result<Vec<StageError>, StageError> {
     Ok(match plan.stages[stage].kind {
-        Kind::Source => plan.build_source(stage, run)?.check().await,
+        Kind::Source => plan.build_source(stage, run, None)?.check().await,
         Kind::Sink => match plan.build_sink(stage, run)? {
             BuiltSink::Epochs(mut sink) => sink.check().await,
             BuiltSink::Outbox(mut sink) => sink.check().await,

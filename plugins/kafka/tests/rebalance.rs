@@ -260,7 +260,8 @@ async fn a_second_process_with_the_same_instance_shuts_the_first_out() {
     assert_eq!(gained(&mut second).await.len(), 1);
     let error = first.assignment().await.expect_err("shut out");
     assert_eq!(error.kind(), ErrorKind::Fatal);
-    assert!(error.to_string().starts_with("the consumer has failed for good: "), "{error}");
+    let words = "another process has joined the group with the `instance` of this one";
+    assert!(error.to_string().starts_with(words), "{error}");
     assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::Fatal);
 }
 

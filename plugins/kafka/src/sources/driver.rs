@@ -11,7 +11,7 @@ use std::{io, thread};
 
 use pipeline_stage::{Assignment, MAX_BATCH_ROWS, Partition, Result, Role, StageError};
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -34,6 +34,10 @@ const REVOKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How often a broker is looked for while none answers, and how long that may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Said when another consumer has joined the group under this one's `instance`.
+const SHUT_OUT: &str = "another process has joined the group with the `instance` of this one, which has to end: each \
+                        process needs an `instance` of its own, and a copy of a state folder must not run beside it";
 
 /// What the driver works with.
 pub(crate) struct Clients {
@@ -252,13 +256,16 @@ impl Driver {
         }
     }
 
-    /// The consumer can do no more (another one has its `instance`): all have to hear it.
+    /// The consumer can do no more: all have to hear it.
     fn report_failure(&mut self) {
         if self.has_failed {
             return;
         }
-        let Some((_, reason)) = self.consumer.client().fatal_error() else { return };
-        let failure = || StageError::fatal(format!("the consumer has failed for good: {reason}"));
+        let Some((code, reason)) = self.consumer.client().fatal_error() else { return };
+        let failure = || match code {
+            RDKafkaErrorCode::FencedInstanceId => StageError::fatal(SHUT_OUT).at_option("instance"),
+            _ => StageError::fatal(format!("the consumer has failed for good: {reason}")),
+        };
         self.has_failed = self.assigns_itself || self.changes.try_send(Err(failure())).is_ok();
         for held in self.held.values_mut() {
             held.fail(failure());
