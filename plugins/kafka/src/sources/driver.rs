@@ -141,6 +141,7 @@ impl Driver {
             match order {
                 Order::Open(opening) => self.open(opening),
                 Order::Release(place) => self.release(&place),
+                Order::Rejoin(topics) => self.rejoin(&topics),
             }
         }
     }
@@ -168,6 +169,15 @@ impl Driver {
         }
         if self.assigns_itself {
             self.lose(std::slice::from_ref(place));
+        }
+    }
+
+    /// Everything is revoked, and given out again with all partitions there are.
+    fn rejoin(&mut self, topics: &[Arc<str>]) {
+        self.consumer.unsubscribe();
+        let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        if let Err(error) = self.consumer.subscribe(&names) {
+            warn!(%error, "the group cannot be joined again");
         }
     }
 

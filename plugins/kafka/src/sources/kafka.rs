@@ -149,6 +149,7 @@ impl SourceOptions for KafkaSourceOptions {
         ];
         // A follower is no member of the group.
         let instance = self.instance.filter(|_| context.role == Role::Leader);
+        let is_static = instance.is_some();
         if let Some(instance) = &instance {
             fixed.push(("group.instance.id", instance));
         }
@@ -158,7 +159,7 @@ impl SourceOptions for KafkaSourceOptions {
         let rules = StartRules { start: self.start, cold_start: context.stage.cold_start, group };
         let brokers = connection.brokers().to_owned();
         let (role, once) = (context.role, context.stage.once);
-        Ok(Box::new(KafkaSource::new(SourceSettings { config, topics, rules, brokers, role, once })))
+        Ok(Box::new(KafkaSource::new(SourceSettings { config, topics, rules, brokers, role, is_static, once })))
     }
 }
 

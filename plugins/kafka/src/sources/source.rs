@@ -10,11 +10,13 @@ use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Role, Sour
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::connection::setting_error;
 use crate::consumer::{ConsumerNotes, KafkaConsumer, Place, list_at};
 use crate::health::{CALL_TIMEOUT, CHECK_TIMEOUT};
+use crate::sources::coverage::Coverage;
 use crate::sources::driver::{self, Clients};
 use crate::sources::driver_handle::{Changes, DriverHandle, Order};
 use crate::sources::held::Opening;
@@ -36,6 +38,8 @@ pub(crate) struct SourceSettings {
     pub(crate) rules: StartRules,
     pub(crate) brokers: String,
     pub(crate) role: Role,
+    /// It joins the group under an `instance`.
+    pub(crate) is_static: bool,
     pub(crate) once: bool,
 }
 
@@ -49,6 +53,8 @@ pub(crate) struct KafkaSource {
 
 /// The consumer and what the source knows of it. Dropped in this order: the driver has the last hold of the consumer.
 struct Consuming {
+    /// Looks for partitions that are nobody's; ends when it is dropped.
+    _watch: JoinSet<()>,
     consumer: Arc<KafkaConsumer>,
     changes: Changes,
     driver: DriverHandle,
@@ -56,7 +62,7 @@ struct Consuming {
     n_partitions: usize,
     /// Those gained and not revoked or lost again.
     n_owned: usize,
-    /// When the group last changed; none before its first answer.
+    /// When the group last changed; none while its answer is waited for.
     changed_at: Option<Instant>,
     /// What `forget` has committed, for the last commit in `release`.
     committed: HashMap<Place, u64>,
@@ -173,6 +179,8 @@ impl Consuming {
             }
             Assignment::Revoked(gone) | Assignment::Lost(gone) => {
                 self.n_owned = self.n_owned.saturating_sub(gone.len());
+                // Who has given everything back is given something next, were it nothing.
+                self.changed_at = self.changed_at.filter(|_| 0 < self.n_owned);
                 !gone.is_empty()
             }
             Assignment::Final => true,
@@ -245,7 +253,15 @@ impl KafkaSource {
         let clients = Clients { consumer: Arc::clone(&consumer), asker: self.asker()?, waker };
         let (driver, changes) = driver::start(clients, &self.settings.topics[0], self.settings.role)
             .map_err(|error| StageError::fatal("no thread can be started").because(error))?;
+        let mut watch = JoinSet::new();
+        if self.settings.is_static {
+            let (group, topics, once) =
+                (self.settings.rules.group.clone(), self.settings.topics.clone(), self.settings.once);
+            let coverage = Coverage { asker: self.asker()?, group, topics, once };
+            watch.spawn(coverage.watch(driver.orders(), driver.waker()));
+        }
         Ok(Consuming {
+            _watch: watch,
             consumer,
             changes,
             driver,
