@@ -4,6 +4,7 @@
 //! `PIPELINE_TEST_KILL_SEED` say how often, over how many rows, and at which moments.
 
 mod chance;
+mod fault;
 mod tables;
 mod tally;
 mod world;
@@ -11,10 +12,11 @@ mod world;
 use std::time::{Duration, Instant};
 
 use self::chance::Chance;
+use self::fault::Fault;
 use self::tally::Tally;
 use self::world::{Kind, Subject, World, world};
 use crate::production::Binary;
-use pipeline_services::{Finished, RunningPipeline, StopMode, eventually};
+use pipeline_services::{Finished, RunningPipeline, eventually};
 
 /// For what takes seconds on a machine that is busy with other things.
 const LONG: Duration = Duration::from_secs(120);
@@ -22,8 +24,8 @@ const LONG: Duration = Duration::from_secs(120);
 /// A start takes about as long: some kills come before it reads, some in the middle of what it computes again.
 const START: Duration = Duration::from_millis(800);
 
-/// Longer than clients keep quiet about, shorter than a session.
-const FROZEN: Duration = Duration::from_secs(3);
+/// Long enough for clients to notice, shorter than a session.
+const AWAY: Duration = Duration::from_secs(3);
 
 /// A setting of these tests.
 fn setting(name: &str, otherwise: usize) -> usize {
@@ -79,35 +81,7 @@ async fn kills_do_not_matter(kind: Kind, binary: Binary, kills: usize) {
     assert!(repeats <= kills, "{repeats} alerts were repeated, at most one for each of {kills} kills may be");
 }
 
-/// What happens to the servers while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    None,
-    /// The kill comes soon after the start.
-    EarlyKill,
-    /// `pg_ctl stop -m immediate`, and a start.
-    DatabaseCrash,
-    /// SIGSTOP, and SIGCONT after some seconds.
-    BrokerFreeze,
-    /// SIGKILL, and a start.
-    BrokerCrash,
-}
-
-impl Fault {
-    /// Those of the broker come last and seldom: what was fetched ahead is read meanwhile, and that is much.
-    fn of(kill: usize, kills: usize, kind: Kind) -> Self {
-        let cycle = kills.min(40);
-        match (cycle - 1 - kill % cycle, kill % 10) {
-            (0, _) => Fault::BrokerCrash,
-            (1, _) => Fault::BrokerFreeze,
-            (_, 0) if kind != Kind::Sqlite => Fault::DatabaseCrash,
-            (_, 1 | 6 | 7) => Fault::EarlyKill,
-            _ => Fault::None,
-        }
-    }
-}
-
-/// Starts the pipeline, lets it come to a random place, lets the fault happen, and kills it.
+/// Starts the pipeline, lets it come to a random place, and kills it there.
 async fn run_and_kill(
     world: &mut World,
     subject: &Subject,
@@ -119,33 +93,30 @@ async fn run_and_kill(
     let tables = &subject.tables;
     let (rows, newest) = (tables.rows().await, tables.newest().await);
     let step = world.rows.saturating_sub(rows) as f64 / (kills_left + 1) as f64;
-    let target = newest + 1 + (step * chance.fraction()) as usize;
+    let target = newest + (step * chance.fraction()) as usize;
     let started = Instant::now();
-    let running = subject.run().start();
-    let killed = if fault == Fault::EarlyKill {
+    let mut running = subject.run().start();
+    let mut first_row = None;
+    if fault == Fault::EarlyKill {
         let moment = chance.up_to(START);
         eventually(LONG, "the moment of the kill", async || moment <= started.elapsed()).await;
-        running.kill().await
-    } else {
-        let mut running = running;
-        if rows < world.rows {
-            moves_beyond(subject, &mut running, newest).await;
-            tally.first_rows.push(started.elapsed());
-            moves_beyond(subject, &mut running, target - 1).await;
-        }
-        suffer(world, subject, fault, running, chance, tally).await
+    } else if rows < world.rows {
+        moves_beyond(subject, &mut running, newest).await;
+        first_row = Some(started.elapsed());
+        moves_beyond(subject, &mut running, target).await;
+    }
+    let killed = match fault.is_of_a_server() {
+        true => kill_about(fault, world, subject, running, chance, tally).await,
+        false => running.kill().await,
     };
     tables.are_left_alone().await;
     tally.kills += 1;
     tally.in_mid_work += usize::from(tables.rows().await < world.rows);
     tally.before_first_row += usize::from(tables.newest().await == newest);
     tally.replayed += usize::from(killed.stderr.contains("again in"));
-    let first_row = tally.first_rows.last().copied().unwrap_or_default();
-    println!(
-        "kill {} after {:.1?}, {fault:?}: {rows} rows before, first row after {first_row:.1?}",
-        tally.kills,
-        started.elapsed()
-    );
+    tally.first_rows.extend(first_row);
+    let (kill, after) = (tally.kills, started.elapsed());
+    println!("kill {kill} after {after:.1?}, {fault:?}: {rows} rows before, first row after {first_row:.1?}");
 }
 
 async fn moves_beyond(subject: &Subject, running: &mut RunningPipeline, row: usize) {
@@ -156,51 +127,28 @@ async fn moves_beyond(subject: &Subject, running: &mut RunningPipeline, row: usi
     .await;
 }
 
-/// The fault begins; it ends before the kill or after it.
-async fn suffer(
+/// Kills it while a server is away, or once it goes on after that.
+async fn kill_about(
+    fault: Fault,
     world: &mut World,
     subject: &Subject,
-    fault: Fault,
-    running: RunningPipeline,
+    mut running: RunningPipeline,
     chance: &mut Chance,
     tally: &mut Tally,
 ) -> Finished {
     let seen = subject.tables.newest().await;
-    let dies_meanwhile = chance.is_heads();
-    match fault {
-        Fault::None | Fault::EarlyKill => return running.kill().await,
-        Fault::DatabaseCrash => world.postgres.stop(StopMode::Immediate).await,
-        Fault::BrokerFreeze => world.kafka.pause(),
-        Fault::BrokerCrash => world.kafka.kill().await,
-    }
+    fault.begin(world).await;
     let began = Instant::now();
-    let moment = chance.up_to(FROZEN);
-    if fault == Fault::BrokerFreeze || dies_meanwhile {
-        eventually(LONG, "the end of the fault", async || moment <= began.elapsed()).await;
+    let away = chance.up_to(AWAY);
+    eventually(LONG, "the end of the fault", async || away <= began.elapsed()).await;
+    if chance.is_heads() {
+        let killed = running.kill().await;
+        fault.end(world, tally).await;
+        return killed;
     }
-    let killed = if dies_meanwhile { Ok(running.kill().await) } else { Err(running) };
-    match fault {
-        Fault::None | Fault::EarlyKill => {}
-        Fault::DatabaseCrash => {
-            world.postgres.start_again().await;
-            tally.database_crashes += 1;
-        }
-        Fault::BrokerFreeze => {
-            world.kafka.resume();
-            tally.broker_freezes += 1;
-        }
-        Fault::BrokerCrash => {
-            world.kafka.start_again().await;
-            tally.broker_crashes += 1;
-        }
+    fault.end(world, tally).await;
+    if subject.tables.rows().await < world.rows {
+        moves_beyond(subject, &mut running, seen).await;
     }
-    match killed {
-        Ok(killed) => killed,
-        Err(mut running) => {
-            if subject.tables.rows().await < world.rows {
-                moves_beyond(subject, &mut running, seen).await;
-            }
-            running.kill().await
-        }
-    }
+    running.kill().await
 }

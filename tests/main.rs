@@ -1,6 +1,7 @@
 //! The built binary as users run it: on real Kafka, PostgreSQL, HTTP and files.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+#![allow(clippy::print_stdout, reason = "a test may say what it has seen, also in the functions it calls")]
 
 mod bad_input;
 mod exact;
