@@ -19,11 +19,11 @@ const LONG: Duration = Duration::from_secs(1800);
 const SENSORS: usize = 334;
 const SERIES: usize = 3 * SENSORS;
 
-/// Small batches in the topic, few of them fetched ahead: a kill finds little done and much to do. Epochs of
-/// milliseconds.
+/// A steady pace, so that a kill finds little done and much to do: the broker waits a while before it gives the next
+/// batch of each partition, because it cannot give as many bytes as are asked for. Epochs of milliseconds.
 const SMALL_STEPS: [&str; 6] = [
     "--set",
-    "sources.readings.client={ fetch.message.max.bytes: 32768, queued.min.messages: 1000 }",
+    "sources.readings.client={ fetch.message.max.bytes: 32768, fetch.min.bytes: 1000000, fetch.wait.max.ms: 100 }",
     "--set",
     "commit_every=5ms",
     "--set",
@@ -72,7 +72,7 @@ pub async fn world() -> MutexGuard<'static, World> {
 
 impl World {
     async fn start() -> Self {
-        let rows = setting("PIPELINE_TEST_KILL_ROWS", 150_000);
+        let rows = setting("PIPELINE_TEST_KILL_ROWS", 100_000);
         let (kafka, postgres) = tokio::join!(Kafka::start(), Postgres::start());
         let topic = unique_name("readings");
         kafka.create_topic(&topic, 4).await;
