@@ -31,3 +31,50 @@ impl Run {
         Ok(Some(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use pipeline_stage::NoConsole;
+
+    use super::*;
+    use crate::plan::{LoadOptions, RunSettings, load_text, test_registry};
+    use crate::run::SystemClock;
+    use crate::store;
+
+    const PIPELINE: &str = "
+name: iot
+sources:
+  readings: { type: lines, topic: t, format: words, schema: { sensor_id: string, value: float } }
+sinks:
+  history: { type: table, inputs: readings, url: u, table: data }
+";
+
+    /// The name of a run on the state in a folder, when the file says where it is.
+    async fn name_in(folder: &Path, state: &str) -> Option<String> {
+        let options = LoadOptions { set: vec![format!("state={state}")], ..LoadOptions::default() };
+        let plan = load_text("iot.yaml", PIPELINE, Path::new("."), &options, &test_registry());
+        let (plan, _) = plan.unwrap_or_else(|report| panic!("{}", report.render(false)));
+        let settings = RunSettings { once: false, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+        let store = store::open(&folder.display().to_string(), "iot").await.unwrap();
+        let run = Run::on(Arc::new(plan), settings, store, Arc::new(SystemClock)).await.unwrap();
+        run.instance().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_state_folder_keeps_its_name_and_no_other_has_it() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = name_in(one.path(), "a").await.unwrap();
+        assert!(name.starts_with("iot-") && name.len() == 20, "{name}");
+        assert_eq!(name_in(one.path(), "a").await, Some(name.clone()));
+        assert_ne!(name_in(other.path(), "a").await, Some(name));
+    }
+
+    #[tokio::test]
+    async fn who_shares_a_state_has_no_name_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(name_in(folder.path(), "postgres://localhost/iot").await, None);
+    }
+}
