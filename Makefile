@@ -1,7 +1,7 @@
 # What people and .ci/run type. Everything is ordinary cargo; nothing here hides a flag that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate simulate-some lint deny sanitize generate fresh ci
+.PHONY: help run test kills simulate simulate-some lint deny sanitize generate fresh ci
 
 ## help       lists these targets
 help:
@@ -14,6 +14,11 @@ run:
 ## test       runs all tests; starts real Kafka and PostgreSQL servers for them
 test:
 	cargo test --workspace --exclude pipeline-simulation --locked
+
+## kills      kills the binary 200 times over 2,000,000 rows, into PostgreSQL and into SQLite (many minutes)
+kills:
+	PIPELINE_TEST_KILLS=200 PIPELINE_TEST_KILL_ROWS=2000000 \
+	cargo test -p pipeline-cli --test end_to_end --release --locked -- killed:: --nocapture --test-threads=1
 
 ## simulate   runs the engine in a simulated world where everything fails, 10,000 seeds
 simulate:

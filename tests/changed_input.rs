@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::killed::count;
 use crate::production::{Motes, Production, pipeline};
 use pipeline_services::{Finished, Kafka, Record, eventually};
 
@@ -56,7 +55,7 @@ async fn rows_that_retention_took_are_told_and_the_other_partitions_go_on() {
     let anew: Vec<&str> = accepted.stderr.lines().filter(|line| line.contains("begins anew")).collect();
     assert_eq!(anew.len(), 1, "{}", accepted.stderr);
     assert!(anew[0].contains(&format!("task `{}/{partition}` begins anew", production.topic)), "{anew:?}");
-    assert_eq!(count(&production).await as usize, 2 * motes.rows - 500);
+    assert_eq!(production.count().await as usize, 2 * motes.rows - 500);
 
     // A topic of the same name with as many rows: all positions are there, and the rows are others.
     kafka.delete_topic(&production.topic).await;
@@ -66,7 +65,7 @@ async fn rows_that_retention_took_are_told_and_the_other_partitions_go_on() {
     }
     let reason = format!("`{}` was deleted and made anew: its id was", production.topic);
     is_accepted_only_cold(&production, &reason).await;
-    assert_eq!(count(&production).await as usize, 5 * motes.rows - 500);
+    assert_eq!(production.count().await as usize, 5 * motes.rows - 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,14 +74,14 @@ async fn rows_that_are_to_be_read_again_and_are_gone_are_told() {
     let production = Production::start(1).await;
     production.replay(&motes.file).await.assert_code(0);
     let running = production.run(&SMALL_EPOCHS).start();
-    eventually(LONG, "rows before the kill", async || motes.rows as i64 / 10 <= count(&production).await).await;
+    eventually(LONG, "rows before the kill", async || motes.rows as i64 / 10 <= production.count().await).await;
     running.kill().await;
-    let written = count(&production).await;
+    let written = production.count().await;
     let (_, all) = largest(kafka, &production.topic).await;
     kafka.delete_before(&production.topic, 0, all[motes.rows - 10]).await;
     let reason = format!("partition 0 of `{}` goes on at offset 0, but the rows there are from", production.topic);
     is_accepted_only_cold(&production, &reason).await;
-    assert_eq!(count(&production).await, written + 10);
+    assert_eq!(production.count().await, written + 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,10 +95,10 @@ async fn partitions_may_be_added_while_it_runs() {
     let running = production.run(&latest).start();
     let reading = r#"{"sensor_id": "s", "metric_type": "m", "value": 1, "timestamp": "2025-07-20T08:19:16Z"}"#;
     kafka.produce(&production.topic, vec![Record::new(reading).partition(0)]).await;
-    eventually(LONG, "that it reads", async || motes.rows < count(&production).await as usize).await;
+    eventually(LONG, "that it reads", async || motes.rows < production.count().await as usize).await;
     kafka.add_partitions(&production.topic, 3).await;
     production.replay(&motes.file).await.assert_code(0);
-    eventually(LONG, "rows of all partitions", async || count(&production).await as usize == 2 * motes.rows + 1).await;
+    eventually(LONG, "rows of all partitions", async || production.count().await as usize == 2 * motes.rows + 1).await;
     running.interrupt();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
@@ -107,7 +106,7 @@ async fn partitions_may_be_added_while_it_runs() {
     let words = "was added to the topic and is read from its beginning";
     assert_eq!(finished.stderr.matches(words).count(), 2, "{}", finished.stderr);
     ends(&production, &latest).await.assert_code(0);
-    assert_eq!(count(&production).await as usize, 2 * motes.rows + 1);
+    assert_eq!(production.count().await as usize, 2 * motes.rows + 1);
 }
 
 #[tokio::test]

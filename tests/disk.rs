@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::exact::{anomalies_in, from_file, query};
-use crate::killed::count;
 use crate::production::{Motes, Production};
 use pipeline_services::{PipelineRun, SmallDisk, eventually};
 
@@ -141,7 +140,7 @@ async fn a_state_folder_has_one_user() {
     let production = Production::start(2).await;
     production.replay(&motes.file).await.assert_code(0);
     let running = production.run(&SMALL_EPOCHS).start();
-    eventually(LONG, "rows before the others come", async || 0 < count(&production).await).await;
+    eventually(LONG, "rows before the others come", async || 0 < production.count().await).await;
 
     let export = production.folder.path().join("export").display().to_string();
     let others: [&[&str]; 5] = [

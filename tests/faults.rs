@@ -13,13 +13,8 @@ const OUTAGE: Duration = Duration::from_secs(30);
 /// Small epochs, so that a fault always hits work in flight.
 const SMALL_EPOCHS: [&str; 4] = ["--set", "commit_every=5ms", "--set", "checkpoint_every=500ms"];
 
-async fn rows(production: &Production) -> i64 {
-    let is_there = production.database.count("SELECT COUNT(*) FROM pg_tables WHERE tablename = 'sensor_data'").await;
-    if is_there == 0 { 0 } else { production.database.count("SELECT COUNT(*) FROM sensor_data").await }
-}
-
 async fn until_rows(production: &Production, at_least: usize) {
-    eventually(LONG, "rows in PostgreSQL", async || at_least as i64 <= rows(production).await).await;
+    eventually(LONG, "rows in PostgreSQL", async || at_least as i64 <= production.count().await).await;
 }
 
 fn warnings(running: &RunningPipeline, about: &str) -> usize {

@@ -1,57 +1,154 @@
-//! Killed at random moments: after the restarts the tables are those of an undisturbed run.
+//! Killed at random moments, over servers that are killed too: the tables are those of an undisturbed run.
+//!
+//! `make kills` does it on a large scale. `PIPELINE_TEST_KILLS`, `PIPELINE_TEST_KILL_ROWS` and
+//! `PIPELINE_TEST_KILL_SEED` say how often, over how many rows, and at which moments.
 
-use std::time::Duration;
+mod chance;
+mod fault;
+mod tables;
+mod tally;
+mod world;
 
-use crate::production::{Binary, Motes, Production};
-use pipeline_services::eventually;
+use std::time::{Duration, Instant};
 
-/// The moments are spread over what is written, so that each kill comes while there is work in flight.
-const KILLS: usize = 20;
-/// The boundary to plugins adds few moments of its own.
-const KILLS_OF_SLIM: usize = 8;
+use self::chance::Chance;
+use self::fault::Fault;
+use self::tally::Tally;
+use self::world::{Kind, Subject, World, world};
+use crate::production::Binary;
+use pipeline_services::{Finished, RunningPipeline, eventually};
+
+/// For what takes seconds on a machine that is busy with other things.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A start takes about as long: some kills come before it reads, some in the middle of what it computes again.
+const START: Duration = Duration::from_millis(800);
+
+/// Long enough for clients to notice, shorter than a session.
+const AWAY: Duration = Duration::from_secs(3);
+
+/// A setting of these tests.
+fn setting(name: &str, otherwise: usize) -> usize {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("`{name}` is `{text}`, it must be a whole number")),
+        Err(_) => otherwise,
+    }
+}
+
+fn kills() -> usize {
+    setting("PIPELINE_TEST_KILLS", 10)
+}
+
+/// Enough to meet each fault: most moments are those of the others.
+fn some_kills() -> usize {
+    (kills() / 2).min(20)
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_kills_do_not_matter() {
-    kills_do_not_matter(KILLS, Binary::Full).await;
+async fn kills_do_not_matter_to_postgresql() {
+    kills_do_not_matter(Kind::Postgres, Binary::Full, kills()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_do_not_matter_to_sqlite() {
+    kills_do_not_matter(Kind::Sqlite, Binary::Full, kills()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_do_not_matter_with_state_in_postgresql() {
+    kills_do_not_matter(Kind::PostgresAlone, Binary::Full, some_kills()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_do_not_matter_with_everything_loaded() {
-    kills_do_not_matter(KILLS_OF_SLIM, Binary::Slim).await;
+    kills_do_not_matter(Kind::Postgres, Binary::Slim, some_kills()).await;
 }
 
-async fn kills_do_not_matter(kills: usize, binary: Binary) {
-    let motes = Motes::load();
-    let production = Production::start(4).await.with(binary);
-    production.replay(&motes.file).await.assert_code(0);
-    let mut resumed = 0;
+async fn kills_do_not_matter(kind: Kind, binary: Binary, kills: usize) {
+    let mut world = world().await;
+    let what = format!("{kind:?}, {binary:?}");
+    let mut chance = Chance::new(&what);
+    let began = Instant::now();
+    let subject = world.subject(kind, binary).await;
+    let mut tally = Tally::default();
     for kill in 0..kills {
-        // Fewer rows than the whole are there at each kill; the pace makes the moments differ from run to run.
-        let target = motes.rows * (kill + 1) / (kills + 2);
-        let mut running =
-            production.run(&["--once", "--set", "commit_every=5ms", "--set", "checkpoint_every=300ms"]).start();
-        eventually(Duration::from_secs(60), "rows before the kill", async || {
-            !running.is_running() || target as i64 <= count(&production).await
-        })
-        .await;
-        if running.is_running() {
-            let killed = running.kill().await;
-            resumed += usize::from(killed.stderr.contains("again in"));
-        }
+        let fault = Fault::of(kill, kills, kind);
+        run_and_kill(&mut world, &subject, fault, kills - kill, &mut chance, &mut tally).await;
     }
-    let finished = production.run(&["--once"]).start().wait_with_timeout(Duration::from_secs(240)).await;
-    finished.assert_code(0);
-    assert!(0 < resumed, "no run had anything to compute again");
-
-    assert_eq!(production.history().await.values().sum::<usize>(), motes.rows);
-    motes.assert_same(&production.anomalies().await);
-    let alerts = production.slack.requests().len();
-    // An alert may be repeated when the kill comes between its delivery and the note of it: at most one a kill.
-    assert!((motes.anomalies.len()..=motes.anomalies.len() + kills).contains(&alerts), "{alerts} alerts");
+    let repeats = world.assert_undisturbed(kind, &subject).await;
+    println!("{what}: {} rows, {tally}, {repeats} alerts repeated, {:.0?} in all", world.rows, began.elapsed());
+    tally.assert_that_it_was_a_test(kills, kind);
+    assert!(repeats <= kills, "{repeats} alerts were repeated, at most one for each of {kills} kills may be");
 }
 
-pub async fn count(production: &Production) -> i64 {
-    let sql = "SELECT CASE WHEN to_regclass('sensor_data') IS NULL THEN 0 ELSE
-               (xpath('/row/n/text()', query_to_xml('SELECT count(*) AS n FROM sensor_data', false, true, '')))[1]::text::bigint END";
-    production.database.count(sql).await
+/// Starts the pipeline, lets it come to a random place, and kills it there.
+async fn run_and_kill(
+    world: &mut World,
+    subject: &Subject,
+    fault: Fault,
+    kills_left: usize,
+    chance: &mut Chance,
+    tally: &mut Tally,
+) {
+    let tables = &subject.tables;
+    let (rows, newest) = (tables.rows().await, tables.newest().await);
+    let step = world.rows.saturating_sub(rows) as f64 / (kills_left + 1) as f64;
+    let target = newest + (step * chance.fraction()) as usize;
+    let started = Instant::now();
+    let mut running = subject.run().start();
+    let mut first_row = None;
+    if fault == Fault::EarlyKill {
+        let moment = chance.up_to(START);
+        eventually(LONG, "the moment of the kill", async || moment <= started.elapsed()).await;
+    } else if rows < world.rows {
+        moves_beyond(subject, &mut running, newest).await;
+        first_row = Some(started.elapsed());
+        moves_beyond(subject, &mut running, target).await;
+    }
+    let killed = match fault.is_of_a_server() {
+        true => kill_about(fault, world, subject, running, chance, tally).await,
+        false => running.kill().await,
+    };
+    tables.are_left_alone().await;
+    tally.kills += 1;
+    tally.in_mid_work += usize::from(tables.rows().await < world.rows);
+    tally.before_first_row += usize::from(tables.newest().await == newest);
+    tally.replayed += usize::from(killed.stderr.contains("again in"));
+    tally.first_rows.extend(first_row);
+    let (kill, after) = (tally.kills, started.elapsed());
+    println!("kill {kill} after {after:.1?}, {fault:?}: {rows} rows before, first row after {first_row:.1?}");
+}
+
+async fn moves_beyond(subject: &Subject, running: &mut RunningPipeline, row: usize) {
+    eventually(LONG, &format!("row {row} in the table"), async || {
+        assert!(running.is_running(), "the run has ended: {}", running.stderr());
+        row < subject.tables.newest().await
+    })
+    .await;
+}
+
+/// Kills it while a server is away, or once it goes on after that.
+async fn kill_about(
+    fault: Fault,
+    world: &mut World,
+    subject: &Subject,
+    mut running: RunningPipeline,
+    chance: &mut Chance,
+    tally: &mut Tally,
+) -> Finished {
+    let seen = subject.tables.newest().await;
+    fault.begin(world).await;
+    let began = Instant::now();
+    let away = chance.up_to(AWAY);
+    eventually(LONG, "the end of the fault", async || away <= began.elapsed()).await;
+    if chance.is_heads() {
+        let killed = running.kill().await;
+        fault.end(world, tally).await;
+        return killed;
+    }
+    fault.end(world, tally).await;
+    if subject.tables.rows().await < world.rows {
+        moves_beyond(subject, &mut running, seen).await;
+    }
+    running.kill().await
 }

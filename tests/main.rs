@@ -1,6 +1,7 @@
 //! The built binary as users run it: on real Kafka, PostgreSQL, HTTP and files.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+#![allow(clippy::print_stdout, reason = "a test may say what it has seen, also in the functions it calls")]
 
 mod bad_input;
 mod changed_input;
@@ -13,3 +14,4 @@ mod plugin_kit;
 mod plugins;
 mod production;
 mod python;
+mod rebuilt;

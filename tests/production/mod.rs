@@ -115,6 +115,16 @@ impl Production {
         run.start().wait_with_timeout(Duration::from_secs(120)).await
     }
 
+    /// How many rows there are in `sensor_data`; none before it is made.
+    pub async fn count(&self) -> i64 {
+        let sql = "SELECT COUNT(*) FROM pg_tables WHERE tablename = 'sensor_data'";
+        if self.database.count(sql).await == 0 {
+            0
+        } else {
+            self.database.count("SELECT COUNT(*) FROM sensor_data").await
+        }
+    }
+
     /// The rows of `sensor_data` as text, with how often each is there.
     pub async fn history(&self) -> BTreeMap<Vec<Option<String>>, usize> {
         let sql = format!("SELECT sensor_id, metric_type, value::text, {TIME} FROM sensor_data");

@@ -7,7 +7,7 @@ use clap::Args;
 use pipeline_runtime::changes::{Change, States, Verdict, compare, former_plan};
 use pipeline_runtime::plan::{Plan, RunSettings};
 use pipeline_runtime::store::tools::StateTools;
-use pipeline_stage::{NoConsole, Registry, Result, SavedState};
+use pipeline_stage::{Registry, Result, SavedState};
 
 use crate::args::PipelineArgs;
 use crate::books::grouped;

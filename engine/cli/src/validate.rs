@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::graph;
 use pipeline_runtime::plan::{Plan, RunSettings, load};
-use pipeline_stage::{BuiltSink, ErrorKind, Kind, NoConsole, Registry, StageError};
+use pipeline_stage::{BuiltSink, ErrorKind, Kind, Registry, StageError};
 use serde_json::json;
 
 use crate::args::OverlayArgs;
@@ -119,7 +119,7 @@ fn connect(plan: &Plan) -> Vec<(usize, StageError)> {
 
 async fn check(plan: &Plan, stage: usize, run: &RunSettings) -> Result<Vec<StageError>, StageError> {
     Ok(match plan.stages[stage].kind {
-        Kind::Source => plan.build_source(stage, run)?.check().await,
+        Kind::Source => plan.build_source(stage, run, None)?.check().await,
         Kind::Sink => match plan.build_sink(stage, run)? {
             BuiltSink::Epochs(mut sink) => sink.check().await,
             BuiltSink::Outbox(mut sink) => sink.check().await,

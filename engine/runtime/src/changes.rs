@@ -160,7 +160,7 @@ fn of_state(
 /// Whether all sources give the same rows again.
 fn can_replay(plan: &Plan, run: &RunSettings) -> bool {
     let mut sources = plan.stages.iter().enumerate().filter(|(_, stage)| stage.kind == Kind::Source);
-    sources.all(|(number, _)| plan.build_source(number, run).is_ok_and(|source| source.is_replayable()))
+    sources.all(|(number, _)| plan.build_source(number, run, None).is_ok_and(|source| source.is_replayable()))
 }
 
 fn count(states: &[SavedState]) -> usize {

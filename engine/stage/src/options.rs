@@ -19,6 +19,10 @@ pub trait StageOptions: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     const EXAMPLE: &'static str;
 }
 
+/// What the schema of an option says (`true`) that names the process to others, over restarts. The engine gives it the
+/// name of the state where the file leaves it out and the state has one user.
+pub const NAMES_PROCESS: &str = "x-names-process";
+
 /// A duration as text with a unit: `50ms`, `10s`, `5m`, `1h 30m`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);

@@ -10,6 +10,7 @@ mod topics;
 
 mod sources {
     pub(crate) mod batch_call;
+    pub(crate) mod coverage;
     pub(crate) mod driver;
     pub(crate) mod driver_handle;
     pub(crate) mod held;

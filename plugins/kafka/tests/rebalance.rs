@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use pipeline_services::{Kafka, Record, eventually, unique_name};
 use pipeline_stage::{Assignment, ErrorKind, Partition, Reader, Source};
+use rdkafka::admin::{AdminOptions, NewPartitions};
 use serde_json::json;
 use support::*;
 use tokio::sync::oneshot;
@@ -260,8 +261,52 @@ async fn a_second_process_with_the_same_instance_shuts_the_first_out() {
     assert_eq!(gained(&mut second).await.len(), 1);
     let error = first.assignment().await.expect_err("shut out");
     assert_eq!(error.kind(), ErrorKind::Fatal);
-    assert!(error.to_string().starts_with("the consumer has failed for good: "), "{error}");
+    let words = "another process has joined the group with the `instance` of this one";
+    assert!(error.to_string().starts_with(words), "{error}");
     assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::Fatal);
+}
+
+#[tokio::test]
+async fn a_process_that_was_killed_has_its_partitions_again_at_once() {
+    let kafka = Kafka::shared().await;
+    let topic = unique_name("killed");
+    kafka.create_topic(&topic, N_PARTITIONS).await;
+    let member = || Setup::of(kafka, &topic).with("instance", json!("a")).build();
+    let mut first = member();
+    assert_eq!(gained(&mut first).await.len(), 4);
+    // A member with an `instance` does not leave when it is closed: to the group it is gone as if it had been killed.
+    drop(first);
+    let started = std::time::Instant::now();
+    assert_eq!(gained(&mut member()).await.len(), 4);
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "waited {:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn partitions_that_a_topic_got_while_its_only_member_was_away_are_not_missed() {
+    let kafka = Kafka::shared().await;
+    let topic = unique_name("grown");
+    kafka.create_topic(&topic, 1).await;
+    let member = || Setup::of(kafka, &topic).with("instance", json!("a")).build();
+    let mut first = member();
+    assert_eq!(gained(&mut first).await.len(), 1);
+    drop(first);
+    let grow = admin(kafka);
+    grow.create_partitions(&[NewPartitions::new(&topic, 3)], &AdminOptions::new()).await.expect("two more");
+    let mut again = Setup::of(kafka, &topic).with("instance", json!("a")).once().build();
+    let mut held = 0;
+    while held < 3 {
+        let change = tokio::time::timeout(TIMEOUT, again.assignment()).await;
+        match change.unwrap_or_else(|_| panic!("{held} of 3 partitions came")).expect("an assignment") {
+            Assignment::Gained(partitions) => held += partitions.len(),
+            Assignment::Revoked(partitions) => {
+                held -= partitions.len();
+                for partition in partitions {
+                    again.release(&partition).await.expect("released");
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

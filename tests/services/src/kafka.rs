@@ -103,7 +103,12 @@ impl Kafka {
         self.with_server(|server, _| server.stop("TERM")).await;
     }
 
-    /// Starts a stopped broker on the same port with the same data, and waits until it serves.
+    /// SIGKILL, as if its machine had died; the data stays. Only for a broker from [`Kafka::start`].
+    pub async fn kill(&mut self) {
+        self.with_server(|server, _| server.stop("KILL")).await;
+    }
+
+    /// Starts a stopped or killed broker on the same port with the same data, and waits until it serves.
     pub async fn start_again(&mut self) {
         self.with_server(|server, brokers| {
             if let Err(log) = server.start(|| answers(brokers)) {

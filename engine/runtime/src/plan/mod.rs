@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use pipeline_stage::{
-    BuiltSink, Column, ColumnType, Console, Delivery, Format, FormatContext, Kind, Make, NoConsole, OneOrMany,
-    Registry, Result, Role, SavedState, SinkContext, Source, SourceContext, SourceOutput, StageContext, StageError,
-    Transform, Zone,
+    BuiltSink, Column, ColumnType, Console, Delivery, Format, FormatContext, Kind, Make, NAMES_PROCESS, NoConsole,
+    OneOrMany, Registry, Result, Role, SavedState, SinkContext, Source, SourceContext, SourceOutput, StageContext,
+    StageError, Transform, Zone,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -237,13 +237,26 @@ impl Plan {
         found.ok_or_else(|| StageError::fatal(format!("no {} is called `{name}`", kind.name())))
     }
 
-    /// Makes the source of a stage; no I/O.
-    pub fn build_source(&self, stage: usize, run: &RunSettings) -> Result<Box<dyn Source>> {
+    /// Makes the source of a stage; no I/O. `instance` names the process, where the file does not.
+    pub fn build_source(&self, stage: usize, run: &RunSettings, instance: Option<&str>) -> Result<Box<dyn Source>> {
         let Make::Source(make) = self.make(stage)? else { return Err(wrong_kind()) };
+        let mut options = self.stages[stage].options.clone();
+        if let (Some(option), Some(instance)) = (self.unnamed_process(stage), instance) {
+            options[option] = instance.into();
+        }
         let source = self.stages[stage].source.as_ref().ok_or_else(wrong_kind)?;
         let framing = self.build_format(stage)?.map(|format| format.framing());
         let context = SourceContext { stage: self.context(stage, run), framing, role: source.role };
-        make(self.stages[stage].options.clone(), context)
+        make(options, context)
+    }
+
+    /// The option by which a stage names the process to others, if it has one and the file leaves it out.
+    pub fn unnamed_process(&self, stage: usize) -> Option<&str> {
+        let stage = &self.stages[stage];
+        let schema = self.registry.find(stage.kind, &stage.type_name)?.schema.as_value();
+        let options = schema.get("properties")?.as_object()?;
+        let (name, _) = options.iter().find(|(_, option)| option.get(NAMES_PROCESS) == Some(&Value::Bool(true)))?;
+        stage.options.get(name).is_none_or(Value::is_null).then_some(name)
     }
 
     /// Makes the format of a source stage; none when the source gives columns.

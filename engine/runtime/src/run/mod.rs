@@ -10,6 +10,7 @@ mod deliveries;
 mod drive;
 mod epoch;
 mod input;
+mod instance;
 mod json_rows;
 mod lease;
 mod ledger;
@@ -207,9 +208,10 @@ impl Run {
 
     #[allow(clippy::type_complexity)]
     async fn start_sources(&self) -> Result<(BTreeMap<usize, SourceWorker>, mpsc::Receiver<Result<Assignment>>)> {
+        let instance = self.instance().await?;
         let mut sources = Vec::new();
         for (number, stage) in self.plan.stages.iter().enumerate().filter(|(_, stage)| stage.kind == Kind::Source) {
-            sources.push((number, stage, self.plan.build_source(number, &self.settings)?));
+            sources.push((number, stage, self.plan.build_source(number, &self.settings, instance.as_deref())?));
         }
         if 1 < sources.len() {
             check_partitions(&mut sources).await?;

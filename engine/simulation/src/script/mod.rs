@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pipeline_runtime::plan::RunSettings;
 use pipeline_runtime::run::{Run, Summary};
-use pipeline_stage::{NoConsole, Result};
+use pipeline_stage::Result;
 use pipeline_testkit::Random;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};

@@ -11,7 +11,7 @@ use std::{io, thread};
 
 use pipeline_stage::{Assignment, MAX_BATCH_ROWS, Partition, Result, Role, StageError};
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -36,6 +36,10 @@ const REVOKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How often a broker is looked for while none answers, and how long that may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Said when another consumer has joined the group under this one's `instance`.
+const SHUT_OUT: &str = "another process has joined the group with the `instance` of this one, which has to end: each \
+                        process needs an `instance` of its own, and a copy of a state folder must not run beside it";
 
 /// What the driver works with.
 pub(crate) struct Clients {
@@ -143,6 +147,7 @@ impl Driver {
             match order {
                 Order::Open(opening) => self.open(opening),
                 Order::Release(place) => self.release(&place),
+                Order::Rejoin(topics) => self.rejoin(&topics),
             }
         }
     }
@@ -171,6 +176,15 @@ impl Driver {
         }
         if self.assigns_itself {
             self.lose(std::slice::from_ref(place));
+        }
+    }
+
+    /// Everything is revoked, and given out again with all partitions there are.
+    fn rejoin(&mut self, topics: &[Arc<str>]) {
+        self.consumer.unsubscribe();
+        let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        if let Err(error) = self.consumer.subscribe(&names) {
+            warn!(%error, "the group cannot be joined again");
         }
     }
 
@@ -259,20 +273,23 @@ impl Driver {
         }
     }
 
-    /// The consumer can do no more (another one has its `instance`): all have to hear it.
+    /// The consumer can do no more: all have to hear it.
     fn report_failure(&mut self) {
         if self.has_failed {
             return;
         }
-        let Some((_, reason)) = self.consumer.client().fatal_error() else { return };
-        self.fail(&format!("the consumer has failed for good: {reason}"));
+        let Some((code, reason)) = self.consumer.client().fatal_error() else { return };
+        self.fail(|| match code {
+            RDKafkaErrorCode::FencedInstanceId => StageError::fatal(SHUT_OUT).at_option("instance"),
+            _ => StageError::fatal(format!("the consumer has failed for good: {reason}")),
+        });
     }
 
     /// Nothing can be read any more: all have to hear it.
-    fn fail(&mut self, words: &str) {
-        self.has_failed = self.assigns_itself || self.changes.try_send(Err(StageError::fatal(words))).is_ok();
+    fn fail(&mut self, failure: impl Fn() -> StageError) {
+        self.has_failed = self.assigns_itself || self.changes.try_send(Err(failure())).is_ok();
         for held in self.held.values_mut() {
-            held.fail(StageError::fatal(words));
+            held.fail(failure());
         }
     }
 
@@ -281,7 +298,7 @@ impl Driver {
             return;
         }
         if let Some(words) = self.topics.look(&self.asker) {
-            self.fail(&format!("{words}; {CHOICES}"));
+            self.fail(|| StageError::fatal(format!("{words}; {CHOICES}")));
         }
     }
 

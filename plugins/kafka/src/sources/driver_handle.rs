@@ -25,6 +25,8 @@ pub(crate) enum Order {
     Open(Opening),
     /// The task of a partition has stopped.
     Release(Place),
+    /// Leave the group and join it again, for these topics.
+    Rejoin(Vec<Arc<str>>),
 }
 
 /// The source's end of the driver. Dropping it closes the consumer, which leaves the group.
@@ -41,6 +43,11 @@ impl DriverHandle {
         let sent = self.orders.send(order).await;
         self.waker.wake();
         sent.map_err(|_| StageError::lost("the consumer was closed"))
+    }
+
+    /// Where others put orders; they wake the driver then.
+    pub(crate) fn orders(&self) -> mpsc::Sender<Order> {
+        self.orders.clone()
     }
 
     /// Wakes the driver.

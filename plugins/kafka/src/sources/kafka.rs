@@ -48,9 +48,12 @@ pub struct KafkaSourceOptions {
     /// Whether rows of transactions that are still open, or were aborted, are read.
     #[serde(default)]
     pub isolation: Isolation,
-    /// A name for this process that survives its restart (`group.instance.id`): a restart within the session
-    /// (10 s) then moves no partitions. Each process of the group needs its own.
+    /// A name for this process that survives its restart (`group.instance.id`). With it a process that was killed has
+    /// its partitions again as soon as it is back; without it they wait until its former session is over (10 s). A
+    /// process that stops keeps them for the rest of its session, too. Each process of the group needs its own. Default:
+    /// a name kept with the state when that is a folder; none when it is in PostgreSQL, where processes share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-names-process" = true))]
     pub instance: Option<String>,
     /// Further settings of librdkafka, by its names.
     #[serde(default)]
@@ -147,7 +150,10 @@ impl SourceOptions for KafkaSourceOptions {
             ("enable.partition.eof", "true"),
             ("isolation.level", self.isolation.name()),
         ];
-        if let Some(instance) = &self.instance {
+        // A follower is no member of the group.
+        let instance = self.instance.filter(|_| context.role == Role::Leader);
+        let is_static = instance.is_some();
+        if let Some(instance) = &instance {
             fixed.push(("group.instance.id", instance));
         }
         let defaults = [DEFAULTS, &[("client.id", client_id.as_str())]].concat();
@@ -156,7 +162,7 @@ impl SourceOptions for KafkaSourceOptions {
         let rules = StartRules { start: self.start, cold_start: context.stage.cold_start, group };
         let brokers = connection.brokers().to_owned();
         let (role, once) = (context.role, context.stage.once);
-        Ok(Box::new(KafkaSource::new(SourceSettings { config, topics, rules, brokers, role, once })))
+        Ok(Box::new(KafkaSource::new(SourceSettings { config, topics, rules, brokers, role, is_static, once })))
     }
 }
 

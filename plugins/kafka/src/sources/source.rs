@@ -10,11 +10,13 @@ use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Role, Sour
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::connection::setting_error;
 use crate::consumer::{ConsumerNotes, KafkaConsumer, Place, list_at};
 use crate::health::{CALL_TIMEOUT, CHECK_TIMEOUT};
+use crate::sources::coverage::Coverage;
 use crate::sources::driver::{self, Clients};
 use crate::sources::driver_handle::{Changes, DriverHandle, Order};
 use crate::sources::held::Opening;
@@ -36,6 +38,8 @@ pub(crate) struct SourceSettings {
     pub(crate) rules: StartRules,
     pub(crate) brokers: String,
     pub(crate) role: Role,
+    /// It joins the group under an `instance`.
+    pub(crate) is_static: bool,
     pub(crate) once: bool,
 }
 
@@ -49,6 +53,8 @@ pub(crate) struct KafkaSource {
 
 /// The consumer and what the source knows of it. Dropped in this order: the driver has the last hold of the consumer.
 struct Consuming {
+    /// Looks for partitions that are nobody's; ends when it is dropped.
+    _watch: JoinSet<()>,
     consumer: Arc<KafkaConsumer>,
     changes: Changes,
     driver: DriverHandle,
@@ -56,7 +62,7 @@ struct Consuming {
     n_partitions: HashMap<Arc<str>, usize>,
     /// Those gained and not revoked or lost again.
     n_owned: usize,
-    /// When the group last changed; none before its first answer.
+    /// When the group last changed; none while its answer is waited for.
     changed_at: Option<Instant>,
     /// What `forget` has committed, for the last commit in `release`.
     committed: HashMap<Place, u64>,
@@ -119,40 +125,11 @@ impl Source for KafkaSource {
     }
 
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
-        let place = self.place_of(partition)?;
-        let (rules, once) = (self.settings.rules.clone(), self.settings.once);
-        let (asker, asked, from) = (self.asker()?, place.clone(), from.cloned());
-        let consuming = self.consuming().await?;
-        let is_added = consuming.has_added(&place);
-        let accepted = consuming.accepted.get(&place).copied().filter(|_| from.is_none());
-        let wanted = from.as_ref().map(|from| from.offset);
-        let looking = move || {
-            let mut found = look(&asker, &asked, &rules)?;
-            found.is_known_topic |= is_added;
-            match accepted {
-                Some(offset) => Ok((offset, found)),
-                None => resolve(&asked, from.as_ref(), &rules, &found).map(|offset| (offset, found)),
-            }
-        };
-        let (offset, found) = tokio::task::spawn_blocking(looking).await.map_err(thread_died)??;
-        if wanted.is_some_and(|wanted| wanted != offset) {
-            consuming.accepted.insert(place.clone(), offset);
-        }
+        self.open_at(partition, from.cloned(), false).await
+    }
 
-        let (feeds, receiver) = mpsc::channel(FEED_SIZE);
-        let (opened, is_open) = oneshot::channel();
-        let high_watermark = Arc::new(AtomicU64::new(found.high));
-        let reader = KafkaReader::new(
-            receiver,
-            consuming.driver.waker(),
-            Arc::clone(&high_watermark),
-            (offset, once.then_some(found.high)),
-        );
-        let topic_id = found.topic_id.as_deref().map(Arc::from);
-        let reader = reader.of_topic(found.topic_id);
-        consuming.driver.order(Order::Open(Opening { place, offset, topic_id, feeds, high_watermark, opened })).await?;
-        is_open.await.map_err(|_| StageError::lost("the consumer was closed"))??;
-        Ok(Box::new(reader))
+    async fn open_oldest(&mut self, partition: &Partition) -> Result<Box<dyn Reader>> {
+        self.open_at(partition, None, true).await
     }
 
     async fn forget(&mut self, partition: &Partition, through: &Position) -> Result<()> {
@@ -199,6 +176,8 @@ impl Consuming {
             }
             Assignment::Revoked(gone) | Assignment::Lost(gone) => {
                 self.n_owned = self.n_owned.saturating_sub(gone.len());
+                // Who has given everything back is given something next, were it nothing.
+                self.changed_at = self.changed_at.filter(|_| 0 < self.n_owned);
                 !gone.is_empty()
             }
             Assignment::Final => true,
@@ -210,6 +189,50 @@ impl KafkaSource {
     /// A source that has asked nothing yet.
     pub(crate) fn new(settings: SourceSettings) -> Self {
         KafkaSource { settings, asker: None, consuming: None }
+    }
+
+    /// Opens a partition at the position of a task's state, where the options say, or at the oldest row.
+    async fn open_at(
+        &mut self,
+        partition: &Partition,
+        from: Option<Position>,
+        at_oldest: bool,
+    ) -> Result<Box<dyn Reader>> {
+        let place = self.place_of(partition)?;
+        let (rules, once) = (self.settings.rules.clone(), self.settings.once);
+        let (asker, asked) = (self.asker()?, place.clone());
+        let consuming = self.consuming().await?;
+        let is_added = consuming.has_added(&place);
+        let accepted = consuming.accepted.get(&place).copied().filter(|_| from.is_none());
+        let wanted = from.as_ref().map(|from| from.offset);
+        let looking = move || {
+            let mut found = look(&asker, &asked, &rules)?;
+            found.is_known_topic |= is_added;
+            match accepted {
+                _ if at_oldest => Ok((found.low, found)),
+                Some(offset) => Ok((offset, found)),
+                None => resolve(&asked, from.as_ref(), &rules, &found).map(|offset| (offset, found)),
+            }
+        };
+        let (offset, found) = tokio::task::spawn_blocking(looking).await.map_err(thread_died)??;
+        if wanted.is_some_and(|wanted| wanted != offset) {
+            consuming.accepted.insert(place.clone(), offset);
+        }
+
+        let (feeds, receiver) = mpsc::channel(FEED_SIZE);
+        let (opened, is_open) = oneshot::channel();
+        let high_watermark = Arc::new(AtomicU64::new(found.high));
+        let reader = KafkaReader::new(
+            receiver,
+            consuming.driver.waker(),
+            Arc::clone(&high_watermark),
+            (offset, once.then_some(found.high)),
+        );
+        let topic_id = found.topic_id.as_deref().map(Arc::from);
+        let reader = reader.of_topic(found.topic_id);
+        consuming.driver.order(Order::Open(Opening { place, offset, topic_id, feeds, high_watermark, opened })).await?;
+        is_open.await.map_err(|_| StageError::lost("the consumer was closed"))??;
+        Ok(Box::new(reader))
     }
 
     /// The place that the engine means: by name for a leader, by number for a follower.
@@ -274,7 +297,15 @@ impl KafkaSource {
         let clients = Clients { consumer: Arc::clone(&consumer), asker: self.asker()?, waker };
         let (driver, changes) = driver::start(clients, &self.settings.topics[0], self.settings.role)
             .map_err(|error| StageError::fatal("no thread can be started").because(error))?;
+        let mut watch = JoinSet::new();
+        if self.settings.is_static {
+            let (group, topics, once) =
+                (self.settings.rules.group.clone(), self.settings.topics.clone(), self.settings.once);
+            let coverage = Coverage { asker: self.asker()?, group, topics, once };
+            watch.spawn(coverage.watch(driver.orders(), driver.waker()));
+        }
         Ok(Consuming {
+            _watch: watch,
             consumer,
             changes,
             driver,

@@ -7,7 +7,7 @@ pub(crate) use stages::registry;
 
 use std::path::Path;
 
-use pipeline_stage::{ColumnFrom, ColumnType};
+use pipeline_stage::{ColumnFrom, ColumnType, NoConsole};
 use serde_json::json;
 
 use super::*;
@@ -85,6 +85,23 @@ fn a_profile_that_changes_the_type_drops_the_old_options() {
     assert_eq!(source.columns[1].from, ColumnFrom::Field(vec!["data".into(), "value".into()]));
     assert_eq!(source.columns[2].column_type, ColumnType::Timestamp);
     assert!(source.columns[2].nullable && !source.columns[1].nullable);
+}
+
+#[test]
+fn a_source_is_told_the_name_of_the_process_where_the_file_gives_none() {
+    let production = |set: &[&str]| {
+        let set = set.iter().map(|set| set.to_string()).collect();
+        good(&LoadOptions { profile: Some("production".into()), set, ..options() })
+    };
+    let run = RunSettings { once: false, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+    let unnamed = production(&[]);
+    assert_eq!((unnamed.unnamed_process(0), unnamed.unnamed_process(1)), (Some("instance"), None));
+    assert!(unnamed.build_source(0, &run, None).is_ok());
+    let told = unnamed.build_source(0, &run, Some("a name")).err().expect("blanks are refused");
+    assert_eq!(told.to_string(), "a name has no blanks");
+    let named = production(&["sources.readings.instance=mine"]);
+    assert_eq!(named.unnamed_process(0), None);
+    assert!(named.build_source(0, &run, Some("a name")).is_ok());
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub struct Lines {
     #[serde(default)]
     #[allow(dead_code)]
     client: std::collections::BTreeMap<String, String>,
+    /// Who reads.
+    #[serde(default)]
+    #[schemars(extend("x-names-process" = true))]
+    instance: Option<String>,
 }
 
 impl StageOptions for Lines {
@@ -45,6 +49,9 @@ impl SourceOptions for Lines {
     fn build(self, _: SourceContext) -> Result<Box<dyn Source>> {
         if self.topic.contains(' ') {
             return Err(StageError::config("a topic has no blanks").at_option("topic"));
+        }
+        if self.instance.is_some_and(|name| name.contains(' ')) {
+            return Err(StageError::config("a name has no blanks").at_option("instance"));
         }
         Ok(Box::new(Output(SourceOutput::Raw)))
     }
