@@ -9,6 +9,7 @@ use super::catch_up::computes_the_same;
 use super::commit::Committer;
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
+use super::taken::unless_taken;
 use crate::bugs::{Bug, is_there};
 use crate::changes::{GONE_WITH_STATE, former_plan, of_other_type, refusal, why_lost};
 use crate::plan::Plan;
@@ -20,7 +21,8 @@ pub type Marks = BTreeMap<usize, Option<Mark>>;
 /// Raises the generation in the store and then in every sink, and compares them.
 ///
 /// # Errors
-/// `Fatal`, in words, when state and output do not belong together and nobody has said `--cold-start`.
+/// `Fatal`, in words, when state and output do not belong together and nobody has said `--cold-start`; `TakenOver` when
+/// another process has claimed the task since.
 pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> {
     let claimed = until_store_works(|| shared.store.claim(task)).await?;
     let marks = claim_sinks(shared, &claimed, task, false).await?;
@@ -31,7 +33,7 @@ pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> 
     let Err(problem) = fits else { return Ok((claimed, marks)) };
     if !shared.run.cold_start {
         let message = format!("task `{task}`: {problem}; `--cold-start` begins anew, with empty state");
-        return Err(StageError::fatal(message));
+        return Err(unless_taken(shared, task, claimed.generation, StageError::fatal(message)).await);
     }
     warn!("task `{task}` begins anew: {problem}");
     let highest = marks.values().flatten().map(|mark| mark.epoch).max();
@@ -67,7 +69,7 @@ async fn claim_sinks(shared: &Shared, claimed: &ClaimedTask, task: &str, takes_o
             stored: claimed.marks.iter().find(|mark| mark.sink == sink).cloned(),
             takes_over,
         };
-        let mark = match worker.claim(owner).await.map_err(|error| error.named(sink))? {
+        let mark = match worker.claim(owner).await? {
             Claim::New => None,
             Claim::At(mark) => Some(mark),
         };

@@ -25,6 +25,7 @@ mod sink_worker;
 mod source_worker;
 mod stored;
 mod supervisor;
+mod taken;
 mod task;
 mod told;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pipeline_stage::{Kind, Partition, Position, Result, SavedState, StageError};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::claim::{Marks, begin_new_sinks, claim, known_as, last_epoch};
 use super::commit::{Committer, EndedEpoch};
@@ -14,6 +14,7 @@ use super::epoch::Epoch;
 use super::input::Input;
 use super::retry::until_store_works;
 use super::shared::Shared;
+use super::taken::unless_taken;
 use super::task::Task;
 use crate::bugs::{Bug, is_there};
 use crate::store::{Append, ClaimedTask, EpochEntry, Segment};
@@ -21,18 +22,32 @@ use crate::store::{Append, ClaimedTask, EpochEntry, Segment};
 /// Makes a task ready to go on where the last owner left it.
 ///
 /// # Errors
-/// `Fatal`, in words, when state and output do not fit together.
+/// `Fatal`, in words, when state and output do not fit together; `TakenOver` when another process has claimed the task
+/// since.
 pub async fn recover(shared: &Arc<Shared>, partition: &Partition) -> Result<(Task, Committer)> {
+    let (claimed, marks) = claim(shared, &partition.name).await?;
+    match take_up(shared, partition, &claimed, &marks).await {
+        Ok(ready) => Ok(ready),
+        Err(error) => Err(unless_taken(shared, &partition.name, claimed.generation, error).await),
+    }
+}
+
+async fn take_up(
+    shared: &Arc<Shared>,
+    partition: &Partition,
+    claimed: &ClaimedTask,
+    marks: &Marks,
+) -> Result<(Task, Committer)> {
     let task = partition.name.to_string();
-    let (claimed, marks) = claim(shared, &task).await?;
-    let mut committer = committer(shared, partition, &claimed, &marks);
-    begin_new_sinks(shared, &mut committer, &claimed, &marks).await?;
-    let compute = build(shared, &task, &claimed).await?;
-    let (inputs, has_new_input) = open_inputs(shared, partition, &claimed).await?;
-    let mut ready = Task::new(shared.clone(), partition.clone(), compute, inputs, &claimed);
+    debug!("task `{task}` is claimed: generation {}", claimed.generation);
+    let mut committer = committer(shared, partition, claimed, marks);
+    begin_new_sinks(shared, &mut committer, claimed, marks).await?;
+    let compute = build(shared, &task, claimed).await?;
+    let (inputs, has_new_input) = open_inputs(shared, partition, claimed).await?;
+    let mut ready = Task::new(shared.clone(), partition.clone(), compute, inputs, claimed);
     replay(&mut ready, &mut committer, &claimed.log).await?;
     if has_new_input && !is_there(Bug::StartNotLogged) {
-        let next = last_epoch(&claimed).map_or(0, |last| last + 1);
+        let next = last_epoch(claimed).map_or(0, |last| last + 1);
         log_start(shared, &mut ready, &committer, next).await?;
     }
     // From here on a sink without a mark has lost it: that of a new one must be on disk.

@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::drive::{Order, TaskEnd, run_task};
 use super::shared::Shared;
+use super::taken::{Taken, two_groups};
 
 /// How long a revoked partition's task may take to commit and checkpoint before it is dropped: the next owner replays.
 const REVOKE_WITHIN: Duration = Duration::from_secs(20);
@@ -41,6 +42,7 @@ pub struct Supervisor {
     stop: watch::Receiver<bool>,
     tasks: JoinSet<Result<TaskEnd>>,
     running: BTreeMap<Id, Running>,
+    taken: Taken,
     replays: watch::Sender<u64>,
     /// No assignment will come any more.
     is_final: bool,
@@ -74,6 +76,7 @@ impl Supervisor {
             stop,
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
+            taken: Taken::default(),
             replays: watch::channel(0).0,
             is_final: false,
             was_assigned: false,
@@ -95,6 +98,7 @@ impl Supervisor {
         while !self.is_done() {
             let stop_by = self.stop_by;
             let drop_at = self.running.values().filter_map(|task| task.drop_at).min();
+            let claim_at = self.taken.next().filter(|_| !self.is_stopping);
             tokio::select! {
                 biased;
                 () = told_to_stop(&mut stop), if !self.is_stopping => self.finish_all(),
@@ -112,6 +116,7 @@ impl Supervisor {
                 }
                 _ = look.tick() => self.look_for_replays().await,
                 () = sleep_until(drop_at.unwrap_or_else(Instant::now)), if drop_at.is_some() => self.drop_overdue(),
+                () = sleep_until(claim_at.unwrap_or_else(Instant::now)), if claim_at.is_some() => self.claim_again(),
                 () = sleep_until(stop_by.unwrap_or_else(Instant::now)), if stop_by.is_some() => self.give_up(),
             }
         }
@@ -124,7 +129,8 @@ impl Supervisor {
     }
 
     fn is_done(&self) -> bool {
-        let nothing_will_come = self.is_stopping || self.is_final || (self.shared.run.once && self.was_assigned);
+        let all_came = self.is_final || (self.shared.run.once && self.was_assigned && !self.taken.is_waiting());
+        let nothing_will_come = self.is_stopping || all_came;
         self.running.is_empty() && nothing_will_come
     }
 
@@ -152,6 +158,7 @@ impl Supervisor {
         match assignment {
             Some(Ok(Assignment::Gained(partitions))) => {
                 self.was_assigned = true;
+                self.taken.moved(&partitions);
                 for partition in self.with_tasks(partitions) {
                     self.start(partition, 0);
                 }
@@ -189,6 +196,7 @@ impl Supervisor {
     }
 
     fn revoke(&mut self, partitions: &[Partition]) {
+        self.taken.moved(partitions);
         for task in self.running.values_mut().filter(|task| partitions.contains(&task.partition)) {
             task.order.send_replace(Order::Finish);
             task.drop_at = Some(Instant::now() + REVOKE_WITHIN);
@@ -196,6 +204,7 @@ impl Supervisor {
     }
 
     fn lose(&mut self, partitions: &[Partition]) {
+        self.taken.moved(partitions);
         for task in self.running.values_mut().filter(|task| partitions.contains(&task.partition)) {
             task.is_lost = true;
             task.abort.abort();
@@ -233,6 +242,11 @@ impl Supervisor {
                 self.let_go(&task).await;
                 Ok(())
             }
+            Err(error) if error.kind() == ErrorKind::TakenOver => {
+                warn!("{}; it is dropped here, and nothing of it is written", error.chain());
+                self.let_go(&task).await;
+                self.drop_taken(&task.partition)
+            }
             Err(error) if error.kind() == ErrorKind::Lost && !self.is_stopping => {
                 warn!("task `{}`: {}; it starts again from its checkpoint", task.partition, error.chain());
                 self.start(task.partition, task.restarts + 1);
@@ -242,6 +256,28 @@ impl Supervisor {
                 self.let_go(&task).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Another process has a task: the source will say so, or this one claims it again.
+    fn drop_taken(&mut self, partition: &Partition) -> Result<()> {
+        if self.is_stopping {
+            return Ok(());
+        }
+        let place = self.shared.store.place();
+        // Nobody moves its partitions: the other process cannot be right.
+        if self.is_final {
+            return Err(two_groups(partition, &place));
+        }
+        self.taken.add(partition, &place)
+    }
+
+    fn claim_again(&mut self) {
+        for partition in self.taken.claim_again() {
+            warn!(
+                "task `{partition}`: its partition has not moved to the process that took it over: it is claimed again"
+            );
+            self.start(partition, 0);
         }
     }
 

@@ -127,6 +127,11 @@ async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
     Ok(pool)
 }
 
+/// A process that was stopped in the middle of a transaction keeps its locks, and the next owner of its tasks waits for
+/// them. The server ends its connection before a group gives its partitions to others (10 s); a transaction takes
+/// milliseconds.
+const END_WHEN_STOPPED: &str = "SET idle_in_transaction_session_timeout = '5s'";
+
 async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     let options: AnyConnectOptions = url.parse().map_err(|_| {
         StageError::config("`state` is not a PostgreSQL URL, it would be `postgres://user@host:5432/database`")
@@ -134,6 +139,7 @@ async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     let pool = AnyPoolOptions::new()
         .max_connections(8)
         .acquire_timeout(Duration::from_secs(30))
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(END_WHEN_STOPPED).await.map(drop) }))
         .connect_with(options)
         .await
         .map_err(|error| store_error(&error))?;
@@ -177,9 +183,10 @@ fn at_file(file: &Path, error: &sqlx::Error) -> StageError {
 pub(super) fn store_error(error: &sqlx::Error) -> StageError {
     let is_passing = match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // 08: connection, 57P: shutting down or starting, 53: resources, 40: serialization; 5, 6: SQLite is busy.
+        // 08: connection, 57P: shutting down or starting, 53: resources, 40: serialization, 25P03: stopped for too long
+        // in a transaction; 5, 6: SQLite is busy.
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            ["08", "57P", "53", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
+            ["08", "57P", "53", "40", "25P03"].iter().any(|class| code.len() == 5 && code.starts_with(class))
                 || ["5", "6", "261", "517"].contains(&&*code)
         }),
         _ => false,
