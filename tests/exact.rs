@@ -30,7 +30,7 @@ fn assert_alerts(production: &Production, motes: &Motes) {
 }
 
 /// The id, four groups of four hexadecimal digits, wherever it stands in the message.
-fn id_in(alert: &str) -> String {
+pub fn id_in(alert: &str) -> String {
     let is_id = |text: &str| {
         let groups: Vec<&str> = text.split('-').collect();
         groups.len() == 4 && groups.iter().all(|g| g.len() == 4 && g.chars().all(|c| c.is_ascii_hexdigit()))

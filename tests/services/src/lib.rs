@@ -27,7 +27,7 @@ mod waiting;
 mod watched;
 
 pub use http_receiver::{HttpReceiver, Reply, Request};
-pub use kafka::{Kafka, Record, StoredRecord};
+pub use kafka::{Group, Kafka, Record, StoredRecord};
 pub use pipeline_run::{Finished, PipelineRun, RunningPipeline};
 pub use postgres::{Database, Postgres, StopMode};
 pub use waiting::{eventually, unique_name};

@@ -18,19 +18,32 @@ use crate::store::ClaimedTask;
 /// For each sink that takes epochs, the mark it had.
 pub type Marks = BTreeMap<usize, Option<Mark>>;
 
+/// A task that was claimed.
+pub enum Claimed {
+    /// State and output belong together.
+    Ready(Box<ClaimedTask>, Marks),
+    /// Its log holds epochs that have to be computed under another definition first, this one.
+    ByFormer(String),
+}
+
 /// Raises the generation in the store and then in every sink, and compares them.
 ///
 /// # Errors
 /// `Fatal`, in words, when state and output do not belong together and nobody has said `--cold-start`; `TakenOver` when
 /// another process has claimed the task since.
-pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> {
+pub async fn claim(shared: &Shared, task: &str) -> Result<Claimed> {
     let claimed = until_store_works(|| shared.store.claim(task)).await?;
+    if let Some((definition, _)) = former_definition(shared, &claimed)
+        && !shared.run.cold_start
+    {
+        return Ok(Claimed::ByFormer(definition.clone()));
+    }
     let marks = claim_sinks(shared, &claimed, task, false).await?;
     let fits = match fits(shared, &claimed, &marks) {
         Ok(()) => state_fits(shared, &claimed, task).await?,
         problem => problem,
     };
-    let Err(problem) = fits else { return Ok((claimed, marks)) };
+    let Err(problem) = fits else { return Ok(Claimed::Ready(Box::new(claimed), marks)) };
     if !shared.run.cold_start {
         let message = format!("task `{task}`: {problem}; `--cold-start` begins anew, with empty state");
         return Err(unless_taken(shared, task, claimed.generation, StageError::fatal(message)).await);
@@ -41,7 +54,7 @@ pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> 
     until_store_works(|| shared.store.begin_anew(task, generation, highest)).await?;
     let claimed = until_store_works(|| shared.store.claim(task)).await?;
     let marks = claim_sinks(shared, &claimed, task, true).await?;
-    Ok((claimed, marks))
+    Ok(Claimed::Ready(Box::new(claimed), marks))
 }
 
 /// The last epoch there was: logged, in a checkpoint, or of a life of the state that was given up; none at a first start.
@@ -168,17 +181,19 @@ fn why_state_is_lost(shared: &Shared, former: Option<&Plan>, id: &str, was: &str
 }
 
 fn definition_fits(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {
-    if is_there(Bug::ReplayUnderNewFile) {
-        return Ok(());
+    match former_definition(shared, claimed) {
+        Some((_, pending)) => {
+            Err(format!("the pipeline file has changed, and {pending} epochs had still to be computed as it was"))
+        }
+        None => Ok(()),
     }
+}
+
+/// The definition under which epochs of the log have still to be computed, and how many, if it is another one.
+fn former_definition<'a>(shared: &Shared, claimed: &'a ClaimedTask) -> Option<(&'a String, usize)> {
     let pending = claimed.log.iter().filter(|entry| 0 < entry.rows || !entry.stored.is_empty()).count();
-    match &claimed.definition {
-        Some(was) if 0 < pending && !computes_the_same(was, &shared.plan.definition) => Err(format!(
-            "the pipeline file has changed, and {pending} epochs have still to be computed as it was: start again, which \
-             does that first"
-        )),
-        _ => Ok(()),
-    }
+    let was = claimed.definition.as_ref().filter(|was| !computes_the_same(was, &shared.plan.definition))?;
+    (0 < pending && !is_there(Bug::ReplayUnderNewFile)).then_some((was, pending))
 }
 
 /// A sink that came into the file later begins where the state is: its first mark says so.

@@ -7,7 +7,8 @@ use pipeline_stage::{Kind, Partition, Position, Result, SavedState, StageError};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::claim::{Marks, begin_new_sinks, claim, known_as, last_epoch};
+use super::catch_up::catch_up_task;
+use super::claim::{Claimed, Marks, begin_new_sinks, claim, known_as, last_epoch};
 use super::commit::{Committer, EndedEpoch};
 use super::compute::Compute;
 use super::epoch::Epoch;
@@ -25,7 +26,17 @@ use crate::store::{Append, ClaimedTask, EpochEntry, Segment};
 /// `Fatal`, in words, when state and output do not fit together; `TakenOver` when another process has claimed the task
 /// since.
 pub async fn recover(shared: &Arc<Shared>, partition: &Partition) -> Result<(Task, Committer)> {
-    let (claimed, marks) = claim(shared, &partition.name).await?;
+    let mut found = claim(shared, &partition.name).await?;
+    if let Claimed::ByFormer(definition) = &found {
+        catch_up_task(shared, partition, definition).await?;
+        found = claim(shared, &partition.name).await?;
+    }
+    let Claimed::Ready(claimed, marks) = found else {
+        return Err(StageError::fatal(format!(
+            "task `{partition}` was caught up, but its log holds epochs of another pipeline file again: a process runs it \
+             still, stop it"
+        )));
+    };
     match take_up(shared, partition, &claimed, &marks).await {
         Ok(ready) => Ok(ready),
         Err(error) => Err(unless_taken(shared, &partition.name, claimed.generation, error).await),

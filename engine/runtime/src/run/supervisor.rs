@@ -11,8 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, warn};
 
 use super::drive::{Order, TaskEnd, run_task};
+use super::owned::Owned;
 use super::shared::Shared;
-use super::taken::{Taken, two_groups};
+use super::taken::Taken;
 
 /// How long a revoked partition's task may take to commit and checkpoint before it is dropped: the next owner replays.
 const REVOKE_WITHIN: Duration = Duration::from_secs(20);
@@ -43,6 +44,8 @@ pub struct Supervisor {
     tasks: JoinSet<Result<TaskEnd>>,
     running: BTreeMap<Id, Running>,
     taken: Taken,
+    /// Of a source whose partitions move.
+    owned: Option<Owned>,
     replays: watch::Sender<u64>,
     /// No assignment will come any more.
     is_final: bool,
@@ -70,7 +73,9 @@ impl Supervisor {
         assignments: mpsc::Receiver<Result<Assignment>>,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let moves = shared.plan.leader().is_some_and(|(_, source)| source.has_partitions);
         Supervisor {
+            owned: moves.then(|| Owned::new(shared.progress.clone())),
             shared,
             assignments,
             stop,
@@ -155,10 +160,13 @@ impl Supervisor {
     }
 
     fn assigned(&mut self, assignment: Option<Result<Assignment>>) -> Result<()> {
+        if let Some(Ok(change)) = &assignment {
+            self.taken.said(change);
+            self.owned.iter_mut().for_each(|owned| owned.change(change));
+        }
         match assignment {
             Some(Ok(Assignment::Gained(partitions))) => {
                 self.was_assigned = true;
-                self.taken.moved(&partitions);
                 for partition in self.with_tasks(partitions) {
                     self.start(partition, 0);
                 }
@@ -196,7 +204,6 @@ impl Supervisor {
     }
 
     fn revoke(&mut self, partitions: &[Partition]) {
-        self.taken.moved(partitions);
         for task in self.running.values_mut().filter(|task| partitions.contains(&task.partition)) {
             task.order.send_replace(Order::Finish);
             task.drop_at = Some(Instant::now() + REVOKE_WITHIN);
@@ -204,7 +211,6 @@ impl Supervisor {
     }
 
     fn lose(&mut self, partitions: &[Partition]) {
-        self.taken.moved(partitions);
         for task in self.running.values_mut().filter(|task| partitions.contains(&task.partition)) {
             task.is_lost = true;
             task.abort.abort();
@@ -243,9 +249,9 @@ impl Supervisor {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::TakenOver => {
-                warn!("{}; it is dropped here, and nothing of it is written", error.chain());
+                warn!("task `{}` is dropped here, and nothing of it is written: {}", task.partition, error.chain());
                 self.let_go(&task).await;
-                self.drop_taken(&task.partition)
+                if self.is_stopping { Ok(()) } else { self.taken.add(&task.partition, &self.shared.store.place()) }
             }
             Err(error) if error.kind() == ErrorKind::Lost && !self.is_stopping => {
                 warn!("task `{}`: {}; it starts again from its checkpoint", task.partition, error.chain());
@@ -257,19 +263,6 @@ impl Supervisor {
                 Err(error)
             }
         }
-    }
-
-    /// Another process has a task: the source will say so, or this one claims it again.
-    fn drop_taken(&mut self, partition: &Partition) -> Result<()> {
-        if self.is_stopping {
-            return Ok(());
-        }
-        let place = self.shared.store.place();
-        // Nobody moves its partitions: the other process cannot be right.
-        if self.is_final {
-            return Err(two_groups(partition, &place));
-        }
-        self.taken.add(partition, &place)
     }
 
     fn claim_again(&mut self) {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pipeline_stage::{ErrorKind, Partition, Result, StageError};
+use pipeline_stage::{Assignment, ErrorKind, Partition, Result, StageError};
 use tokio::time::Instant;
 
 use super::shared::Shared;
@@ -23,6 +23,8 @@ const FIGHT_WITHIN: Duration = Duration::from_secs(10 * 60);
 #[derive(Debug, Default)]
 pub struct Taken {
     tasks: BTreeMap<Partition, Since>,
+    /// The source says nothing any more: nobody moves its partitions.
+    is_final: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,17 +39,23 @@ impl Taken {
     /// A task was dropped, because another process has it.
     ///
     /// # Errors
-    /// `Fatal` when this process has claimed it again before.
+    /// `Fatal` when this process has claimed it again before, or the source will say nothing.
     pub fn add(&mut self, partition: &Partition, place: &str) -> Result<()> {
         match self.tasks.insert(partition.clone(), Since::Dropped(Instant::now())) {
+            _ if self.is_final => Err(two_groups(partition, place)),
             Some(Since::Claimed(at)) if at.elapsed() < FIGHT_WITHIN => Err(two_groups(partition, place)),
             _ => Ok(()),
         }
     }
 
-    /// The source has said whose the partitions are.
-    pub fn moved(&mut self, partitions: &[Partition]) {
-        self.tasks.retain(|partition, _| !partitions.contains(partition));
+    /// The source has said whose some partitions are.
+    pub fn said(&mut self, change: &Assignment) {
+        match change {
+            Assignment::Gained(moved) | Assignment::Revoked(moved) | Assignment::Lost(moved) => {
+                self.tasks.retain(|partition, _| !moved.contains(partition));
+            }
+            Assignment::Final => self.is_final = true,
+        }
     }
 
     /// When the next task is to be claimed again.
@@ -82,7 +90,7 @@ impl Since {
 }
 
 /// Two processes have the same state, and no group tells them whose a partition is.
-pub fn two_groups(partition: &Partition, place: &str) -> StageError {
+fn two_groups(partition: &Partition, place: &str) -> StageError {
     StageError::fatal(format!(
         "another process has taken over task `{partition}`, though its partition is this one's: processes that share the \
          state in {place} must read with the same `group`, and a source without a group has one process"
@@ -124,13 +132,20 @@ mod tests {
         taken.add(&partition, "PostgreSQL").unwrap();
     }
 
+    #[tokio::test]
+    async fn without_a_group_two_processes_cannot_take_turns() {
+        let mut taken = Taken::default();
+        taken.said(&Assignment::Final);
+        taken.add(&Partition::numbered(0), "PostgreSQL").unwrap_err();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_partition_that_has_moved_is_a_new_one_when_it_comes_back() {
         let (mut taken, partition) = (Taken::default(), Partition::numbered(3));
         taken.add(&partition, "PostgreSQL").unwrap();
         tokio::time::advance(SOURCE_SAYS_WITHIN).await;
         assert_eq!(taken.claim_again(), [partition.clone()]);
-        taken.moved(std::slice::from_ref(&partition));
+        taken.said(&Assignment::Gained(vec![partition.clone()]));
         taken.add(&partition, "PostgreSQL").unwrap();
     }
 }

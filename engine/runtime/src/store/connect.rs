@@ -127,10 +127,11 @@ async fn sqlite(file: &Path, tables: &[&str]) -> Result<AnyPool> {
     Ok(pool)
 }
 
-/// A process that was stopped in the middle of a transaction keeps its locks, and the next owner of its tasks waits for
+/// Of each connection. That a table is there already is no news. A process that was stopped in the middle of a
+/// transaction keeps its locks, and the next owner of its tasks waits for
 /// them. The server ends its connection before a group gives its partitions to others (10 s); a transaction takes
 /// milliseconds.
-const END_WHEN_STOPPED: &str = "SET idle_in_transaction_session_timeout = '5s'";
+const SETTINGS: &str = "SET client_min_messages = 'warning'; SET idle_in_transaction_session_timeout = '5s'";
 
 async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     let options: AnyConnectOptions = url.parse().map_err(|_| {
@@ -139,7 +140,7 @@ async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     let pool = AnyPoolOptions::new()
         .max_connections(8)
         .acquire_timeout(Duration::from_secs(30))
-        .after_connect(|connection, _| Box::pin(async move { connection.execute(END_WHEN_STOPPED).await.map(drop) }))
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(SETTINGS).await.map(drop) }))
         .connect_with(options)
         .await
         .map_err(|error| store_error(&error))?;

@@ -209,11 +209,12 @@ impl Script {
                 let asked = self.world.state().store.request_replays();
                 self.world.note(|| format!("somebody asks for {asked} dead letters to be processed again"));
             }
+            11 if is_shared => self.change_file(&process).await,
             _ => {}
         }
     }
 
-    /// The file is changed, and the process started again with it.
+    /// The file is changed, and the process started again with it; others may go on with the former one.
     async fn change_file(&mut self, process: &Arc<Process>) {
         if self.version == 2 {
             return;

@@ -58,8 +58,15 @@ struct Consuming {
     n_owned: usize,
     /// When the group last changed; none before its first answer.
     changed_at: Option<Instant>,
+    /// The partitions that were opened and not released.
+    opened: HashMap<Place, Opened>,
+}
+
+#[derive(Clone, Copy)]
+struct Opened {
+    from: u64,
     /// What `forget` has committed, for the last commit in `release`.
-    committed: HashMap<Place, u64>,
+    committed: Option<u64>,
 }
 
 #[async_trait]
@@ -130,6 +137,7 @@ impl Source for KafkaSource {
             Arc::clone(&high_watermark),
             (offset, once.then_some(found.high)),
         );
+        consuming.opened.insert(place.clone(), Opened { from: offset, committed: None });
         consuming.driver.order(Order::Open(Opening { place, offset, feeds, high_watermark, opened })).await?;
         is_open.await.map_err(|_| StageError::lost("the consumer was closed"))??;
         Ok(Box::new(reader))
@@ -139,7 +147,10 @@ impl Source for KafkaSource {
         let place = self.place_of(partition)?;
         let Some(consuming) = &mut self.consuming else { return Ok(()) };
         let list = list_at(&place, through.offset);
-        consuming.committed.insert(place, through.offset);
+        if !consuming.may_commit(&place, through.offset) {
+            tracing::debug!(%partition, "the offset is not committed: others have read on from a later one");
+            return Ok(());
+        }
         // The group's offsets are for people: a commit that fails is reported once, by the callback, and not retried.
         if let Err(error) = list.and_then(|list| consuming.consumer.commit(&list, CommitMode::Async)) {
             tracing::debug!(%partition, %error, "offsets were not committed");
@@ -150,7 +161,8 @@ impl Source for KafkaSource {
     async fn release(&mut self, partition: &Partition) -> Result<()> {
         let place = self.place_of(partition)?;
         let Some(consuming) = &mut self.consuming else { return Ok(()) };
-        if let Some(offset) = consuming.committed.remove(&place) {
+        let committed = consuming.opened.get(&place).and_then(|opened| opened.committed);
+        if let Some(offset) = committed.filter(|offset| consuming.may_commit(&place, *offset)) {
             let consumer = Arc::clone(&consuming.consumer);
             let at = place.clone();
             let commit = move || list_at(&at, offset).and_then(|list| consumer.commit(&list, CommitMode::Sync));
@@ -158,11 +170,27 @@ impl Source for KafkaSource {
                 tracing::debug!(%partition, "the last offset was not committed; the checkpoint has it");
             }
         }
+        consuming.opened.remove(&place);
         consuming.driver.order(Order::Release(place)).await
     }
 }
 
 impl Consuming {
+    /// Whether a task that has read so far may say so to the group. One whose partition has been lost may not, even if
+    /// the partition has come back meanwhile: the group's offset would go back. The group itself refuses offsets of
+    /// a consumer that it has given up, but not those of one that has joined again.
+    fn may_commit(&mut self, place: &Place, offset: u64) -> bool {
+        let is_assigned = !self.consumer.assignment_lost()
+            && self.consumer.assignment().is_ok_and(|all| all.find_partition(&place.topic, place.partition).is_some());
+        match self.opened.get_mut(place) {
+            Some(opened) if is_assigned && opened.from <= offset => {
+                opened.committed = Some(offset);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Counts what is owned. False: the engine need not hear of it.
     fn takes_note_of(&mut self, change: &Assignment) -> bool {
         self.changed_at = Some(Instant::now());
@@ -245,14 +273,6 @@ impl KafkaSource {
         let clients = Clients { consumer: Arc::clone(&consumer), asker: self.asker()?, waker };
         let (driver, changes) = driver::start(clients, &self.settings.topics[0], self.settings.role)
             .map_err(|error| StageError::fatal("no thread can be started").because(error))?;
-        Ok(Consuming {
-            consumer,
-            changes,
-            driver,
-            n_partitions,
-            n_owned: 0,
-            changed_at: None,
-            committed: HashMap::new(),
-        })
+        Ok(Consuming { consumer, changes, driver, n_partitions, n_owned: 0, changed_at: None, opened: HashMap::new() })
     }
 }
