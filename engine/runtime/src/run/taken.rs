@@ -123,7 +123,7 @@ mod tests {
         assert!(taken.is_waiting());
         assert_eq!(taken.claim_again(), []);
         tokio::time::advance(SOURCE_SAYS_WITHIN).await;
-        assert_eq!(taken.claim_again(), [partition.clone()]);
+        assert_eq!(taken.claim_again(), std::slice::from_ref(&partition));
         assert_eq!((taken.claim_again(), taken.is_waiting()), (vec![], false));
 
         let words = taken.add(&partition, "PostgreSQL").unwrap_err().to_string();
@@ -144,7 +144,7 @@ mod tests {
         let (mut taken, partition) = (Taken::default(), Partition::numbered(3));
         taken.add(&partition, "PostgreSQL").unwrap();
         tokio::time::advance(SOURCE_SAYS_WITHIN).await;
-        assert_eq!(taken.claim_again(), [partition.clone()]);
+        assert_eq!(taken.claim_again(), std::slice::from_ref(&partition));
         taken.said(&Assignment::Gained(vec![partition.clone()]));
         taken.add(&partition, "PostgreSQL").unwrap();
     }
