@@ -1,7 +1,7 @@
 # What people and .ci/run type. Everything is ordinary cargo; nothing here hides a flag that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kills simulate simulate-some lint deny sanitize generate fresh ci
+.PHONY: help run test kills scale-out simulate simulate-some lint deny sanitize generate fresh ci
 
 ## help       lists these targets
 help:
@@ -27,6 +27,10 @@ simulate:
 ## simulate-some  the seeds that every change must pass, and the deliberate bugs they must find
 simulate-some:
 	cargo test -p pipeline-simulation --locked
+
+## scale-out  three processes on Kafka and PostgreSQL; for five minutes they are killed, stopped and started at random
+scale-out:
+	PIPELINE_TEST_SCALE_SECONDS=300 cargo test -p pipeline-cli --test end_to_end --locked three_processes_are_as_one -- --nocapture
 
 ## lint       checks formatting, and lints with warnings as errors
 lint:

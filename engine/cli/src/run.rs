@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::plan::{Plan, Promise, RunSettings, load};
-use pipeline_runtime::run::{Progress, Run, RunEnd, Snapshot, Summary};
+use pipeline_runtime::run::{Partitions, Progress, Run, RunEnd, Snapshot, Summary};
 use pipeline_stage::{Delivery, ErrorKind, Kind, Registry, StageError};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -225,8 +225,11 @@ async fn show_progress(plan: Arc<Plan>, progress: Arc<Progress>, screen: Screen)
 fn progress_line(plan: &Plan, now: &Snapshot, rate: f64) -> String {
     let dead: u64 = now.stages.iter().map(|stage| stage.dead).sum();
     let source = plan.leader().map_or("rows", |(source, _)| &plan.stages[source].id);
-    let mut line =
-        format!("{source} {} · {}/s · anomalies {}", grouped(now.read), grouped(rate as u64), grouped(now.anomalies));
+    let mut line = format!("{source} {} · {}/s", grouped(now.read), grouped(rate as u64));
+    if let Some(partitions) = now.partitions {
+        line.push_str(&format!(" · {}", counted(partitions.owned as u64, "partition")));
+    }
+    line.push_str(&format!(" · anomalies {}", grouped(now.anomalies)));
     if let Some(lag) = now.lag {
         line.push_str(&format!(" · lag {}", grouped(lag.left)));
         if 0 < lag.at_start && lag.left <= lag.at_start {
@@ -248,6 +251,10 @@ fn closing(plan: &Plan, summary: &Summary) -> Vec<String> {
         RunEnd::Uncommitted => format!("stopped after {took}, but not all is committed: the next run makes up for it"),
     };
     let mut lines = vec![first, String::new(), table(plan, &summary.progress.stages)];
+    if let Some(Partitions { owned, gained, given_up }) = summary.progress.partitions {
+        let owned = counted(owned as u64, "partition");
+        lines.push(format!("  {owned} at the end; {gained} gained and {given_up} given up while it ran"));
+    }
     for (sink, waiting) in &summary.waiting {
         lines.push(format!(
             "  {} in the outbox of {sink}; the next run delivers what waits",
@@ -275,6 +282,9 @@ fn log_books(plan: &Plan, summary: &Summary) {
             is_balanced = counts.is_balanced(),
             "books"
         );
+    }
+    if let Some(Partitions { owned, gained, given_up }) = summary.progress.partitions {
+        info!(owned, gained, given_up, "partitions");
     }
     for (sink, waiting) in &summary.waiting {
         info!(sink, waiting, "outbox");

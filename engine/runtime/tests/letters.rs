@@ -17,7 +17,7 @@ use pipeline_runtime::plan::{Plan, RunSettings, load_text};
 use pipeline_runtime::run::{Counts, Run, Summary};
 use pipeline_runtime::store::{DeadLetter, StateStore, open};
 use pipeline_stage::{
-    NoConsole, Origin, Output, Registry, Result, SavedState, StageContext, StageOptions, StageType, Times, Transform,
+    Origin, Output, Registry, Result, SavedState, StageContext, StageOptions, StageType, Times, Transform,
     TransformOptions, timestamp_type,
 };
 use pipeline_testkit::Random;

@@ -10,7 +10,7 @@ use pipeline_runtime::plan::{Plan, RunSettings, load_text};
 use pipeline_runtime::run::{Run, RunEnd, Summary};
 use pipeline_runtime::store::{Append, DeadLetter, EpochEntry, NewAlert, StateStore, StoredRow, open};
 use pipeline_services::{Postgres, unique_name};
-use pipeline_stage::{Alert, NoConsole, Registry, StageType, Timestamp};
+use pipeline_stage::{Alert, Registry, StageType, Timestamp};
 use pipeline_testkit::faulty::NumbersOptions;
 use pipeline_testkit::mailbox::{MailboxOptions, mailbox};
 use tokio::runtime::Builder;

@@ -76,8 +76,9 @@ async fn logs_epochs_and_refuses_former_owners(store: &Arc<dyn StateStore>) {
     assert_eq!(store.append(&[append(2, 2)]).await.unwrap(), [true]);
     assert_eq!(store.append(&[append(2, 2)]).await.unwrap(), [true], "the answer to the first was lost");
     let refused = store.set_sinks("0", 1, &[], "{}").await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Lost);
+    assert_eq!(refused.kind(), ErrorKind::TakenOver);
     store.set_sinks("0", 2, &["history".into()], "{}").await.unwrap();
+    assert_eq!((store.is_owner("0", 1).await.unwrap(), store.is_owner("0", 2).await.unwrap()), (false, true));
 }
 
 async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
@@ -89,7 +90,7 @@ async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
         stages: vec![("spikes".into(), "detector.zscore".into())],
         ..Checkpoint::default()
     };
-    assert_eq!(store.publish("0", 1, &checkpoint(1)).await.unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(store.publish("0", 1, &checkpoint(1)).await.unwrap_err().kind(), ErrorKind::TakenOver);
     store.publish("0", 2, &checkpoint(1)).await.unwrap();
     store.drop_log("0", 2, &checkpoint(1)).await.unwrap();
     store.write_changes("0", 2, 2, 0, &changes("spikes", &[("a", None), ("c", Some("3"))])).await.unwrap();

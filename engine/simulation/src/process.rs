@@ -166,6 +166,8 @@ impl Process {
         self.world.note(|| format!("{}: {who}", self.number));
         let result = effect(&mut self.world.state());
         self.come_back(fate, who, latency, &mut random).await?;
+        // What a task builds with the answer belongs to the process, too.
+        CURRENT.set(Some(self.clone()));
         result
     }
 

@@ -18,7 +18,6 @@ const MUST_HAVE_HAPPENED: &[(&str, u64)] = &[
     ("takeovers", 1_000),
     ("fenced appends", 15),
     ("fenced commits", 8),
-    ("runs fenced", 20),
     ("epochs offered again", 500),
     ("lost answers", 500),
     ("calls of stopped processes", 100),

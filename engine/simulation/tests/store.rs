@@ -99,6 +99,8 @@ impl Caller {
                 self.answer("set_sinks", sinks);
                 let pending = store.pending_definitions().await;
                 self.answer("pending_definitions", pending);
+                let is_owner = store.is_owner(task, generation).await;
+                self.answer("is_owner", is_owner);
             }
             15 | 16 => self.letters(task).await,
             17..20 => self.outbox().await,

@@ -16,8 +16,11 @@ pub enum ErrorKind {
     Data,
     /// It may work later: tried again with growing pauses, while backpressure holds the rest.
     Transient,
-    /// The stage's state is gone (its process died): the task restarts from its checkpoint.
+    /// The stage's state is gone (its process died): the task restarts from its checkpoint. From a sink: another owner
+    /// has the task.
     Lost,
+    /// Another process has the task: it is dropped here at once, and begun again only if the source says so.
+    TakenOver,
     /// Nothing helps: the pipeline stops at its last commit.
     Fatal,
 }
@@ -58,6 +61,11 @@ impl StageError {
     /// See [`ErrorKind::Lost`].
     pub fn lost(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Lost, message)
+    }
+
+    /// See [`ErrorKind::TakenOver`].
+    pub fn taken_over(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::TakenOver, message)
     }
 
     /// See [`ErrorKind::Fatal`].

@@ -122,7 +122,7 @@ async fn a_reader_of_a_released_partition_ends() {
     let mut reader = open_first(&mut source, None).await;
     let partition = Partition { name: format!("{topic}/0").into(), number: 0 };
     source.release(&partition).await.unwrap();
-    assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::TakenOver);
     drop(source);
     // The group was left: the next member need not wait until the session is over.
     let started = std::time::Instant::now();
@@ -322,7 +322,7 @@ async fn partitions_are_lost_when_the_group_is_silent_for_a_session_and_come_bac
     let lost = source.assignment().await.unwrap();
     let partition = Partition { name: "readings/0".into(), number: 0 };
     assert_eq!(lost, Assignment::Lost(vec![partition.clone()]));
-    assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(reader.next(None).await.unwrap_err().kind(), ErrorKind::TakenOver);
     kafka.resume();
     assert_eq!(gained(&mut source).await, std::slice::from_ref(&partition));
     kafka.produce("readings", vec![Record::new("after")]).await;

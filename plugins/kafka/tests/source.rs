@@ -95,7 +95,7 @@ async fn goes_on_where_the_state_stands_and_stops_where_it_is_asked_to() {
     let mut again = open(&mut source, &partition, Some(4_400)).await.unwrap();
     assert_eq!(read(&mut again, Some(4_402)).await.unwrap(), [row(4_400, "4400"), row(4_401, "4401")]);
     // The first reader still gives what was fed to it, and no more.
-    assert_eq!(read(&mut reader, None).await.unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(read(&mut reader, None).await.unwrap_err().kind(), ErrorKind::TakenOver);
 }
 
 #[tokio::test]

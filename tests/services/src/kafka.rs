@@ -2,8 +2,10 @@
 
 mod broker;
 mod changes;
+mod group;
 mod records;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::OnceCell;
 
+pub use group::Group;
 pub use records::{Record, StoredRecord};
 
 use crate::server::Server;
@@ -96,6 +99,18 @@ impl Kafka {
     pub async fn read_all(&self, topic: &str) -> Vec<StoredRecord> {
         let (client, topic) = (self.client(), topic.to_owned());
         blocking(move || records::read_all(client, &topic)).await
+    }
+
+    /// A consumer group as its coordinator sees it now, with the partitions of one topic.
+    pub async fn group(&self, group: &str, topic: &str) -> Group {
+        let (client, group, topic) = (self.client(), group.to_owned(), topic.to_owned());
+        blocking(move || group::describe(&client, &group, &topic)).await
+    }
+
+    /// The offsets that a group has committed of one topic, by partition.
+    pub async fn committed(&self, group: &str, topic: &str, n_partitions: i32) -> BTreeMap<i32, i64> {
+        let (mut client, group, topic) = (self.client(), group.to_owned(), topic.to_owned());
+        blocking(move || group::committed(&mut client, &group, &topic, n_partitions)).await
     }
 
     /// Stops the broker in good order; the data stays. Only for a broker from [`Kafka::start`].

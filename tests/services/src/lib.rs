@@ -30,7 +30,7 @@ mod watched;
 
 pub use commit_cutter::CommitCutter;
 pub use http_receiver::{HttpReceiver, Reply, Request};
-pub use kafka::{Kafka, Record, StoredRecord};
+pub use kafka::{Group, Kafka, Record, StoredRecord};
 pub use pipeline_run::{Finished, PipelineRun, RunningPipeline};
 pub use postgres::{Database, Postgres, StopMode};
 pub use small_disk::SmallDisk;

@@ -174,7 +174,7 @@ fn status_of(kind: ErrorKind) -> i32 {
         ErrorKind::Config => CONFIG,
         ErrorKind::Data => DATA,
         ErrorKind::Transient => TRANSIENT,
-        ErrorKind::Lost => LOST,
+        ErrorKind::Lost | ErrorKind::TakenOver => LOST,
         ErrorKind::Fatal => FATAL,
     }
 }

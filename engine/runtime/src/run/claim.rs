@@ -9,6 +9,7 @@ use super::catch_up::computes_the_same;
 use super::commit::Committer;
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
+use super::taken::unless_taken;
 use crate::bugs::{Bug, is_there};
 use crate::changes::{GONE_WITH_STATE, former_plan, of_other_type, refusal, why_lost};
 use crate::plan::Plan;
@@ -17,23 +18,38 @@ use crate::store::ClaimedTask;
 /// For each sink that takes epochs, the mark it had.
 pub type Marks = BTreeMap<usize, Option<Mark>>;
 
+/// A task that was claimed.
+pub enum Claimed {
+    /// State and output belong together.
+    Ready(Box<ClaimedTask>, Marks),
+    /// Its log holds epochs that have to be computed under another definition first, this one.
+    ByFormer(String),
+}
+
 /// Raises the generation in the store and then in every sink, and compares them.
 ///
 /// # Errors
-/// `Fatal`, in words, when state and output do not belong together and nobody has said `--cold-start`.
-pub async fn claim(shared: &Shared, task: &str) -> Result<(ClaimedTask, Marks)> {
+/// `Fatal`, in words, when state and output do not belong together and nobody has said `--cold-start`; `TakenOver` when
+/// another process has claimed the task since.
+pub async fn claim(shared: &Shared, task: &str) -> Result<Claimed> {
     let claimed = until_store_works(|| shared.store.claim(task)).await?;
+    if let Some((definition, _)) = former_definition(shared, &claimed)
+        && !shared.run.cold_start
+    {
+        return Ok(Claimed::ByFormer(definition.clone()));
+    }
     let marks = claim_sinks(shared, &claimed, task, false).await?;
     let fits = match fits(shared, &claimed, &marks) {
         Ok(()) => state_fits(shared, &claimed, task).await?,
         problem => problem,
     };
-    let Err(problem) = fits else { return Ok((claimed, marks)) };
+    let Err(problem) = fits else { return Ok(Claimed::Ready(Box::new(claimed), marks)) };
     if !shared.run.cold_start {
         let message = format!("task `{task}`: {problem}; `--cold-start` begins anew, with empty state");
-        return Err(StageError::fatal(message));
+        return Err(unless_taken(shared, task, claimed.generation, StageError::fatal(message)).await);
     }
-    begin_anew(shared, task, (&claimed, &marks), &problem).await
+    let (claimed, marks) = begin_anew(shared, task, (&claimed, &marks), &problem).await?;
+    Ok(Claimed::Ready(Box::new(claimed), marks))
 }
 
 /// Gives up the state of a task, but not its output: it is gone on with.
@@ -77,7 +93,7 @@ async fn claim_sinks(shared: &Shared, claimed: &ClaimedTask, task: &str, takes_o
             stored: claimed.marks.iter().find(|mark| mark.sink == sink).cloned(),
             takes_over,
         };
-        let mark = match worker.claim(owner).await.map_err(|error| error.named(sink))? {
+        let mark = match worker.claim(owner).await? {
             Claim::New => None,
             Claim::At(mark) => Some(mark),
         };
@@ -176,17 +192,19 @@ fn why_state_is_lost(shared: &Shared, former: Option<&Plan>, id: &str, was: &str
 }
 
 fn definition_fits(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {
-    if is_there(Bug::ReplayUnderNewFile) {
-        return Ok(());
+    match former_definition(shared, claimed) {
+        Some((_, pending)) => {
+            Err(format!("the pipeline file has changed, and {pending} epochs had still to be computed as it was"))
+        }
+        None => Ok(()),
     }
+}
+
+/// The definition under which epochs of the log have still to be computed, and how many, if it is another one.
+fn former_definition<'a>(shared: &Shared, claimed: &'a ClaimedTask) -> Option<(&'a String, usize)> {
     let pending = claimed.log.iter().filter(|entry| 0 < entry.rows || !entry.stored.is_empty()).count();
-    match &claimed.definition {
-        Some(was) if 0 < pending && !computes_the_same(was, &shared.plan.definition) => Err(format!(
-            "the pipeline file has changed, and {pending} epochs have still to be computed as it was: start again, which \
-             does that first"
-        )),
-        _ => Ok(()),
-    }
+    let was = claimed.definition.as_ref().filter(|was| !computes_the_same(was, &shared.plan.definition))?;
+    (0 < pending && !is_there(Bug::ReplayUnderNewFile)).then_some((was, pending))
 }
 
 /// A sink that came into the file later begins where the state is: its first mark says so.

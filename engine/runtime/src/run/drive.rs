@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use pipeline_stage::{ErrorKind, Partition, Result, StageError};
+use pipeline_stage::{Partition, Result, StageError};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
-use super::commit::{EndedEpoch, Part};
+use super::commit::{Committer, EndedEpoch, Part};
 use super::epoch::Epoch;
 use super::input::next_of;
 use super::recovery::recover;
 use super::shared::Shared;
+use super::taken::unless_taken;
 use super::task::Task;
 
 /// One epoch is being committed, one waits, a third is being read: at most two are in flight.
@@ -39,7 +40,7 @@ pub enum TaskEnd {
 /// Runs a task until its sources are over or it is told to finish.
 ///
 /// # Errors
-/// `Lost` when its state is gone or another owner has it; otherwise what made it stop.
+/// `Lost` when its state is gone; `TakenOver` when another process has it; otherwise what made it stop.
 pub async fn run_task(
     shared: Arc<Shared>,
     partition: Partition,
@@ -52,14 +53,28 @@ pub async fn run_task(
         // Nothing was read yet: nothing is lost when the start is given up.
         _ = told_to_finish(&mut order) => return Ok(TaskEnd::Told),
     };
+    let generation = committer.generation;
+    match run_recovered(&shared, &mut task, committer, (&mut order, &mut replays)).await {
+        Ok(end) => Ok(end),
+        Err(error) => Err(unless_taken(&shared, &partition.name, generation, error).await),
+    }
+}
+
+/// Runs a task that goes on where its last owner left it.
+async fn run_recovered(
+    shared: &Arc<Shared>,
+    task: &mut Task,
+    committer: Committer,
+    (order, replays): (&mut watch::Receiver<Order>, &mut watch::Receiver<u64>),
+) -> Result<TaskEnd> {
     let (epochs, receiver) = mpsc::channel(EPOCHS_WAITING);
     if shared.run.catches_up {
-        order = watch::channel(Order::Finish).1;
+        *order = watch::channel(Order::Finish).1;
     }
     let mut commits = tokio::spawn(committer.run(receiver));
     let _guard = AbortOnDrop(commits.abort_handle());
     replays.mark_changed();
-    let end = read_all(&mut task, epochs, &mut commits, &mut order, &mut replays).await;
+    let end = read_all(task, epochs, &mut commits, order, replays).await;
     shared.progress.forget_task(task.name());
     let committed = match end {
         // The committer has said why already.
@@ -171,10 +186,9 @@ async fn room(saving: Option<mpsc::Sender<Part>>) -> Option<OwnedPermit<Part>> {
     saving?.reserve_owned().await.ok()
 }
 
-/// What a committer's end means. Its `Lost` is another owner, not lost state: the task must not come back.
+/// What a committer's end means.
 fn why(ended: Result<Result<()>, JoinError>) -> StageError {
     match ended {
-        Ok(Err(error)) if error.kind() == ErrorKind::Lost => StageError::fatal(error.chain()),
         Ok(Err(error)) => error,
         Ok(Ok(())) => StageError::fatal("the committer has ended too early"),
         Err(error) => StageError::fatal("the committer failed").because(error),

@@ -37,8 +37,6 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use pipeline_stage::NoConsole;
-
     use super::*;
     use crate::plan::{LoadOptions, RunSettings, load_text, test_registry};
     use crate::run::SystemClock;
@@ -57,7 +55,7 @@ sinks:
         let options = LoadOptions { set: vec![format!("state={state}")], ..LoadOptions::default() };
         let plan = load_text("iot.yaml", PIPELINE, Path::new("."), &options, &test_registry());
         let (plan, _) = plan.unwrap_or_else(|report| panic!("{}", report.render(false)));
-        let settings = RunSettings { once: false, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+        let settings = RunSettings::default();
         let store = store::open(&folder.display().to_string(), "iot").await.unwrap();
         let run = Run::on(Arc::new(plan), settings, store, Arc::new(SystemClock)).await.unwrap();
         run.instance().await.unwrap()

@@ -28,7 +28,7 @@ impl LogWriter {
     /// Returns once the epoch is on disk.
     ///
     /// # Errors
-    /// `Lost` when another owner has the task; `Fatal` when the store cannot be written.
+    /// `TakenOver` when another owner has the task; `Fatal` when the store cannot be written.
     pub async fn append(&self, append: Append) -> Result<()> {
         let task = append.task.clone();
         let (reply, answer) = oneshot::channel();
@@ -36,7 +36,7 @@ impl LogWriter {
         self.requests.send((append, reply)).await.map_err(|_| gone())?;
         match answer.await.map_err(|_| gone())?? {
             true => Ok(()),
-            false => Err(StageError::lost(format!("another process has taken over task `{task}`"))),
+            false => Err(StageError::taken_over(format!("another process has taken over task `{task}`"))),
         }
     }
 }

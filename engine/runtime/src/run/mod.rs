@@ -18,6 +18,7 @@ mod log_writer;
 mod origins;
 mod outbox;
 mod outbox_worker;
+mod owned;
 mod progress;
 mod rebuild;
 mod recovery;
@@ -27,6 +28,7 @@ mod sink_worker;
 mod source_worker;
 mod stored;
 mod supervisor;
+mod taken;
 mod task;
 mod told;
 
@@ -42,13 +44,13 @@ use tracing::warn;
 
 pub use clock::{Clock, SystemClock};
 pub use ledger::Counts;
-pub use progress::{Lag, Progress, Snapshot};
+pub use progress::{Lag, Partitions, Progress, Snapshot};
 
 use crate::plan::{Plan, RunSettings, Stage};
 use crate::store::{self, StateStore};
 use deliveries::Deliveries;
 use log_writer::LogWriter;
-use retry::{Retry, until_store_works};
+use retry::{Retry, pause_unlike_others, until_store_works};
 use shared::{Shared, SinkEnd, start_sinks};
 use source_worker::SourceWorker;
 pub use supervisor::RunEnd;
@@ -83,6 +85,7 @@ impl Run {
     /// # Errors
     /// When the state cannot be used; see [`store::open`].
     pub async fn prepare(plan: Arc<Plan>, settings: RunSettings) -> Result<Self> {
+        pause_unlike_others();
         let (location, name) = (plan.state_location(), plan.settings.name.clone());
         let store = until_store_works(|| store::open(&location, &name)).await?;
         Run::on(plan, settings, store, Arc::new(SystemClock)).await

@@ -15,6 +15,7 @@ pub struct Progress {
     read: AtomicU64,
     /// By task: rows still to be read, and those there were when it started.
     lag: Mutex<BTreeMap<String, Lag>>,
+    partitions: Mutex<Option<Partitions>>,
     replayed_rows: AtomicU64,
     slowest_commit_micros: AtomicU64,
 }
@@ -28,6 +29,17 @@ pub struct Lag {
     pub at_start: u64,
 }
 
+/// Partitions of a source whose partitions move between processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Partitions {
+    /// Those of this process.
+    pub owned: usize,
+    /// How many it was given since it began.
+    pub gained: usize,
+    /// How many it has given up, or were taken from it.
+    pub given_up: usize,
+}
+
 /// A picture of a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -39,6 +51,8 @@ pub struct Snapshot {
     pub read: u64,
     /// Of all tasks together; none when no source can know.
     pub lag: Option<Lag>,
+    /// None when the source has no partitions of its own.
+    pub partitions: Option<Partitions>,
     /// Rows that were read again to restore state.
     pub replayed_rows: u64,
     /// The longest time from an epoch's end to its commit.
@@ -53,6 +67,7 @@ impl Progress {
             anomalies: AtomicU64::new(0),
             read: AtomicU64::new(0),
             lag: Mutex::new(BTreeMap::new()),
+            partitions: Mutex::new(None),
             replayed_rows: AtomicU64::new(0),
             slowest_commit_micros: AtomicU64::new(0),
         }
@@ -78,6 +93,13 @@ impl Progress {
         }
     }
 
+    /// So many partitions are owned, after so many were gained and given up.
+    pub fn set_partitions(&self, owned: usize, (gained, given_up): (usize, usize)) {
+        let mut partitions = self.partitions.lock().expect("no holder of this lock panics");
+        let before = partitions.unwrap_or_default();
+        *partitions = Some(Partitions { owned, gained: before.gained + gained, given_up: before.given_up + given_up });
+    }
+
     /// A task has ended: what it has not read is somebody else's.
     pub fn forget_task(&self, task: &str) {
         self.lag.lock().expect("no holder of this lock panics").remove(task);
@@ -100,6 +122,7 @@ impl Progress {
             anomalies: self.anomalies.load(Ordering::Relaxed),
             read: self.read.load(Ordering::Relaxed),
             lag: if lag.is_empty() { None } else { Some(lag.values().fold(Lag::default(), sum)) },
+            partitions: *self.partitions.lock().expect("no holder of this lock panics"),
             replayed_rows: self.replayed_rows.load(Ordering::Relaxed),
             slowest_commit: Duration::from_micros(self.slowest_commit_micros.load(Ordering::Relaxed)),
         }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use pipeline_stage::{Kind, Partition, Position, Result, SavedState, StageError};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{debug, info};
 
-use super::claim::{Marks, begin_anew, begin_new_sinks, claim, known_as, last_epoch};
+use super::catch_up::catch_up_task;
+use super::claim::{Claimed, Marks, begin_anew, begin_new_sinks, claim, known_as, last_epoch};
 use super::commit::{Committer, EndedEpoch};
 use super::compute::Compute;
 use super::epoch::Epoch;
@@ -15,6 +16,7 @@ use super::input::Input;
 use super::rebuild::rebuild;
 use super::retry::until_store_works;
 use super::shared::Shared;
+use super::taken::unless_taken;
 use super::task::Task;
 use crate::bugs::{Bug, is_there};
 use crate::store::{Append, Checkpoint, ClaimedTask, EpochEntry, Segment};
@@ -22,26 +24,50 @@ use crate::store::{Append, Checkpoint, ClaimedTask, EpochEntry, Segment};
 /// Makes a task ready to go on where the last owner left it.
 ///
 /// # Errors
-/// `Fatal`, in words, when state and output do not fit together.
+/// `Fatal`, in words, when state and output do not fit together; `TakenOver` when another process has claimed the task
+/// since.
 pub async fn recover(shared: &Arc<Shared>, partition: &Partition) -> Result<(Task, Committer)> {
+    let mut found = claim(shared, &partition.name).await?;
+    if let Claimed::ByFormer(definition) = &found {
+        catch_up_task(shared, partition, definition).await?;
+        found = claim(shared, &partition.name).await?;
+    }
+    let Claimed::Ready(claimed, marks) = found else {
+        return Err(StageError::fatal(format!(
+            "task `{partition}` was caught up, but its log holds epochs of another pipeline file again: a process runs it \
+             still, stop it"
+        )));
+    };
+    match take_up(shared, partition, &claimed, &marks).await {
+        Ok(ready) => Ok(ready),
+        Err(error) => Err(unless_taken(shared, &partition.name, claimed.generation, error).await),
+    }
+}
+
+async fn take_up(
+    shared: &Arc<Shared>,
+    partition: &Partition,
+    claimed: &ClaimedTask,
+    marks: &Marks,
+) -> Result<(Task, Committer)> {
     let task = partition.name.to_string();
-    let (claimed, marks) = claim(shared, &task).await?;
-    let mut committer = committer(shared, partition, &claimed, &marks);
-    begin_new_sinks(shared, &mut committer, &claimed, &marks).await?;
-    let rebuilt = rebuild(shared, partition, &claimed).await?;
-    keep_rebuilt(shared, &task, &claimed, &rebuilt).await?;
-    let compute = build(shared, &task, &claimed, rebuilt).await?;
-    let (inputs, has_new_input) = open_inputs(shared, partition, &claimed).await?;
-    if let Some(source) = begins_elsewhere(shared, &inputs, &claimed) {
+    debug!("task `{task}` is claimed: generation {}", claimed.generation);
+    let mut committer = committer(shared, partition, claimed, marks);
+    begin_new_sinks(shared, &mut committer, claimed, marks).await?;
+    let rebuilt = rebuild(shared, partition, claimed).await?;
+    keep_rebuilt(shared, &task, claimed, &rebuilt).await?;
+    let compute = build(shared, &task, claimed, rebuilt).await?;
+    let (inputs, has_new_input) = open_inputs(shared, partition, claimed).await?;
+    if let Some(source) = begins_elsewhere(shared, &inputs, claimed) {
         drop(inputs);
         let problem = format!("`{source}` does not go on where the state ends");
-        begin_anew(shared, &task, (&claimed, &marks), &problem).await?;
+        begin_anew(shared, &task, (claimed, marks), &problem).await?;
         return Box::pin(recover(shared, partition)).await;
     }
-    let mut ready = Task::new(shared.clone(), partition.clone(), compute, inputs, &claimed);
+    let mut ready = Task::new(shared.clone(), partition.clone(), compute, inputs, claimed);
     replay(&mut ready, &mut committer, &claimed.log).await?;
     if has_new_input && !is_there(Bug::StartNotLogged) {
-        let next = last_epoch(&claimed).map_or(0, |last| last + 1);
+        let next = last_epoch(claimed).map_or(0, |last| last + 1);
         log_start(shared, &mut ready, &committer, next).await?;
     }
     // From here on a sink without a mark has lost it: that of a new one must be on disk.

@@ -1,5 +1,7 @@
 //! Trying again: with growing pauses, for ever, and two lines in the log.
 
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -20,7 +22,8 @@ pub struct Retry {
 impl Retry {
     /// For a stage or a part of the engine.
     pub fn new(what: impl Into<String>) -> Self {
-        Retry { what: what.into(), meanwhile: None, pauses: pauses(), down_since: None }
+        let what = what.into();
+        Retry { pauses: pauses(&what), what, meanwhile: None, down_since: None }
     }
 
     /// Says in the log what happens while it is down.
@@ -50,7 +53,7 @@ impl Retry {
     pub fn worked(&mut self) {
         if let Some(since) = self.down_since.take() {
             info!("{}: back after {} s; nothing was lost", self.what, since.elapsed().as_secs());
-            self.pauses = pauses();
+            self.pauses = pauses(&self.what);
         }
     }
 }
@@ -58,11 +61,23 @@ impl Retry {
 /// Long enough to leave a struggling service alone, short enough that nobody waits for us once it is back.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-fn pauses() -> Box<dyn Iterator<Item = Duration> + Send> {
+/// Processes that wait for the same service must not come back in step. Without it the pauses are the same in every
+/// run, which the simulation needs.
+static SALT: OnceLock<u64> = OnceLock::new();
+
+/// From here on the pauses of this process differ from those of others.
+pub fn pause_unlike_others() {
+    SALT.get_or_init(|| RandomState::new().hash_one("pauses"));
+}
+
+fn pauses(what: &str) -> Box<dyn Iterator<Item = Duration> + Send> {
+    let mut seed = DefaultHasher::new();
+    (SALT.get(), what).hash(&mut seed);
     let builder = ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(MAX_PAUSE)
         .with_jitter()
+        .with_jitter_seed(seed.finish())
         .without_max_times();
     Box::new(builder.build())
 }

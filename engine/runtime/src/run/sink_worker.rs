@@ -124,7 +124,8 @@ impl Worker {
                 self.commit_all(commits).await;
             }
             for (owner, reply) in claims {
-                let _ = reply.send(self.claim(owner).await);
+                let claim = self.claim(owner).await.map_err(|error| self.named(&error));
+                let _ = reply.send(claim);
             }
         }
     }
@@ -188,7 +189,16 @@ impl Worker {
     /// The epoch is not there; when it comes again, its refused rows do, too.
     fn failed(&mut self, mark: &Mark, error: &StageError) -> StageError {
         self.refused.remove(&(mark.task.clone(), mark.epoch));
-        error.named(&self.id)
+        self.named(error)
+    }
+
+    /// With the stage's id; what a sink calls `Lost` is an owner that came later.
+    fn named(&self, error: &StageError) -> StageError {
+        let error = error.named(&self.id);
+        match error.kind() {
+            ErrorKind::Lost => StageError::taken_over(error.to_string()),
+            _ => error,
+        }
     }
 
     async fn commit(&mut self, mut epochs: Vec<EpochRows>) -> Result<Vec<Committed>> {

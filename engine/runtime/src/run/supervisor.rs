@@ -11,7 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, warn};
 
 use super::drive::{Order, TaskEnd, run_task};
+use super::owned::Owned;
 use super::shared::Shared;
+use super::taken::Taken;
 
 /// How long a revoked partition's task may take to commit and checkpoint before it is dropped: the next owner replays.
 const REVOKE_WITHIN: Duration = Duration::from_secs(20);
@@ -41,6 +43,9 @@ pub struct Supervisor {
     stop: watch::Receiver<bool>,
     tasks: JoinSet<Result<TaskEnd>>,
     running: BTreeMap<Id, Running>,
+    taken: Taken,
+    /// Of a source whose partitions move.
+    owned: Option<Owned>,
     replays: watch::Sender<u64>,
     /// No assignment will come any more.
     is_final: bool,
@@ -68,12 +73,15 @@ impl Supervisor {
         assignments: mpsc::Receiver<Result<Assignment>>,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let moves = shared.plan.leader().is_some_and(|(_, source)| source.has_partitions);
         Supervisor {
+            owned: moves.then(|| Owned::new(shared.progress.clone())),
             shared,
             assignments,
             stop,
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
+            taken: Taken::default(),
             replays: watch::channel(0).0,
             is_final: false,
             was_assigned: false,
@@ -95,6 +103,7 @@ impl Supervisor {
         while !self.is_done() {
             let stop_by = self.stop_by;
             let drop_at = self.running.values().filter_map(|task| task.drop_at).min();
+            let claim_at = self.taken.next().filter(|_| !self.is_stopping);
             tokio::select! {
                 biased;
                 () = told_to_stop(&mut stop), if !self.is_stopping => self.finish_all(),
@@ -112,6 +121,7 @@ impl Supervisor {
                 }
                 _ = look.tick() => self.look_for_replays().await,
                 () = sleep_until(drop_at.unwrap_or_else(Instant::now)), if drop_at.is_some() => self.drop_overdue(),
+                () = sleep_until(claim_at.unwrap_or_else(Instant::now)), if claim_at.is_some() => self.claim_again(),
                 () = sleep_until(stop_by.unwrap_or_else(Instant::now)), if stop_by.is_some() => self.give_up(),
             }
         }
@@ -124,7 +134,8 @@ impl Supervisor {
     }
 
     fn is_done(&self) -> bool {
-        let nothing_will_come = self.is_stopping || self.is_final || (self.shared.run.once && self.was_assigned);
+        let all_came = self.is_final || (self.shared.run.once && self.was_assigned && !self.taken.is_waiting());
+        let nothing_will_come = self.is_stopping || all_came;
         self.running.is_empty() && nothing_will_come
     }
 
@@ -149,6 +160,10 @@ impl Supervisor {
     }
 
     fn assigned(&mut self, assignment: Option<Result<Assignment>>) -> Result<()> {
+        if let Some(Ok(change)) = &assignment {
+            self.taken.said(change);
+            self.owned.iter_mut().for_each(|owned| owned.change(change));
+        }
         match assignment {
             Some(Ok(Assignment::Gained(partitions))) => {
                 self.was_assigned = true;
@@ -233,6 +248,11 @@ impl Supervisor {
                 self.let_go(&task).await;
                 Ok(())
             }
+            Err(error) if error.kind() == ErrorKind::TakenOver => {
+                warn!("task `{}` is dropped here, and nothing of it is written: {}", task.partition, error.chain());
+                self.let_go(&task).await;
+                if self.is_stopping { Ok(()) } else { self.taken.add(&task.partition, &self.shared.store.place()) }
+            }
             Err(error) if error.kind() == ErrorKind::Lost && !self.is_stopping => {
                 warn!("task `{}`: {}; it starts again from its checkpoint", task.partition, error.chain());
                 self.start(task.partition, task.restarts + 1);
@@ -242,6 +262,15 @@ impl Supervisor {
                 self.let_go(&task).await;
                 Err(error)
             }
+        }
+    }
+
+    fn claim_again(&mut self) {
+        for partition in self.taken.claim_again() {
+            warn!(
+                "task `{partition}`: its partition has not moved to the process that took it over: it is claimed again"
+            );
+            self.start(partition, 0);
         }
     }
 

@@ -146,6 +146,12 @@ async fn is_sound(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     Ok(!connection.is_in_transaction())
 }
 
+/// Of each connection. That a table is there already is no news. A process that was stopped in the middle of a
+/// transaction keeps its locks, and the next owner of its tasks waits for
+/// them. The server ends its connection before a group gives its partitions to others (10 s); a transaction takes
+/// milliseconds.
+const SETTINGS: &str = "SET client_min_messages = 'warning'; SET idle_in_transaction_session_timeout = '5s'";
+
 async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     let options: AnyConnectOptions = url.parse().map_err(|_| {
         StageError::config("`state` is not a PostgreSQL URL, it would be `postgres://user@host:5432/database`")
@@ -153,6 +159,7 @@ async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     let pool = AnyPoolOptions::new()
         .max_connections(8)
         .acquire_timeout(Duration::from_secs(30))
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(SETTINGS).await.map(drop) }))
         .connect_with(options)
         .await
         .map_err(|error| store_error(&error))?;

@@ -30,9 +30,11 @@ fn failed(error: &sqlx::Error) -> String {
     format!("the state store failed: {error}")
 }
 
-/// 08: connection, 57P: shutting down or starting, 53: resources, such as the disk, 40: serialization.
+/// 08: connection, 57P: shutting down or starting, 53: resources, such as the disk, 40: serialization, 25P03: stopped for
+/// too long in a transaction.
 fn of_postgres(code: Option<&str>) -> ErrorKind {
-    let is_passing = code.is_some_and(|code| ["08", "57P", "53", "40"].iter().any(|class| code.starts_with(class)));
+    let is_passing =
+        code.is_some_and(|code| ["08", "57P", "53", "40", "25P03"].iter().any(|class| code.starts_with(class)));
     if is_passing { ErrorKind::Transient } else { ErrorKind::Fatal }
 }
 
@@ -78,6 +80,7 @@ mod tests {
             ("08006", ErrorKind::Transient),
             ("57P01", ErrorKind::Transient),
             ("53100", ErrorKind::Transient),
+            ("25P03", ErrorKind::Transient),
             ("42501", ErrorKind::Fatal),
         ] {
             assert_eq!(of_postgres(Some(code)), kind);

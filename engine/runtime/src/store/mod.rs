@@ -195,8 +195,8 @@ pub struct StageChanges {
 
 /// Keeps what a pipeline must not lose. Every call that returns has made its change durable.
 ///
-/// Errors are `Transient` when the store may come back (the callers retry), `Lost` when another owner has the task,
-/// `Fatal` otherwise.
+/// Errors are `Transient` when the store may come back (the callers retry), `TakenOver` when another owner has the
+/// task, `Fatal` otherwise.
 #[async_trait]
 pub trait StateStore: OutboxStore + Send + Sync {
     /// Where it is, for people; no secret.
@@ -209,6 +209,8 @@ pub trait StateStore: OutboxStore + Send + Sync {
 
     /// Becomes the owner of a task: raises its generation and reads what there is.
     async fn claim(&self, task: &str) -> Result<ClaimedTask>;
+    /// Whether nobody has claimed the task since.
+    async fn is_owner(&self, task: &str, generation: u64) -> Result<bool>;
     /// Begins the state of a task anew, after `claim`: another state id, no checkpoint, no log, the same generation. Its
     /// epochs are numbered on above those that any sink has.
     async fn begin_anew(&self, task: &str, generation: u64, above: Option<u64>) -> Result<String>;

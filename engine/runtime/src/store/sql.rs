@@ -33,6 +33,10 @@ impl StateStore for SqlStore {
         Ok(claimed)
     }
 
+    async fn is_owner(&self, task: &str, generation: u64) -> Result<bool> {
+        tasks::is_owner(self, task, generation).await
+    }
+
     async fn begin_anew(&self, task: &str, generation: u64, above: Option<u64>) -> Result<String> {
         let state_id = tasks::begin_anew(self, task, generation, above).await?;
         checkpoints::drop_unpublished(self, (task, generation), None).await?;

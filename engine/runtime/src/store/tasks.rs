@@ -1,6 +1,6 @@
 //! Tasks: who owns them, and what there is of them.
 
-use pipeline_stage::{Mark, Result, StageError};
+use pipeline_stage::{ErrorKind, Mark, Result, StageError};
 use sqlx::{Any, Row, Transaction};
 
 use super::connect::SqlStore;
@@ -96,7 +96,7 @@ pub(super) async fn lock(
 /// The state id of a task.
 ///
 /// # Errors
-/// `Lost` when somebody else owns it.
+/// `TakenOver` when somebody else owns it.
 pub(super) async fn state_id(store: &SqlStore, task: &str, generation: u64) -> Result<String> {
     let row =
         sqlx::query("SELECT state_id FROM pipeline_state_tasks WHERE pipeline = $1 AND task = $2 AND generation = $3")
@@ -107,6 +107,14 @@ pub(super) async fn state_id(store: &SqlStore, task: &str, generation: u64) -> R
             .await
             .map_err(|error| store_error(&error))?;
     row.map_or_else(|| Err(taken_over(task)), |row| text(&row, 0))
+}
+
+pub(super) async fn is_owner(store: &SqlStore, task: &str, generation: u64) -> Result<bool> {
+    match state_id(store, task, generation).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::TakenOver => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) async fn read_log(store: &SqlStore, task: &str, after: i64) -> Result<Vec<EpochEntry>> {
@@ -206,5 +214,5 @@ fn new_state_id() -> String {
 }
 
 pub(super) fn taken_over(task: &str) -> StageError {
-    StageError::lost(format!("another process has taken over task `{task}`"))
+    StageError::taken_over(format!("another process has taken over task `{task}`"))
 }

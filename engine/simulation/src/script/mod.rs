@@ -157,7 +157,7 @@ impl Script {
         }
     }
 
-    /// A run has ended: told to, or because somebody else has its tasks. Anything else is a difference.
+    /// A run has ended: told to. That somebody else has its tasks is no reason to end.
     async fn judge(&mut self, one: Running) {
         let number = one.process.number;
         self.gone.insert(number, self.world.driver.now());
@@ -171,17 +171,7 @@ impl Script {
             Err(error) => error.to_string(),
         };
         self.world.note(|| format!("process {number} has ended: {words}"));
-        // A former owner may also find that its successor has let the source forget where it wanted to go on.
-        let is_fence = ["taken over", "later owner", "is gone"].iter().any(|fence| words.contains(fence));
-        let mut state = self.world.state();
-        let was_taken = state.record.claims.values().any(|claims| {
-            let first = claims.iter().position(|(_, by)| *by == number);
-            first.is_some_and(|first| claims[first..].iter().any(|(_, by)| *by != number))
-        });
-        match is_fence && was_taken {
-            true => state.count("runs fenced"),
-            false => state.fail(format!("process {number} ended: {words}")),
-        }
+        self.world.state().fail(format!("process {number} ended: {words}"));
     }
 
     fn alive(&self) -> Vec<u32> {
@@ -218,11 +208,12 @@ impl Script {
                 let asked = self.world.state().store.request_replays();
                 self.world.note(|| format!("somebody asks for {asked} dead letters to be processed again"));
             }
+            11 if is_shared => self.change_file(&process).await,
             _ => {}
         }
     }
 
-    /// The file is changed, and the process started again with it.
+    /// The file is changed, and the process started again with it; others may go on with the former one.
     async fn change_file(&mut self, process: &Arc<Process>) {
         if self.version == 2 {
             return;

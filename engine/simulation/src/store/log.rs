@@ -54,7 +54,7 @@ pub struct Task {
 
 /// Says that somebody else owns a task.
 pub fn taken_over(task: &str) -> StageError {
-    StageError::lost(format!("another process has taken over task `{task}`"))
+    StageError::taken_over(format!("another process has taken over task `{task}`"))
 }
 
 impl Log {

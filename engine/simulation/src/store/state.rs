@@ -53,6 +53,11 @@ impl StateStore for SimulatedStore {
         })
     }
 
+    async fn is_owner(&self, task: &str, generation: u64) -> Result<bool> {
+        let is_owner = |log: &Log| log.check_owner(task, generation).is_ok();
+        self.read(&format!("asks whether generation {generation} owns {task}"), is_owner).await
+    }
+
     async fn begin_anew(&self, task: &str, generation: u64, above: Option<u64>) -> Result<String> {
         let id = self.process.world.state().store.new_state_id();
         let (name, new_id) = (task.to_owned(), id.clone());

@@ -162,7 +162,7 @@ impl Driver {
             None => {
                 let words = format!("{} is not assigned to this process", opening.place);
                 // The caller may have given up meanwhile.
-                let _ = opening.opened.send(Err(StageError::lost(words)));
+                let _ = opening.opened.send(Err(StageError::taken_over(words)));
             }
         }
     }

@@ -126,7 +126,7 @@ impl Held {
     /// Tells the reader why there is no more, and stops.
     pub(crate) fn fail(&mut self, failure: StageError) {
         let Some(reading) = self.reading.take() else { return };
-        // Without room the reader finds the end of the feeds, which it reports as `Lost`.
+        // Without room the reader finds the end of the feeds, which it reports as `TakenOver`.
         let _ = reading.feeds.try_send(Feed { batch: None, next: reading.next, failure: Some(failure) });
     }
 

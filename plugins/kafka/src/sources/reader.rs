@@ -110,7 +110,7 @@ impl Reader for KafkaReader {
             }
             match self.feeds.recv().await {
                 Some(feed) => self.pending = Some(feed),
-                None => return Err(StageError::lost("the partition is no longer assigned to this process")),
+                None => return Err(StageError::taken_over("the partition is no longer assigned to this process")),
             }
             self.driver.wake();
         }

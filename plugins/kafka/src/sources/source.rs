@@ -64,11 +64,18 @@ struct Consuming {
     n_owned: usize,
     /// When the group last changed; none while its answer is waited for.
     changed_at: Option<Instant>,
-    /// What `forget` has committed, for the last commit in `release`.
-    committed: HashMap<Place, u64>,
+    /// The partitions that were opened and not released.
+    opened: HashMap<Place, Opened>,
     /// Where `--cold-start` goes on with partitions whose rows are gone. What the group has committed may be of a topic
     /// that was deleted.
     accepted: HashMap<Place, u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Opened {
+    from: u64,
+    /// What `forget` has committed, for the last commit in `release`.
+    committed: Option<u64>,
 }
 
 #[async_trait]
@@ -115,7 +122,7 @@ impl Source for KafkaSource {
             let change = change.unwrap_or_else(|| Err(StageError::lost("the consumer was closed")));
             if change.is_err() {
                 // The topic may be another one: its group has read nothing of it.
-                consuming.committed.clear();
+                consuming.opened.values_mut().for_each(|opened| opened.committed = None);
             }
             let change = change?;
             if consuming.takes_note_of(&change) {
@@ -136,7 +143,10 @@ impl Source for KafkaSource {
         let place = self.place_of(partition)?;
         let Some(consuming) = &mut self.consuming else { return Ok(()) };
         let list = list_at(&place, through.offset);
-        consuming.committed.insert(place, through.offset);
+        if !consuming.may_commit(&place, through.offset) {
+            tracing::debug!(%partition, "the offset is not committed: others have read on from a later one");
+            return Ok(());
+        }
         // The group's offsets are for people: a commit that fails is reported once, by the callback, and not retried.
         if let Err(error) = list.and_then(|list| consuming.consumer.commit(&list, CommitMode::Async)) {
             tracing::debug!(%partition, %error, "offsets were not committed");
@@ -147,7 +157,8 @@ impl Source for KafkaSource {
     async fn release(&mut self, partition: &Partition) -> Result<()> {
         let place = self.place_of(partition)?;
         let Some(consuming) = &mut self.consuming else { return Ok(()) };
-        if let Some(offset) = consuming.committed.remove(&place) {
+        let committed = consuming.opened.get(&place).and_then(|opened| opened.committed);
+        if let Some(offset) = committed.filter(|offset| consuming.may_commit(&place, *offset)) {
             let consumer = Arc::clone(&consuming.consumer);
             let at = place.clone();
             let commit = move || list_at(&at, offset).and_then(|list| consumer.commit(&list, CommitMode::Sync));
@@ -155,11 +166,27 @@ impl Source for KafkaSource {
                 tracing::debug!(%partition, "the last offset was not committed; the checkpoint has it");
             }
         }
+        consuming.opened.remove(&place);
         consuming.driver.order(Order::Release(place)).await
     }
 }
 
 impl Consuming {
+    /// Whether a task that has read so far may say so to the group. One whose partition has been lost may not, even if
+    /// the partition has come back meanwhile: the group's offset would go back. The group itself refuses offsets of
+    /// a consumer that it has given up, but not those of one that has joined again.
+    fn may_commit(&mut self, place: &Place, offset: u64) -> bool {
+        let is_assigned = !self.consumer.assignment_lost()
+            && self.consumer.assignment().is_ok_and(|all| all.find_partition(&place.topic, place.partition).is_some());
+        match self.opened.get_mut(place) {
+            Some(opened) if is_assigned && opened.from <= offset => {
+                opened.committed = Some(offset);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a partition came to its topic after the start.
     fn has_added(&self, place: &Place) -> bool {
         let partition = usize::try_from(place.partition).unwrap_or(usize::MAX);
@@ -228,6 +255,7 @@ impl KafkaSource {
             Arc::clone(&high_watermark),
             (offset, once.then_some(found.high)),
         );
+        consuming.opened.insert(place.clone(), Opened { from: offset, committed: None });
         let topic_id = found.topic_id.as_deref().map(Arc::from);
         let reader = reader.of_topic(found.topic_id);
         consuming.driver.order(Order::Open(Opening { place, offset, topic_id, feeds, high_watermark, opened })).await?;
@@ -312,7 +340,7 @@ impl KafkaSource {
             n_partitions,
             n_owned: 0,
             changed_at: None,
-            committed: HashMap::new(),
+            opened: HashMap::new(),
             accepted: HashMap::new(),
         })
     }

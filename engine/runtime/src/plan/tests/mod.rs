@@ -7,7 +7,7 @@ pub(crate) use stages::registry;
 
 use std::path::Path;
 
-use pipeline_stage::{ColumnFrom, ColumnType, NoConsole};
+use pipeline_stage::{ColumnFrom, ColumnType};
 use serde_json::json;
 
 use super::*;
@@ -93,7 +93,7 @@ fn a_source_is_told_the_name_of_the_process_where_the_file_gives_none() {
         let set = set.iter().map(|set| set.to_string()).collect();
         good(&LoadOptions { profile: Some("production".into()), set, ..options() })
     };
-    let run = RunSettings { once: false, cold_start: false, catches_up: false, console: Arc::new(NoConsole) };
+    let run = RunSettings::default();
     let unnamed = production(&[]);
     assert_eq!((unnamed.unnamed_process(0), unnamed.unnamed_process(1)), (Some("instance"), None));
     assert!(unnamed.build_source(0, &run, None).is_ok());

@@ -144,7 +144,10 @@ async fn a_task_that_was_taken_over_takes_no_other_along() {
     let (a, b) = tokio::join!(worker.commit(epoch("a")), worker.commit(epoch("b")));
     assert_eq!(a.unwrap().mark, mark("a"), "it is there, though the answer was lost");
     let error = b.unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Lost, "history: somebody else owns the task"));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::TakenOver, "history: somebody else owns the task")
+    );
     assert_eq!(*written.lock().unwrap(), ["a", "b"], "both in one commit, which was not repeated");
 }
 
@@ -155,7 +158,7 @@ async fn a_row_that_is_refused_again_is_counted_once() {
     let (a, b) = tokio::join!(worker.commit(epoch("a")), worker.commit(epoch("b")));
     let refused: Vec<u64> = a.unwrap().refused.iter().map(|row| row.offset).collect();
     assert_eq!(refused, [1], "once with `b`, and again alone");
-    assert_eq!(b.unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(b.unwrap_err().kind(), ErrorKind::TakenOver);
     assert_eq!(*written.lock().unwrap(), ["a"]);
 }
 
