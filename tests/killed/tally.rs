@@ -12,9 +12,6 @@ const FIRST_ROW_WITHIN: Duration = Duration::from_secs(5);
 /// last heartbeat within a second before it was killed.
 const SESSION: Duration = Duration::from_secs(9);
 
-/// A restart may meet a machine that is busy with other things: then it takes a multiple of what it takes usually.
-const BUSY: u32 = 5;
-
 /// What has been seen.
 #[derive(Default)]
 pub struct Tally {
@@ -41,9 +38,11 @@ impl Tally {
         assert!(0 < self.replayed, "no run had anything to compute again");
         assert!(0 < self.database_crashes || kind == Kind::Sqlite, "PostgreSQL was not restarted");
         assert!(0 < self.broker_freezes && 0 < self.broker_crashes, "the broker was not frozen and killed");
-        let in_time = self.first_rows.iter().filter(|after| **after <= FIRST_ROW_WITHIN).count();
-        assert!(self.first_rows.len() * 9 / 10 <= in_time, "first rows after {:.1?}", self.first_rows);
-        assert!(self.slowest() < SESSION.max(BUSY * self.median()), "first rows after {:.1?}", self.first_rows);
+        let longer_than = |most: Duration| self.first_rows.iter().filter(|after| most < **after).count();
+        let restarts = self.first_rows.len();
+        // A machine that is busy with other things makes some of them wait; a session would make all of them.
+        assert!(longer_than(FIRST_ROW_WITHIN) <= restarts / 10, "first rows after {:.1?}", self.first_rows);
+        assert!(longer_than(SESSION) <= restarts / 50, "first rows after {:.1?}", self.first_rows);
     }
 
     fn slowest(&self) -> Duration {
