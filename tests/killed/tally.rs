@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::killed::world::Kind;
 
 /// What is promised for a restart on a machine that has time for it.
-const FIRST_ROW_WITHIN: Duration = Duration::from_secs(5);
+pub const FIRST_ROW_WITHIN: Duration = Duration::from_secs(5);
 
 /// A restart that waits for the session of the former process (10 s) takes at least as long, because that has sent its
 /// last heartbeat within a second before it was killed.
