@@ -40,7 +40,7 @@ impl Tally {
         assert!(0 < self.broker_freezes && 0 < self.broker_crashes, "the broker was not frozen and killed");
         let longer_than = |most: Duration| self.first_rows.iter().filter(|after| most < **after).count();
         let restarts = self.first_rows.len();
-        // A machine that is busy with other things makes some of them wait; a session would make all of them.
+        // Among hundreds of restarts one took 10 s and one 14 s, for a reason that is not known: a session would make all wait.
         assert!(longer_than(FIRST_ROW_WITHIN) <= restarts / 10, "first rows after {:.1?}", self.first_rows);
         assert!(longer_than(SESSION) <= restarts / 50, "first rows after {:.1?}", self.first_rows);
     }
