@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::chance::Chance;
 use self::fault::Fault;
-use self::tally::Tally;
+use self::tally::{FIRST_ROW_WITHIN, Tally};
 use self::world::{Kind, Subject, World, world};
 use crate::production::Binary;
 use pipeline_services::{Finished, RunningPipeline, eventually};
@@ -117,6 +117,9 @@ async fn run_and_kill(
     tally.first_rows.extend(first_row);
     let (kill, after) = (tally.kills, started.elapsed());
     println!("kill {kill} after {after:.1?}, {fault:?}: {rows} rows before, first row after {first_row:.1?}");
+    if first_row.is_some_and(|after| FIRST_ROW_WITHIN < after) {
+        println!("it was slow:\n{}", killed.stderr);
+    }
 }
 
 async fn moves_beyond(subject: &Subject, running: &mut RunningPipeline, row: usize) {
