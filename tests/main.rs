@@ -7,6 +7,7 @@ mod bad_input;
 mod changed_input;
 mod cut;
 mod disk;
+mod every_sink;
 mod exact;
 mod faults;
 mod fenced;

@@ -8,9 +8,8 @@ use crate::killed::world::Kind;
 /// What is promised for a restart on a machine that has time for it.
 pub const FIRST_ROW_WITHIN: Duration = Duration::from_secs(5);
 
-/// A restart that waits for the session of the former process (10 s) takes at least as long, because that has sent its
-/// last heartbeat within a second before it was killed.
-const SESSION: Duration = Duration::from_secs(9);
+/// On a machine that is busy with other things all restarts are slow; one may take this many times the median.
+const BUSY: u32 = 5;
 
 /// What has been seen.
 #[derive(Default)]
@@ -38,11 +37,8 @@ impl Tally {
         assert!(0 < self.replayed, "no run had anything to compute again");
         assert!(0 < self.database_crashes || kind == Kind::Sqlite, "PostgreSQL was not restarted");
         assert!(0 < self.broker_freezes && 0 < self.broker_crashes, "the broker was not frozen and killed");
-        let longer_than = |most: Duration| self.first_rows.iter().filter(|after| most < **after).count();
-        let restarts = self.first_rows.len();
-        // Among hundreds of restarts one took 10 s and one 14 s, for a reason that is not known: a session would make all wait.
-        assert!(longer_than(FIRST_ROW_WITHIN) <= restarts / 10, "first rows after {:.1?}", self.first_rows);
-        assert!(longer_than(SESSION) <= restarts / 50, "first rows after {:.1?}", self.first_rows);
+        let within = FIRST_ROW_WITHIN.max(BUSY * self.median());
+        assert!(self.slowest() <= within, "first rows after {:.1?}", self.first_rows);
     }
 
     fn slowest(&self) -> Duration {

@@ -75,8 +75,10 @@ impl Caller {
                 self.answer("set_marks", stored);
             }
             9 | 10 => {
-                let changes = self.changes();
-                let written = store.write_changes(task, generation, epoch, self.random.below(2) as u64, &changes).await;
+                // Part 0 is what `replace_state` writes: the engine writes no more into that checkpoint.
+                let part = 1 + self.random.below(2) as u64;
+                let changes = changes(epoch, part);
+                let written = store.write_changes(task, generation, epoch, part, &changes).await;
                 self.answer("write_changes", written);
             }
             11 | 12 => self.publish(at, generation).await,
@@ -243,15 +245,17 @@ impl Caller {
             detail: Some(self.random.below(100).to_string()),
         }
     }
+}
 
-    fn changes(&mut self) -> StageChanges {
-        let mut change = || {
-            let value = if self.random.once_in(3) { None } else { Some(vec![self.random.below(256) as u8]) };
-            (vec![self.random.below(5) as u8], value)
-        };
-        let changes = vec![change(), change()];
-        StageChanges { stage: ["x", "y"][self.random.below(2)].into(), changes }
-    }
+/// A part that is written again is the same.
+fn changes(epoch: u64, part: u64) -> StageChanges {
+    let mut random = Random::new(epoch * 2 + part);
+    let mut change = || {
+        let value = if random.once_in(3) { None } else { Some(vec![random.below(256) as u8]) };
+        (vec![random.below(5) as u8], value)
+    };
+    let changes = vec![change(), change()];
+    StageChanges { stage: ["x", "y"][random.below(2)].into(), changes }
 }
 
 #[test]

@@ -54,18 +54,6 @@ pub(super) async fn write_changes(
     changes: &StageChanges,
 ) -> Result<()> {
     let mut transaction = begin_as_owner(store, task, generation).await?;
-    // It may be there already, if the answer to an earlier try was lost.
-    sqlx::query(
-        "DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch = $4 AND part = $5",
-    )
-    .bind(&store.pipeline)
-    .bind(task)
-    .bind(&changes.stage)
-    .bind(epoch as i64)
-    .bind(part as i64)
-    .execute(&mut *transaction)
-    .await
-    .map_err(|error| store_error(&error))?;
     insert(store, &mut transaction, (task, &changes.stage), (epoch, part), &changes.changes).await?;
     transaction.commit().await.map_err(|error| store_error(&error))
 }
@@ -78,7 +66,7 @@ async fn insert(
     (epoch, part): (u64, u64),
     changes: &Changes,
 ) -> Result<()> {
-    let mut buckets: [Vec<(&Bytes, Option<&Bytes>)>; BUCKETS as usize] = Default::default();
+    let mut buckets: Vec<Vec<(&Bytes, Option<&Bytes>)>> = vec![Vec::new(); BUCKETS as usize];
     for (key, value) in changes {
         buckets[bucket_of(key)].push((Bytes::new(key), value.as_deref().map(Bytes::new)));
     }
@@ -86,15 +74,16 @@ async fn insert(
     for (bucket, changes) in buckets.iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
         pipeline_stage::encode(changes, &mut encoded)?;
         sqlx::query(
-            "INSERT INTO pipeline_state_changes (pipeline, task, stage, epoch, part, bucket, changes)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO pipeline_state_changes (pipeline, task, stage, bucket, epoch, part, changes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (pipeline, task, stage, bucket, epoch, part) DO UPDATE SET changes = excluded.changes",
         )
         .bind(&store.pipeline)
         .bind(task)
         .bind(stage)
+        .bind(bucket as i64)
         .bind(epoch as i64)
         .bind(part as i64)
-        .bind(bucket as i64)
         .bind(encoded.clone())
         .execute(&mut **transaction)
         .await
@@ -105,7 +94,7 @@ async fn insert(
 
 /// Into how many buckets the keys of a stage fall. Each is merged by itself: a merge holds one of them in memory, and
 /// makes the store larger by one of them.
-const BUCKETS: i64 = 16;
+const BUCKETS: i64 = 64;
 
 fn bucket_of(key: &[u8]) -> usize {
     (fixed_hash(key) % BUCKETS as u64) as usize
@@ -224,10 +213,24 @@ async fn drop_removed_stages(store: &SqlStore, task: &str, checkpoint: &Checkpoi
 
 /// The state of a stage after an epoch, by key.
 pub(super) async fn load(store: &SqlStore, task: &str, stage: &str, epoch: i64) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut state = Vec::new();
-    for bucket in 0..BUCKETS {
-        state.extend(load_bucket(store, (task, stage), bucket, epoch).await?);
+    let mut rows = sqlx::query(
+        "SELECT bucket, changes FROM pipeline_state_changes
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4 ORDER BY bucket, epoch, part",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .bind(epoch)
+    .fetch(&store.checkpoints);
+    let (mut state, mut bucket, mut of) = (Vec::new(), HashMap::new(), -1);
+    while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
+        if of != number(&row, 0)? {
+            of = number(&row, 0)?;
+            state.extend(bucket.drain());
+        }
+        apply(&bytes(&row, 1)?, &mut bucket)?;
     }
+    state.extend(bucket);
     state.sort_unstable();
     Ok(state)
 }
@@ -251,15 +254,21 @@ async fn load_bucket(
     .fetch(&store.checkpoints);
     let mut state = HashMap::new();
     while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
-        let changes: Vec<(ByteBuf, Option<ByteBuf>)> = pipeline_stage::decode(&bytes(&row, 0)?)?;
-        for (key, value) in changes {
-            match value {
-                Some(value) => state.insert(key.into_vec(), value.into_vec()),
-                None => state.remove(key.as_slice()),
-            };
-        }
+        apply(&bytes(&row, 0)?, &mut state)?;
     }
     Ok(state)
+}
+
+/// Makes changes, as `insert` wrote them, to a state.
+fn apply(changes: &[u8], state: &mut HashMap<Vec<u8>, Vec<u8>>) -> Result<()> {
+    let changes: Vec<(ByteBuf, Option<ByteBuf>)> = pipeline_stage::decode(changes)?;
+    for (key, value) in changes {
+        match value {
+            Some(value) => state.insert(key.into_vec(), value.into_vec()),
+            None => state.remove(key.as_slice()),
+        };
+    }
+    Ok(())
 }
 
 /// Changes pile up with every checkpoint. A bucket is merged when they have three quarters of the bytes of its oldest
@@ -293,7 +302,7 @@ async fn merge_if_large(store: &SqlStore, (task, generation): (&str, u64), stage
 const MERGE_ABOVE_BYTES: i64 = 64 << 10;
 
 /// How many bytes of changes are written at once: some milliseconds of work, and one fsync.
-pub(crate) const PART_BYTES: usize = 4 << 20;
+pub(crate) const PART_BYTES: usize = 1 << 20;
 
 async fn replace(
     store: &SqlStore,

@@ -227,7 +227,7 @@ pub trait StateStore: OutboxStore + Send + Sync {
     /// Stores marks of sinks that cannot keep their own; all of one task.
     async fn set_marks(&self, marks: &[Mark]) -> Result<()>;
 
-    /// Writes a part of a checkpoint; it is not seen until `publish`.
+    /// Writes a part of a checkpoint; it is not seen until `publish`. A part that is written again has the same changes.
     async fn write_changes(
         &self,
         task: &str,

@@ -43,9 +43,9 @@ pub(super) const CHECKPOINT_TABLES: &[&str] = &[
         pipeline TEXT NOT NULL, task TEXT NOT NULL, state_id TEXT NOT NULL, epoch BIGINT NOT NULL,
         checkpoint TEXT NOT NULL, PRIMARY KEY (pipeline, task))",
     "CREATE TABLE IF NOT EXISTS pipeline_state_changes (
-        pipeline TEXT NOT NULL, task TEXT NOT NULL, stage TEXT NOT NULL, epoch BIGINT NOT NULL, part BIGINT NOT NULL,
-        bucket BIGINT NOT NULL, changes {blob} NOT NULL,
-        PRIMARY KEY (pipeline, task, stage, epoch, part, bucket))",
+        pipeline TEXT NOT NULL, task TEXT NOT NULL, stage TEXT NOT NULL, bucket BIGINT NOT NULL,
+        epoch BIGINT NOT NULL, part BIGINT NOT NULL, changes {blob} NOT NULL,
+        PRIMARY KEY (pipeline, task, stage, bucket, epoch, part))",
 ];
 
 /// Which database it is.

@@ -106,14 +106,19 @@ impl<S: Serialize> Table<S> {
         value: &[u8],
         adopt: &mut impl FnMut(T) -> Result<S>,
     ) -> Result<()> {
-        let found = decode::<SavedVersion>(value)?.version;
-        if found != self.version {
-            return Err(StageError::fatal(format!(
-                "the saved state has version {found}, this detector reads version {}",
-                self.version
-            )));
-        }
-        let saved: Saved<T> = decode(value)?;
+        let saved: Saved<T> = match decode::<Saved<T>>(value) {
+            Ok(saved) if saved.version == self.version => saved,
+            // Another version may look like anything.
+            read => match decode::<SavedVersion>(value)?.version {
+                found if found != self.version => {
+                    return Err(StageError::fatal(format!(
+                        "the saved state has version {found}, this detector reads version {}",
+                        self.version
+                    )));
+                }
+                _ => read?,
+            },
+        };
         self.readings = self.readings.max(saved.reading + 1);
         let hash = self.hasher.hash_one(key);
         self.insert(hash, key, adopt(saved.series)?);

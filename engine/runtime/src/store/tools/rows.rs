@@ -42,9 +42,9 @@ pub const TABLES: [Table; 8] = [
         columns: &[
             ("task", Text),
             ("stage", Text),
+            ("bucket", Number),
             ("epoch", Number),
             ("part", Number),
-            ("bucket", Number),
             ("changes", Bytes),
         ],
         is_numbered: false,
