@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use pipeline_runtime::changes::{Change, States, Verdict, compare, former_plan};
+use pipeline_runtime::changes::{Change, Verdict, compare, former_plan};
 use pipeline_runtime::plan::{Plan, RunSettings};
 use pipeline_runtime::store::tools::StateTools;
-use pipeline_stage::{Registry, Result, SavedState};
+use pipeline_stage::{Registry, Result};
 
 use crate::args::PipelineArgs;
 use crate::books::grouped;
@@ -42,15 +42,7 @@ async fn diff(plan: &Plan) -> Result<bool> {
         return Ok(false);
     };
     let former = former_plan(definition, plan)?;
-    let mut states = States::new();
-    for task in &tasks {
-        for (stage, _) in task.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages) {
-            let entries: Vec<_> = tools.stage(task, stage).await?.into_iter().collect();
-            if !entries.is_empty() {
-                states.entry(stage.clone()).or_default().push(SavedState { entries });
-            }
-        }
-    }
+    let states = tools.states(&tasks).await?;
     let run = RunSettings::default();
     let changes = compare(&former, plan, states, &run);
     print(&table(&changes));

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::{rows, run_all};
-use pipeline_runtime::changes::{States, Verdict, compare, former_plan};
+use pipeline_runtime::changes::{Verdict, compare, former_plan};
 use pipeline_runtime::plan::{Plan, RunSettings};
 use pipeline_runtime::store::tools::StateTools;
 use pipeline_services::unique_name;
-use pipeline_stage::{Kind, SavedState};
+use pipeline_stage::Kind;
 use pipeline_testkit::faulty::table;
 
 /// Readings into one table; `rest` holds whatever else is in the file.
@@ -157,15 +157,8 @@ fn changed(folder: &Path, now: &Arc<Plan>) -> (Verdicts, Option<String>) {
     let state = folder.join("state").display().to_string();
     let changes = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let tools = StateTools::alone(&state, "test").await.unwrap();
-        let (mut states, tasks) = (States::new(), tools.tasks().await.unwrap());
-        for task in &tasks {
-            for (stage, _) in &task.checkpoint.as_ref().unwrap().stages {
-                let entries: Vec<_> = tools.stage(task, stage).await.unwrap().into_iter().collect();
-                if !entries.is_empty() {
-                    states.entry(stage.clone()).or_default().push(SavedState { entries });
-                }
-            }
-        }
+        let tasks = tools.tasks().await.unwrap();
+        let states = tools.states(&tasks).await.unwrap();
         let former = former_plan(tasks[0].definition.as_ref().unwrap(), now).unwrap();
         compare(&former, now, states, &RunSettings::default())
     });

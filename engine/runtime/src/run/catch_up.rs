@@ -18,8 +18,8 @@ use super::drive::{Order, run_task};
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd, start_sinks};
 use crate::bugs::{Bug, is_there};
-use crate::file::Environment;
-use crate::plan::{Plan, RunSettings, load_definition};
+use crate::changes::former_plan;
+use crate::plan::{Plan, RunSettings};
 
 /// Whether two definitions compute the same rows for the same sinks. Where a sink writes, and how often is committed,
 /// does not matter: epochs are cut as the log says.
@@ -72,12 +72,11 @@ impl Run {
 }
 
 fn load_former(definition: &str, now: &Plan) -> Result<Plan> {
-    load_definition(definition, now, Environment::of_process()).map_err(|report| {
+    former_plan(definition, now).map_err(|error| {
         StageError::fatal(
-            "the pipeline file has changed, and the former one, by which logged epochs have still to be computed, \
-             cannot be used any more; `--cold-start` begins anew",
+            "the pipeline file has changed, and epochs have still to be computed as it was; `--cold-start` begins anew",
         )
-        .because(report.render(false))
+        .because(error.chain())
     })
 }
 

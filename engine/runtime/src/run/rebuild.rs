@@ -43,9 +43,9 @@ pub async fn rebuild(
         let Some(number) = shared.stage(source) else { continue };
         again.read(number, until).await?;
     }
-    let rebuilt = again.state()?;
-    let rebuilt = rebuilt.into_iter().filter(|(stage, _)| wanted.contains(stage));
-    Ok(rebuilt.map(|(stage, state)| (stage, SavedState { entries: state.into_iter().collect() })).collect())
+    let mut rebuilt = again.state()?;
+    rebuilt.retain(|stage, _| wanted.contains(stage));
+    Ok(rebuilt)
 }
 
 /// The whole graph once more, from its beginning.
@@ -114,18 +114,17 @@ impl<'a> Again<'a> {
         Ok(())
     }
 
-    fn state(mut self) -> Result<HashMap<String, BTreeMap<Vec<u8>, Vec<u8>>>> {
-        let mut all: HashMap<String, BTreeMap<Vec<u8>, Vec<u8>>> = HashMap::new();
+    /// What each stage would save.
+    fn state(mut self) -> Result<HashMap<String, SavedState>> {
+        let mut all: HashMap<String, BTreeMap<Vec<u8>, Option<Vec<u8>>>> = HashMap::new();
         self.compute.begin_save();
         while let Some(part) = self.compute.save_part()? {
-            let state = all.entry(part.stage).or_default();
-            for (key, value) in part.changes {
-                match value {
-                    Some(value) => drop(state.insert(key, value)),
-                    None => drop(state.remove(&key)),
-                }
-            }
+            all.entry(part.stage).or_default().extend(part.changes);
         }
-        Ok(all)
+        let saved = |state: BTreeMap<Vec<u8>, Option<Vec<u8>>>| {
+            let entries = state.into_iter().filter_map(|(key, value)| Some((key, value?)));
+            SavedState { entries: entries.collect() }
+        };
+        Ok(all.into_iter().map(|(stage, state)| (stage, saved(state))).collect())
     }
 }

@@ -5,12 +5,13 @@ mod transfer;
 
 use std::collections::BTreeMap;
 
-use pipeline_stage::{Mark, Result, StageError};
+use pipeline_stage::{Mark, Result, SavedState, StageError};
 
 use super::connect::{SqlStore, open_beside_sql, open_sql};
 use super::errors::store_error;
 use super::values::{number, text, unreadable};
 use super::{Checkpoint, EpochEntry, checkpoints, tasks};
+use crate::changes::States;
 pub use transfer::Moved;
 
 /// A state store as tools use it.
@@ -123,6 +124,20 @@ impl StateTools {
             None => Ok(Vec::new()),
             Some(checkpoint) => checkpoints::load(&self.store, &task.task, stage, checkpoint.epoch as i64).await,
         }
+    }
+
+    /// The state of all stages that have some.
+    pub async fn states(&self, tasks: &[TaskState]) -> Result<States> {
+        let mut states = States::new();
+        for task in tasks {
+            for (stage, _) in task.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages) {
+                let entries = self.stage(task, stage).await?;
+                if !entries.is_empty() {
+                    states.entry(stage.clone()).or_default().push(SavedState { entries });
+                }
+            }
+        }
+        Ok(states)
     }
 
     /// How many alerts wait, by sink.
