@@ -37,6 +37,8 @@ impl Tally {
         assert!(0 < self.replayed, "no run had anything to compute again");
         assert!(0 < self.database_crashes || kind == Kind::Sqlite, "PostgreSQL was not restarted");
         assert!(0 < self.broker_freezes && 0 < self.broker_crashes, "the broker was not frozen and killed");
+        // Without its partitions a process waits for a session of 10 s.
+        assert!(self.median() <= FIRST_ROW_WITHIN, "first rows after {:.1?}", self.first_rows);
         let within = FIRST_ROW_WITHIN.max(BUSY * self.median());
         assert!(self.slowest() <= within, "first rows after {:.1?}", self.first_rows);
     }

@@ -6,6 +6,7 @@ use pipeline_stage::{Kind, Result, SavedState, StageError};
 use serde_json::{Map, Value};
 
 use crate::plan::{Plan, RunSettings, Stage};
+use crate::store::StageOf;
 
 /// What becomes of a stage's state, or of its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,34 +103,22 @@ pub fn compare(former: &Plan, now: &Plan, mut states: States, run: &RunSettings)
 /// What is said of a stage that was left out or is called otherwise.
 pub const GONE_WITH_STATE: &str = "is not in the file any more, but has state";
 
-/// What is said of a stage of another type, such as `detector.zscore`, than the one that wrote its state.
-pub fn of_other_type(is: &str, was: &str) -> String {
-    format!("is a {is} now, its state was written by a {was}")
-}
-
-/// Why the state of a stage cannot be taken up by the file as it is now; none when it can, as far as its options say.
-pub fn why_lost(former: &Plan, was: usize, now: &Plan, number: usize) -> Option<String> {
-    let (old, new) = (&former.stages[was], &now.stages[number]);
-    if (old.kind, &old.type_name) != (new.kind, &new.type_name) {
-        let of = |stage: &Stage| format!("{}.{}", stage.kind.name(), stage.type_name);
-        return Some(of_other_type(&of(new), &of(old)));
+/// Why the state of a stage cannot be taken up by what it is now; none when it can, as far as its options say.
+pub fn why_lost(was: &StageOf, is: &StageOf) -> Option<String> {
+    if was.of != is.of {
+        return Some(format!("is a {} now, its state was written by a {}", is.of, was.of));
     }
-    let names = |plan: &Plan, stage| {
-        plan.series_key(stage).map(|key| key.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
-    };
-    let (old_key, new_key) = (names(former, was), names(now, number));
-    if old_key != new_key {
-        let list = |key: Option<Vec<String>>| format!("[{}]", key.unwrap_or_default().join(", "));
+    if was.key != is.key {
+        let list = |key: &Option<Vec<String>>| format!("[{}]", key.as_deref().unwrap_or_default().join(", "));
         return Some(format!(
             "makes its series of {} now, they were made of {}: none of them would be found again",
-            list(new_key),
-            list(old_key)
+            list(&is.key),
+            list(&was.key)
         ));
     }
-    let value = |stage: &Stage| stage.options.get("value").and_then(Value::as_str).map(str::to_owned);
-    match (value(old), value(new)) {
-        (Some(old), Some(new)) if old != new => {
-            Some(format!("looks at `{new}` now, its series remember values of `{old}`"))
+    match (&was.value, &is.value) {
+        (Some(was), Some(is)) if was != is => {
+            Some(format!("looks at `{is}` now, its series remember values of `{was}`"))
         }
         _ => None,
     }
@@ -143,7 +132,7 @@ fn of_state(
     lost: Verdict,
 ) -> (Verdict, String) {
     let keys = count(&states);
-    if let Some(why) = why_lost(former, was, now, number) {
+    if let Some(why) = why_lost(&former.stage_of(was), &now.stage_of(number)) {
         return (if keys == 0 { Verdict::New } else { lost }, why);
     }
     let changed = changed_options(&former.stages[was], &now.stages[number]);
@@ -158,7 +147,7 @@ fn of_state(
 }
 
 /// Whether all sources give the same rows again.
-fn can_replay(plan: &Plan, run: &RunSettings) -> bool {
+pub fn can_replay(plan: &Plan, run: &RunSettings) -> bool {
     let mut sources = plan.stages.iter().enumerate().filter(|(_, stage)| stage.kind == Kind::Source);
     sources.all(|(number, _)| plan.build_source(number, run, None).is_ok_and(|source| source.is_replayable()))
 }
@@ -223,13 +212,14 @@ fn is_plain(value: &Value) -> bool {
 }
 
 /// What `run` says when the state of a stage would be lost.
-pub fn refusal(stage: &str, why: &str, is_gone: bool) -> String {
-    let choice = match is_gone {
-        true => format!(
+pub fn refusal(stage: &str, why: &str, verdict: Verdict) -> String {
+    let choice = match verdict {
+        Verdict::Drop => format!(
             "`pipeline state FILE rename {stage} NEW` gives its state to a stage that is called otherwise now, \
              `pipeline state FILE reset --stage {stage}` drops it"
         ),
-        false => format!(
+        Verdict::Lost => format!("`pipeline state FILE reset --stage {stage}` lets it begin anew"),
+        _ => format!(
             "`pipeline run FILE --rebuild {stage}` computes it again from the rows that are there, \
              `pipeline state FILE reset --stage {stage}` lets it begin anew"
         ),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use pipeline_runtime::store::{
-    Append, Beside, Checkpoint, DeadLetter, EpochEntry, Segment, StageChanges, StateStore, StoredRow, open,
+    Append, Beside, Checkpoint, DeadLetter, EpochEntry, Segment, StageChanges, StageOf, StateStore, StoredRow, open,
 };
 use pipeline_services::Postgres;
 use pipeline_stage::{ErrorKind, Mark, Position, Timestamp};
@@ -87,7 +87,7 @@ async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
     let checkpoint = |epoch| Checkpoint {
         epoch,
         positions: vec![("readings".into(), Position::at(epoch * 10))],
-        stages: vec![("spikes".into(), "detector.zscore".into())],
+        stages: vec![StageOf { id: "spikes".into(), of: "detector.zscore".into(), ..StageOf::default() }],
         ..Checkpoint::default()
     };
     assert_eq!(store.publish("0", 1, &checkpoint(1)).await.unwrap_err().kind(), ErrorKind::TakenOver);

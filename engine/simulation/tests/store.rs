@@ -85,8 +85,9 @@ impl Caller {
             13 if self.random.once_in(4) => {
                 let stage = ["x", "y"][self.random.below(2)];
                 let checkpoint = Checkpoint { epoch, ..Checkpoint::default() };
-                let state = [(vec![self.random.below(5) as u8], vec![7])];
-                let replaced = store.replace_state(task, generation, &checkpoint, stage, &state).await;
+                let changes = vec![(vec![self.random.below(5) as u8], Some(vec![7]))];
+                let states = [StageChanges { stage: stage.into(), changes }];
+                let replaced = store.replace_state(task, generation, &checkpoint, &states).await;
                 self.answer("replace_state", replaced);
             }
             13 => {

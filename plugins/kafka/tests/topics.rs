@@ -40,7 +40,7 @@ async fn until_failure(source: &mut Box<dyn Source>, reader: &mut Box<dyn Reader
                 biased;
                 batch = reader.next(None), if !is_over => match batch {
                     // A partition that was taken away ends in this way, and the engine goes on.
-                    Err(error) if error.kind() == ErrorKind::Lost => is_over = true,
+                    Err(error) if [ErrorKind::Lost, ErrorKind::TakenOver].contains(&error.kind()) => is_over = true,
                     Err(error) => return error,
                     Ok(batch) => assert!(batch.is_some(), "no end"),
                 },

@@ -1,5 +1,6 @@
 //! Tasks, how far they are, and what each stage keeps.
 
+use pipeline_runtime::store::StageOf;
 use pipeline_runtime::store::tools::{StateTools, TaskState};
 use pipeline_stage::{Result, Timestamp};
 use serde_json::{Value, json};
@@ -42,7 +43,7 @@ pub async fn show(tools: &StateTools, as_json: bool) -> Result<()> {
 
 async fn kept(tools: &StateTools, task: &TaskState) -> Result<Vec<Kept>> {
     let mut all = Vec::new();
-    for (stage, stage_type) in task.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages) {
+    for StageOf { id: stage, of: stage_type, .. } in task.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages) {
         let state = tools.stage(task, stage).await?;
         let bytes = state.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() as u64;
         all.push(Kept { stage: stage.clone(), stage_type: stage_type.clone(), keys: state.len() as u64, bytes });

@@ -34,6 +34,7 @@ use serde_json::Value;
 use crate::diagnostics::Diagnostic;
 use crate::expression::Expression;
 use crate::file::{PipelineFile, Pointer, STAGE_MAPS};
+use crate::store::StageOf;
 
 pub use crate::file::{Environment, LoadOptions};
 pub(crate) use draft::engine_schema;
@@ -171,10 +172,23 @@ impl Plan {
         }
     }
 
-    /// The stages that may have state, each with its kind and type: `spikes`, `detector.zscore`.
-    pub fn stages_with_state(&self) -> Vec<(String, String)> {
-        let stages = self.stages.iter().filter(|stage| matches!(stage.kind, Kind::Transform | Kind::Detector));
-        stages.map(|stage| (stage.id.clone(), format!("{}.{}", stage.kind.name(), stage.type_name))).collect()
+    /// The stages that may have state.
+    pub fn stages_with_state(&self) -> Vec<StageOf> {
+        let stages = self.stages.iter().enumerate();
+        let stages = stages.filter(|(_, stage)| matches!(stage.kind, Kind::Transform | Kind::Detector));
+        stages.map(|(number, _)| self.stage_of(number)).collect()
+    }
+
+    /// What the state of a stage is of.
+    pub fn stage_of(&self, number: usize) -> StageOf {
+        let stage = &self.stages[number];
+        let key = self.series_key(number);
+        StageOf {
+            id: stage.id.clone(),
+            of: format!("{}.{}", stage.kind.name(), stage.type_name),
+            key: key.map(|key| key.into_iter().map(|(name, _)| name).collect()),
+            value: stage.options.get("value").and_then(Value::as_str).map(str::to_owned),
+        }
     }
 
     /// The source whose partitions make the tasks.

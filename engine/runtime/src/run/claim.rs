@@ -11,9 +11,8 @@ use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use super::taken::unless_taken;
 use crate::bugs::{Bug, is_there};
-use crate::changes::{GONE_WITH_STATE, former_plan, of_other_type, refusal, why_lost};
-use crate::plan::Plan;
-use crate::store::ClaimedTask;
+use crate::changes::{GONE_WITH_STATE, Verdict, can_replay, refusal, why_lost};
+use crate::store::{ClaimedTask, StageOf};
 
 /// For each sink that takes epochs, the mark it had.
 pub type Marks = BTreeMap<usize, Option<Mark>>;
@@ -158,37 +157,34 @@ fn mark_fits(
     }
 }
 
-/// Whether every stage that has state finds it again. What would be lost silently is refused in words.
+/// Whether every stage that has state finds it again. What would be lost silently is refused in words, unless it is to
+/// be rebuilt: see [`unfit`].
 async fn state_fits(shared: &Shared, claimed: &ClaimedTask, task: &str) -> Result<Result<(), String>> {
-    let Some(checkpoint) = &claimed.checkpoint else { return Ok(Ok(())) };
-    let has_changed = |was: &&String| !computes_the_same(was, &shared.plan.definition);
-    let former = match claimed.definition.as_ref().filter(has_changed) {
-        Some(definition) => former_plan(definition, &shared.plan).ok(),
-        None => None,
-    };
-    for (id, was) in checkpoint.stages.iter().filter(|(id, _)| !shared.run.rebuild.contains(id)) {
-        let Some(why) = why_state_is_lost(shared, former.as_ref(), id, was) else { continue };
-        let state = until_store_works(|| shared.store.load(task, id)).await?;
+    for (id, why) in unfit(shared, claimed) {
+        if shared.run.rebuild.contains(&id) {
+            continue;
+        }
+        let state = until_store_works(|| shared.store.load(task, &id)).await?;
         if !state.is_empty() {
-            return Ok(Err(refusal(id, &why, shared.stage(id).is_none())));
+            let verdict = match shared.stage(&id) {
+                None => Verdict::Drop,
+                Some(_) if can_replay(&shared.plan, &shared.run) => Verdict::Rebuild,
+                Some(_) => Verdict::Lost,
+            };
+            return Ok(Err(refusal(&id, &why, verdict)));
         }
     }
     Ok(Ok(()))
 }
 
-/// Why the state of a stage is not found again by the file as it is now.
-fn why_state_is_lost(shared: &Shared, former: Option<&Plan>, id: &str, was: &str) -> Option<String> {
-    let Some(number) = shared.plan.stages.iter().position(|stage| stage.id == *id) else {
-        return Some(GONE_WITH_STATE.to_owned());
+/// The stages of the checkpoint whose state is not found again by the file as it is now, and why.
+pub fn unfit(shared: &Shared, claimed: &ClaimedTask) -> Vec<(String, String)> {
+    let stages = claimed.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages);
+    let why = |was: &StageOf| match shared.stage(&was.id) {
+        None => Some(GONE_WITH_STATE.to_owned()),
+        Some(number) => why_lost(was, &shared.plan.stage_of(number)),
     };
-    let stage = &shared.plan.stages[number];
-    let is = format!("{}.{}", stage.kind.name(), stage.type_name);
-    if is != *was {
-        return Some(of_other_type(&is, was));
-    }
-    let former = former?;
-    let old = former.stages.iter().position(|stage| stage.id == *id)?;
-    why_lost(former, old, &shared.plan, number)
+    stages.filter_map(|was| Some((was.id.clone(), why(was)?))).collect()
 }
 
 fn definition_fits(shared: &Shared, claimed: &ClaimedTask) -> Result<(), String> {

@@ -46,6 +46,7 @@ pub use clock::{Clock, SystemClock};
 pub use ledger::Counts;
 pub use progress::{Lag, Partitions, Progress, Snapshot};
 
+use crate::changes::can_replay;
 use crate::plan::{Plan, RunSettings, Stage};
 use crate::store::{self, StateStore};
 use deliveries::Deliveries;
@@ -173,17 +174,20 @@ impl Run {
     }
 
     fn check_rebuild(&self) -> Result<()> {
-        let known = self.plan.stages_with_state();
-        let is_known = |id: &&String| known.iter().any(|(known, _)| known == *id);
-        match self.settings.rebuild.iter().find(|id| !is_known(id)) {
-            None => Ok(()),
-            Some(id) => {
-                let known: Vec<String> = known.iter().map(|(id, _)| format!("`{id}`")).collect();
-                Err(StageError::config(format!(
-                    "`--rebuild {id}` names no transform or detector of this pipeline, it has {}",
-                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-                )))
-            }
+        let known: Vec<String> = self.plan.stages_with_state().into_iter().map(|stage| stage.id).collect();
+        if let Some(id) = self.settings.rebuild.iter().find(|id| !known.contains(id)) {
+            let known: Vec<String> = known.iter().map(|id| format!("`{id}`")).collect();
+            return Err(StageError::config(format!(
+                "`--rebuild {id}` names no transform or detector of this pipeline, it has {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )));
+        }
+        match self.settings.rebuild.first() {
+            Some(id) if !can_replay(&self.plan, &self.settings) => Err(StageError::config(format!(
+                "`--rebuild {id}`: a source of this pipeline cannot be read again; `pipeline state FILE reset --stage \
+                 {id}` lets the stage begin anew"
+            ))),
+            _ => Ok(()),
         }
     }
 

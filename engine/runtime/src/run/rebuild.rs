@@ -1,35 +1,33 @@
 //! State that cannot be taken up any more is computed again from the rows that the sources still have.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use pipeline_stage::{Partition, Position, Result, SavedState, StageError, Times, Timestamp};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::claim::unfit;
 use super::compute::Compute;
 use super::epoch::Epoch;
 use super::input::Input;
+use super::retry::until_store_works;
 use super::shared::Shared;
-use crate::store::{Checkpoint, ClaimedTask};
+use crate::store::{Checkpoint, ClaimedTask, StageChanges};
 
 /// How often a long one says how far it is.
 const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The state of the stages that are to be rebuilt, as if the file had always been what it is: everything from the
-/// oldest rows there are up to the checkpoint is read and computed, and the output is dropped. Several sources are read
-/// one after the other.
+/// Rebuilds the state of those stages that are to be rebuilt and do not fit, as if the file had always been what it is:
+/// everything from the oldest rows there are up to the checkpoint is read and computed, and the output is dropped. Several
+/// sources are read one after the other. False when nothing is to be done, so that a task
+/// that starts again goes on with what was rebuilt.
 ///
 /// # Errors
 /// `Fatal` when epochs are pending, which have to be computed with the state that is there.
-pub async fn rebuild(
-    shared: &Shared,
-    partition: &Partition,
-    claimed: &ClaimedTask,
-) -> Result<HashMap<String, SavedState>> {
-    let wanted = &shared.run.rebuild;
-    let Some(checkpoint) = claimed.checkpoint.as_ref().filter(|_| !wanted.is_empty()) else {
-        return Ok(HashMap::new());
-    };
+pub async fn rebuild(shared: &Shared, partition: &Partition, claimed: &ClaimedTask) -> Result<bool> {
+    let unfit: Vec<String> = unfit(shared, claimed).into_iter().map(|(id, _)| id).collect();
+    let wanted: Vec<&String> = shared.run.rebuild.iter().filter(|id| unfit.contains(id)).collect();
+    let Some(checkpoint) = claimed.checkpoint.as_ref().filter(|_| !wanted.is_empty()) else { return Ok(false) };
     if claimed.log.iter().any(|entry| !entry.is_start()) {
         let task = &partition.name;
         return Err(StageError::fatal(format!(
@@ -43,9 +41,12 @@ pub async fn rebuild(
         let Some(number) = shared.stage(source) else { continue };
         again.read(number, until).await?;
     }
-    let mut rebuilt = again.state()?;
-    rebuilt.retain(|stage, _| wanted.contains(stage));
-    Ok(rebuilt)
+    let mut states = again.states()?;
+    states.retain(|state| wanted.contains(&&state.stage));
+    let checkpoint = Checkpoint { stages: shared.plan.stages_with_state(), ..checkpoint.clone() };
+    let replace = || shared.store.replace_state(&partition.name, claimed.generation, &checkpoint, &states);
+    until_store_works(replace).await?;
+    Ok(true)
 }
 
 /// The whole graph once more, from its beginning.
@@ -115,16 +116,15 @@ impl<'a> Again<'a> {
     }
 
     /// What each stage would save.
-    fn state(mut self) -> Result<HashMap<String, SavedState>> {
-        let mut all: HashMap<String, BTreeMap<Vec<u8>, Option<Vec<u8>>>> = HashMap::new();
+    fn states(mut self) -> Result<Vec<StageChanges>> {
+        let mut all: BTreeMap<String, BTreeMap<Vec<u8>, Option<Vec<u8>>>> = BTreeMap::new();
         self.compute.begin_save();
         while let Some(part) = self.compute.save_part()? {
             all.entry(part.stage).or_default().extend(part.changes);
         }
-        let saved = |state: BTreeMap<Vec<u8>, Option<Vec<u8>>>| {
-            let entries = state.into_iter().filter_map(|(key, value)| Some((key, value?)));
-            SavedState { entries: entries.collect() }
-        };
-        Ok(all.into_iter().map(|(stage, state)| (stage, saved(state))).collect())
+        Ok(all
+            .into_iter()
+            .map(|(stage, changes)| StageChanges { stage, changes: changes.into_iter().collect() })
+            .collect())
     }
 }

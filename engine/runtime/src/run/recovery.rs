@@ -19,7 +19,7 @@ use super::shared::Shared;
 use super::taken::unless_taken;
 use super::task::Task;
 use crate::bugs::{Bug, is_there};
-use crate::store::{Append, Checkpoint, ClaimedTask, EpochEntry, Segment};
+use crate::store::{Append, ClaimedTask, EpochEntry, Segment};
 
 /// Makes a task ready to go on where the last owner left it.
 ///
@@ -54,16 +54,18 @@ async fn take_up(
     debug!("task `{task}` is claimed: generation {}", claimed.generation);
     let mut committer = committer(shared, partition, claimed, marks);
     begin_new_sinks(shared, &mut committer, claimed, marks).await?;
-    let rebuilt = rebuild(shared, partition, claimed).await?;
-    keep_rebuilt(shared, &task, claimed, &rebuilt).await?;
-    let compute = build(shared, &task, claimed, rebuilt).await?;
-    let (inputs, has_new_input) = open_inputs(shared, partition, claimed).await?;
+    // Before anything is rebuilt: it is refused when the input is not what the state was made of.
+    let (mut inputs, has_new_input) = open_inputs(shared, partition, claimed).await?;
     if let Some(source) = begins_elsewhere(shared, &inputs, claimed) {
         drop(inputs);
         let problem = format!("`{source}` does not go on where the state ends");
         begin_anew(shared, &task, (claimed, marks), &problem).await?;
         return Box::pin(recover(shared, partition)).await;
     }
+    if rebuild(shared, partition, claimed).await? {
+        inputs = open_inputs(shared, partition, claimed).await?.0;
+    }
+    let compute = build(shared, &task, claimed).await?;
     let mut ready = Task::new(shared.clone(), partition.clone(), compute, inputs, claimed);
     replay(&mut ready, &mut committer, &claimed.log).await?;
     if has_new_input && !is_there(Bug::StartNotLogged) {
@@ -93,31 +95,11 @@ fn committer(shared: &Arc<Shared>, partition: &Partition, claimed: &ClaimedTask,
     }
 }
 
-/// State that was rebuilt takes the place of what is in the checkpoint.
-async fn keep_rebuilt(
-    shared: &Shared,
-    task: &str,
-    claimed: &ClaimedTask,
-    rebuilt: &HashMap<String, SavedState>,
-) -> Result<()> {
-    let Some(checkpoint) = &claimed.checkpoint else { return Ok(()) };
-    let checkpoint = Checkpoint { stages: shared.plan.stages_with_state(), ..checkpoint.clone() };
-    for (stage, state) in rebuilt {
-        let replace = || shared.store.replace_state(task, claimed.generation, &checkpoint, stage, &state.entries);
-        until_store_works(replace).await?;
-    }
-    Ok(())
-}
-
-async fn build(
-    shared: &Shared,
-    task: &str,
-    claimed: &ClaimedTask,
-    mut saved: HashMap<String, SavedState>,
-) -> Result<Compute> {
+async fn build(shared: &Shared, task: &str, claimed: &ClaimedTask) -> Result<Compute> {
+    let mut saved = HashMap::new();
     if claimed.checkpoint.is_some() {
         let stages = shared.plan.stages.iter().filter(|stage| matches!(stage.kind, Kind::Transform | Kind::Detector));
-        for stage in stages.filter(|stage| !shared.run.rebuild.contains(&stage.id)) {
+        for stage in stages {
             let load = || shared.store.load(task, &stage.id);
             saved.insert(stage.id.clone(), SavedState { entries: until_store_works(load).await? });
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures::TryStreamExt;
 use pipeline_stage::Result;
 use serde_bytes::{ByteBuf, Bytes};
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::connect::SqlStore;
 use super::errors::store_error;
@@ -70,25 +70,28 @@ async fn insert(
     for (key, value) in changes {
         buckets[bucket_of(key)].push((Bytes::new(key), value.as_deref().map(Bytes::new)));
     }
-    let mut encoded = Vec::new();
+    let mut rows = Vec::new();
     for (bucket, changes) in buckets.iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
+        let mut encoded = Vec::new();
         pipeline_stage::encode(changes, &mut encoded)?;
-        sqlx::query(
-            "INSERT INTO pipeline_state_changes (pipeline, task, stage, bucket, epoch, part, changes)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (pipeline, task, stage, bucket, epoch, part) DO UPDATE SET changes = excluded.changes",
-        )
-        .bind(&store.pipeline)
-        .bind(task)
-        .bind(stage)
-        .bind(bucket as i64)
-        .bind(epoch as i64)
-        .bind(part as i64)
-        .bind(encoded.clone())
-        .execute(&mut **transaction)
-        .await
-        .map_err(|error| store_error(&error))?;
+        rows.push((bucket as i64, encoded));
     }
+    // One statement: the row of the task is locked meanwhile, and a database may be far away.
+    let values = (0..rows.len()).map(|row| format!("($1, $2, $3, ${}, $4, $5, ${})", 6 + 2 * row, 7 + 2 * row));
+    let statement = format!(
+        "INSERT INTO pipeline_state_changes (pipeline, task, stage, bucket, epoch, part, changes) VALUES {}
+         ON CONFLICT (pipeline, task, stage, bucket, epoch, part) DO UPDATE SET changes = excluded.changes",
+        values.collect::<Vec<_>>().join(", ")
+    );
+    let mut query = sqlx::query(AssertSqlSafe(statement)).bind(&store.pipeline).bind(task).bind(stage);
+    query = query.bind(epoch as i64).bind(part as i64);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    for (bucket, encoded) in rows {
+        query = query.bind(bucket).bind(encoded);
+    }
+    query.execute(&mut **transaction).await.map_err(|error| store_error(&error))?;
     Ok(())
 }
 
@@ -142,26 +145,26 @@ async fn put_newest(
     Ok(())
 }
 
-/// Gives a stage other state in the newest checkpoint, and the checkpoint other stages.
+/// Gives stages other state in the newest checkpoint, which is `checkpoint` from then on.
 pub(super) async fn replace_state(
     store: &SqlStore,
     (task, generation): (&str, u64),
     checkpoint: &Checkpoint,
-    stage: &str,
-    state: &[(Vec<u8>, Vec<u8>)],
+    states: &[StageChanges],
 ) -> Result<()> {
     let state_id = tasks::state_id(store, task, generation).await?;
     let mut transaction = begin_as_owner(store, task, generation).await?;
-    sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3")
-        .bind(&store.pipeline)
-        .bind(task)
-        .bind(stage)
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| store_error(&error))?;
-    let changes = state.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
-    for (part, changes) in in_parts(changes).into_iter().enumerate() {
-        insert(store, &mut transaction, (task, stage), (checkpoint.epoch, part as u64), &changes).await?;
+    for StageChanges { stage, changes } in states {
+        sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3")
+            .bind(&store.pipeline)
+            .bind(task)
+            .bind(stage)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| store_error(&error))?;
+        for (part, changes) in in_parts(changes.clone()).into_iter().enumerate() {
+            insert(store, &mut transaction, (task, stage), (checkpoint.epoch, part as u64), &changes).await?;
+        }
     }
     put_newest(store, &mut transaction, task, &state_id, checkpoint).await?;
     transaction.commit().await.map_err(|error| store_error(&error))
@@ -177,15 +180,15 @@ pub(super) async fn drop_log(store: &SqlStore, task: &str, generation: u64, chec
         .execute(&store.log)
         .await
         .map_err(|error| store_error(&error))?;
-    drop_removed_stages(store, task, checkpoint).await?;
-    for (stage, _) in &checkpoint.stages {
-        merge_if_large(store, (task, generation), stage, checkpoint.epoch).await?;
+    drop_removed_stages(store, (task, generation), checkpoint).await?;
+    for stage in &checkpoint.stages {
+        merge_if_large(store, (task, generation), &stage.id, checkpoint.epoch).await?;
     }
     Ok(())
 }
 
 /// A stage that is not in the pipeline any more has no state: if it comes back, it begins anew.
-async fn drop_removed_stages(store: &SqlStore, task: &str, checkpoint: &Checkpoint) -> Result<()> {
+async fn drop_removed_stages(store: &SqlStore, (task, generation): (&str, u64), checkpoint: &Checkpoint) -> Result<()> {
     let rows = sqlx::query("SELECT DISTINCT stage FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2")
         .bind(&store.pipeline)
         .bind(task)
@@ -194,9 +197,10 @@ async fn drop_removed_stages(store: &SqlStore, task: &str, checkpoint: &Checkpoi
         .map_err(|error| store_error(&error))?;
     for row in &rows {
         let stage = text(row, 0)?;
-        if checkpoint.stages.iter().any(|(id, _)| *id == stage) {
+        if checkpoint.stages.iter().any(|known| known.id == stage) {
             continue;
         }
+        let mut transaction = begin_as_owner(store, task, generation).await?;
         sqlx::query(
             "DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4",
         )
@@ -204,9 +208,10 @@ async fn drop_removed_stages(store: &SqlStore, task: &str, checkpoint: &Checkpoi
         .bind(task)
         .bind(&stage)
         .bind(checkpoint.epoch as i64)
-        .execute(&store.checkpoints)
+        .execute(&mut *transaction)
         .await
         .map_err(|error| store_error(&error))?;
+        transaction.commit().await.map_err(|error| store_error(&error))?;
     }
     Ok(())
 }

@@ -180,8 +180,21 @@ pub struct Checkpoint {
     pub watermark: Option<Timestamp>,
     /// Where each source goes on: id and position.
     pub positions: Vec<(String, Position)>,
-    /// For each stage with state: its id, its kind and type.
-    pub stages: Vec<(String, String)>,
+    /// The stages that may have state.
+    pub stages: Vec<StageOf>,
+}
+
+/// What the state of a stage is of: a stage that is anything else does not find it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct StageOf {
+    /// The stage's id.
+    pub id: String,
+    /// Its kind and type: `detector.zscore`.
+    pub of: String,
+    /// The columns that make its series, if it has any.
+    pub key: Option<Vec<String>>,
+    /// The column it looks at, if it says so.
+    pub value: Option<String>,
 }
 
 /// The changes of one stage's state between two checkpoints: key and value, none for a deleted key.
@@ -240,14 +253,13 @@ pub trait StateStore: OutboxStore + Send + Sync {
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
     /// Drops the log up to a checkpoint that is published, and what else it replaces.
     async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
-    /// Gives a stage other state in the newest checkpoint, and the checkpoint other stages.
+    /// Gives stages other state in the newest checkpoint, which is `checkpoint` from then on, in one step.
     async fn replace_state(
         &self,
         task: &str,
         generation: u64,
         checkpoint: &Checkpoint,
-        stage: &str,
-        state: &[(Vec<u8>, Vec<u8>)],
+        states: &[StageChanges],
     ) -> Result<()>;
     /// The state of a stage as of the newest checkpoint, sorted by key.
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;

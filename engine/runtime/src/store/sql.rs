@@ -95,10 +95,9 @@ impl StateStore for SqlStore {
         task: &str,
         generation: u64,
         checkpoint: &Checkpoint,
-        stage: &str,
-        state: &[(Vec<u8>, Vec<u8>)],
+        states: &[StageChanges],
     ) -> Result<()> {
-        checkpoints::replace_state(self, (task, generation), checkpoint, stage, state).await
+        checkpoints::replace_state(self, (task, generation), checkpoint, states).await
     }
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {

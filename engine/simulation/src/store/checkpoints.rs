@@ -33,7 +33,7 @@ impl Checkpoints {
 
     /// A stage that is not in the pipeline any more has no state.
     pub fn drop_removed_stages(&mut self, task: &str, checkpoint: &Checkpoint) {
-        let is_there = |stage: &str| checkpoint.stages.iter().any(|(id, _)| id == stage);
+        let is_there = |stage: &str| checkpoint.stages.iter().any(|known| known.id == stage);
         self.changes.retain(|(of, stage, number, _), _| of != task || checkpoint.epoch < *number || is_there(stage));
     }
 

@@ -165,19 +165,17 @@ impl StateStore for SimulatedStore {
         task: &str,
         generation: u64,
         checkpoint: &Checkpoint,
-        stage: &str,
-        state: &[(Vec<u8>, Vec<u8>)],
+        states: &[StageChanges],
     ) -> Result<()> {
-        let changes = state.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
-        let changes = Arc::new(StageChanges { stage: stage.to_owned(), changes });
+        let states: Vec<Arc<StageChanges>> = states.iter().cloned().map(Arc::new).collect();
         let (name, checkpoint) = (task.to_owned(), checkpoint.clone());
         let read = |log: &Log| log.check_owner(task, generation).map(|()| log.tasks[task].state_id.clone());
         let state_id = self.read("reads the state id", read).await??;
         let put = move |file: &mut super::Checkpoints| {
-            file.replace(&name, checkpoint.epoch, &changes);
+            states.iter().for_each(|state| file.replace(&name, checkpoint.epoch, state));
             file.newest.insert(name.clone(), (state_id.clone(), checkpoint.clone()));
         };
-        self.write_as_owner(task, generation, &format!("replaces {stage} of {task}"), put).await
+        self.write_as_owner(task, generation, &format!("replaces states of {task}"), put).await
     }
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {

@@ -228,8 +228,7 @@ impl<S: Serialize> Table<S> {
         self.next_save += 1;
     }
 
-    /// Writes the next part of a save, of about `keys` keys, beside those that were read meanwhile. True when that was
-    /// the last one.
+    /// Writes the next part of a save, of at most `keys` series. True when that was the last one.
     pub fn save_part(&mut self, keys: usize, changes: &mut dyn StateWriter) -> Result<bool> {
         let Table { slots, saving, version, next_save, .. } = self;
         if let Some(failure) = saving.failure.take() {
@@ -238,7 +237,9 @@ impl<S: Serialize> Table<S> {
         for key in saving.forgotten.drain(..) {
             changes.delete(&key);
         }
-        for (key, value) in saving.early.drain(..) {
+        let early = saving.early.split_off(saving.early.len().saturating_sub(keys));
+        let keys = keys - early.len();
+        for (key, value) in early {
             changes.put(&key, &value);
         }
         let mut buffer = Vec::new();

@@ -109,10 +109,10 @@ impl Source for KafkaSource {
         let once = self.settings.once;
         let consuming = self.consuming().await?;
         loop {
-            if once && consuming.n_partitions.values().sum::<usize>() <= consuming.n_owned {
-                return Ok(Assignment::Final);
-            }
-            let change = match consuming.changed_at.filter(|_| once) {
+            // With `--once` the run ends when the tasks have; one that the group gives nothing has none. As long as it has
+            // some, the group may move them still.
+            let is_idle = once && consuming.n_owned == 0;
+            let change = match consuming.changed_at.filter(|_| is_idle) {
                 Some(changed_at) => match timeout_at(changed_at + SETTLED_AFTER, consuming.changes.recv()).await {
                     Ok(change) => change,
                     Err(_) => return Ok(Assignment::Final),

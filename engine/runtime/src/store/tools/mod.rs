@@ -10,7 +10,7 @@ use pipeline_stage::{Mark, Result, SavedState, StageError};
 use super::connect::{SqlStore, open_beside_sql, open_sql};
 use super::errors::store_error;
 use super::values::{number, text, unreadable};
-use super::{Checkpoint, EpochEntry, checkpoints, tasks};
+use super::{Checkpoint, EpochEntry, StageOf, checkpoints, tasks};
 use crate::changes::States;
 pub use transfer::Moved;
 
@@ -130,7 +130,7 @@ impl StateTools {
     pub async fn states(&self, tasks: &[TaskState]) -> Result<States> {
         let mut states = States::new();
         for task in tasks {
-            for (stage, _) in task.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages) {
+            for StageOf { id: stage, .. } in task.checkpoint.iter().flat_map(|checkpoint| &checkpoint.stages) {
                 let entries = self.stage(task, stage).await?;
                 if !entries.is_empty() {
                     states.entry(stage.clone()).or_default().push(SavedState { entries });
@@ -203,7 +203,7 @@ impl StateTools {
 
     async fn rename_in(&self, task: TaskState, from: &str, to: &str) -> Result<()> {
         let Some(mut checkpoint) = task.checkpoint else { return Ok(()) };
-        checkpoint.stages.iter_mut().filter(|(id, _)| id == from).for_each(|(id, _)| *id = to.to_owned());
+        checkpoint.stages.iter_mut().filter(|stage| stage.id == from).for_each(|stage| stage.id = to.to_owned());
         let written = serde_json::to_string(&checkpoint).map_err(unreadable)?;
         let mut transaction = self.store.checkpoints.begin().await.map_err(|error| store_error(&error))?;
         let update = sqlx::query(
