@@ -27,6 +27,8 @@ const SINKS: &str = "
 
 /// A pipeline of one source and all sinks.
 struct World {
+    /// Two pipelines of one name that write to one cluster shut each other out.
+    name: &'static str,
     kafka: &'static Kafka,
     source: String,
     folder: TempDir,
@@ -46,11 +48,12 @@ struct Output {
 type Counted = BTreeMap<String, usize>;
 
 impl World {
-    async fn new(source: &str) -> Self {
+    async fn new(name: &'static str, source: &str) -> Self {
         let (kafka, postgres) = tokio::join!(Kafka::shared(), Postgres::shared());
         let out = unique_name("scores");
         kafka.create_topic(&out, 2).await;
         World {
+            name,
             kafka,
             source: source.replace("${GROUP}", &unique_name("group")),
             folder: tempfile::tempdir().unwrap(),
@@ -65,7 +68,7 @@ impl World {
         let file = self.folder.path().join("pipeline.yaml");
         let text = format!(
             "
-name: every-sink
+name: {}
 key: [sensor_id, metric_type]
 state: state
 commit_every: 5ms
@@ -75,7 +78,7 @@ sources:
 detectors:
   spikes: {{ type: zscore, inputs: readings, value: value, time: timestamp, window: 30, threshold: 3.0 }}
 sinks:{SINKS}",
-            self.source
+            self.name, self.source
         );
         std::fs::write(&file, text).unwrap();
         let run = pipeline().args(["run"]).args([file]).args(["--once"]);
@@ -128,15 +131,15 @@ fn counted(rows: impl IntoIterator<Item = String>) -> Counted {
     counted
 }
 
-async fn kills_do_not_matter(source: &str, rows: usize) {
-    let undisturbed = World::new(source).await;
+async fn kills_do_not_matter(name: &'static str, source: &str, rows: usize) {
+    let undisturbed = World::new(name, source).await;
     let finished = undisturbed.run().start().wait_with_timeout(LONG).await;
     finished.assert_code(0);
     let expected = undisturbed.output(&finished.stdout).await;
     assert_eq!(expected.exactly_once["file"].values().sum::<usize>(), rows);
     assert!(100 < expected.at_least_once["webhook"].len());
 
-    let world = World::new(source).await;
+    let world = World::new(name, source).await;
     let (mut console, mut resumed) = (String::new(), 0);
     for kill in 1..=KILLS {
         let mut running = world.run().start();
@@ -175,20 +178,20 @@ async fn a_topic_into_every_sink() {
         "{{ type: kafka, brokers: '${{BROKERS}}', topic: {topic}, group: '${{GROUP}}', format: json, schema: {SCHEMA},
             client: {{ fetch.message.max.bytes: 65536 }} }}"
     );
-    kills_do_not_matter(&source, motes.rows).await;
+    kills_do_not_matter("topic-into-all", &source, motes.rows).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_into_every_sink() {
     let motes = Motes::load();
     let source = format!("{{ type: file, path: '{}', format: json, schema: {SCHEMA} }}", motes.file.display());
-    kills_do_not_matter(&source, motes.rows).await;
+    kills_do_not_matter("file-into-all", &source, motes.rows).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_simulator_into_every_sink() {
     let source = "{ type: simulator, rate: unlimited, count: 40000, start: '2025-07-20T08:00:00Z' }";
-    kills_do_not_matter(source, 40_000).await;
+    kills_do_not_matter("simulator-into-all", source, 40_000).await;
 }
 
 const SCHEMA: &str = "{ sensor_id: string, metric_type: string, value: float, timestamp: timestamp }";
