@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_runtime::store::{
-    Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, Segment, StageChanges, StateStore, StoredRow, open,
+    Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, Segment, StageChanges, StageOf, StateStore, StoredRow, open,
 };
 use pipeline_simulation::on_simulated_store;
 use pipeline_stage::{Alert, Mark, Position, Result, Timestamp};
@@ -147,11 +147,8 @@ impl Caller {
     async fn publish(&mut self, at: usize, generation: u64) {
         let (task, epoch) = (["a", "b"][at], self.tasks[at].1);
         let stages = if self.random.once_in(3) { &["x"][..] } else { &["x", "y"] };
-        let checkpoint = Checkpoint {
-            epoch,
-            stages: stages.iter().map(|stage| ((*stage).to_owned(), "detector.z".to_owned())).collect(),
-            ..Checkpoint::default()
-        };
+        let checkpoint =
+            Checkpoint { epoch, stages: stages.iter().map(|stage| stage_of(stage)).collect(), ..Checkpoint::default() };
         let published = self.store.publish(task, generation, &checkpoint).await;
         if self.answer("publish", published).is_some() && self.random.once_in(2) {
             let dropped = self.store.drop_log(task, generation, &checkpoint).await;
@@ -246,6 +243,10 @@ impl Caller {
             detail: Some(self.random.below(100).to_string()),
         }
     }
+}
+
+fn stage_of(id: &str) -> StageOf {
+    StageOf { id: id.into(), of: "detector.z".into(), ..StageOf::default() }
 }
 
 /// A part that is written again is the same.
