@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use pipeline_runtime::changes::{Change, Verdict, compare, former_plan};
+use pipeline_runtime::changes::{Change, compare, former_plan};
 use pipeline_runtime::plan::{Plan, RunSettings};
 use pipeline_runtime::store::tools::StateTools;
 use pipeline_stage::{Registry, Result};
@@ -51,29 +51,15 @@ async fn diff(plan: &Plan) -> Result<bool> {
         let pending = grouped(pending as u64);
         print(&format!("\n{pending} logged epochs are computed by the former file first, up to a checkpoint"));
     }
-    let is_lost = changes.iter().any(|change| change.verdict.is_refused());
+    let choices: Vec<String> = changes
+        .iter()
+        .filter_map(|change| Some(format!("  {}: {}", change.stage, change.verdict.choice(&change.stage)?)))
+        .collect();
+    let is_lost = !choices.is_empty();
     if is_lost {
-        let choices = changes.iter().filter_map(choice).collect::<Vec<_>>().join("\n");
-        complain(&format!("state would be lost, so `run` refuses until it is told:\n{choices}"));
+        complain(&format!("state would be lost, so `run` refuses until it is told:\n{}", choices.join("\n")));
     }
     Ok(is_lost)
-}
-
-/// What can be done about a stage that `run` refuses.
-fn choice(change: &Change) -> Option<String> {
-    let (id, reset) = (&change.stage, format!("`pipeline state FILE reset --stage {}`", change.stage));
-    match change.verdict {
-        Verdict::Rebuild => Some(format!(
-            "  {id}: `pipeline run FILE --rebuild {id}` computes its state again from the rows that are there, {reset} \
-             lets it begin anew"
-        )),
-        Verdict::Drop => Some(format!(
-            "  {id}: {reset} drops its state, `pipeline state FILE rename {id} NEW` gives it to one that is called \
-             otherwise now"
-        )),
-        Verdict::Lost => Some(format!("  {id}: {reset} lets it begin anew")),
-        _ => None,
-    }
 }
 
 /// One line for each stage.

@@ -41,9 +41,20 @@ impl Verdict {
         }
     }
 
-    /// Whether `run` refuses: state that is there would be lost.
-    pub fn is_refused(self) -> bool {
-        matches!(self, Verdict::Rebuild | Verdict::Drop | Verdict::Lost)
+    /// What can be done about a stage that `run` refuses, because state that is there would be lost; none for the others.
+    pub fn choice(self, stage: &str) -> Option<String> {
+        match self {
+            Verdict::Keep | Verdict::Migrate | Verdict::New | Verdict::Gone => None,
+            Verdict::Rebuild => Some(format!(
+                "`pipeline run FILE --rebuild {stage}` computes it again from the rows that are there, \
+                 `pipeline state FILE reset --stage {stage}` lets it begin anew"
+            )),
+            Verdict::Drop => Some(format!(
+                "`pipeline state FILE rename {stage} NEW` gives its state to a stage that is called otherwise now, \
+                 `pipeline state FILE reset --stage {stage}` drops it"
+            )),
+            Verdict::Lost => Some(format!("`pipeline state FILE reset --stage {stage}` lets it begin anew")),
+        }
     }
 }
 
@@ -213,17 +224,7 @@ fn is_plain(value: &Value) -> bool {
 
 /// What `run` says when the state of a stage would be lost.
 pub fn refusal(stage: &str, why: &str, verdict: Verdict) -> String {
-    let choice = match verdict {
-        Verdict::Drop => format!(
-            "`pipeline state FILE rename {stage} NEW` gives its state to a stage that is called otherwise now, \
-             `pipeline state FILE reset --stage {stage}` drops it"
-        ),
-        Verdict::Lost => format!("`pipeline state FILE reset --stage {stage}` lets it begin anew"),
-        _ => format!(
-            "`pipeline run FILE --rebuild {stage}` computes it again from the rows that are there, \
-             `pipeline state FILE reset --stage {stage}` lets it begin anew"
-        ),
-    };
+    let choice = verdict.choice(stage).unwrap_or_default();
     format!("`{stage}` {why}; {choice}, `pipeline diff FILE` shows all changes")
 }
 

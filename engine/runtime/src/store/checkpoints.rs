@@ -10,7 +10,7 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 use super::connect::SqlStore;
 use super::errors::store_error;
 use super::values::{bytes, number, text, unreadable};
-use super::{Checkpoint, StageChanges, tasks};
+use super::{Checkpoint, StageChanges, merge, tasks};
 use crate::fixed_hash::fixed_hash;
 
 /// The newest checkpoint of a task, with the state id it belongs to.
@@ -59,7 +59,7 @@ pub(super) async fn write_changes(
 }
 
 /// Writes changes of a stage, a row for each bucket.
-async fn insert(
+pub(super) async fn insert(
     store: &SqlStore,
     transaction: &mut Transaction<'_, Any>,
     (task, stage): (&str, &str),
@@ -76,6 +76,9 @@ async fn insert(
         pipeline_stage::encode(changes, &mut encoded)?;
         rows.push((bucket as i64, encoded));
     }
+    if rows.is_empty() {
+        return Ok(());
+    }
     // One statement: the row of the task is locked meanwhile, and a database may be far away.
     let values = (0..rows.len()).map(|row| format!("($1, $2, $3, ${}, $4, $5, ${})", 6 + 2 * row, 7 + 2 * row));
     let statement = format!(
@@ -85,9 +88,6 @@ async fn insert(
     );
     let mut query = sqlx::query(AssertSqlSafe(statement)).bind(&store.pipeline).bind(task).bind(stage);
     query = query.bind(epoch as i64).bind(part as i64);
-    if rows.is_empty() {
-        return Ok(());
-    }
     for (bucket, encoded) in rows {
         query = query.bind(bucket).bind(encoded);
     }
@@ -105,7 +105,7 @@ fn bucket_of(key: &[u8]) -> usize {
 
 /// A transaction on the checkpoints in which no other process can claim the task. The files of a folder have one user,
 /// whose appends must not wait for a checkpoint: there it is enough to look who owns the task.
-async fn begin_as_owner(store: &SqlStore, task: &str, generation: u64) -> Result<Transaction<'static, Any>> {
+pub(super) async fn begin_as_owner(store: &SqlStore, task: &str, generation: u64) -> Result<Transaction<'static, Any>> {
     let mut transaction = store.checkpoints.begin().await.map_err(|error| store_error(&error))?;
     match store.is_one_database {
         true => tasks::lock(store, &mut transaction, task, generation).await?,
@@ -182,7 +182,7 @@ pub(super) async fn drop_log(store: &SqlStore, task: &str, generation: u64, chec
         .map_err(|error| store_error(&error))?;
     drop_removed_stages(store, (task, generation), checkpoint).await?;
     for stage in &checkpoint.stages {
-        merge_if_large(store, (task, generation), &stage.id, checkpoint.epoch).await?;
+        merge::if_large(store, (task, generation), &stage.id, checkpoint.epoch).await?;
     }
     Ok(())
 }
@@ -241,7 +241,7 @@ pub(super) async fn load(store: &SqlStore, task: &str, stage: &str, epoch: i64) 
 }
 
 /// All changes of a bucket up to an epoch in their order: the last of each key.
-async fn load_bucket(
+pub(super) async fn load_bucket(
     store: &SqlStore,
     (task, stage): (&str, &str),
     bucket: i64,
@@ -276,65 +276,8 @@ fn apply(changes: &[u8], state: &mut HashMap<Vec<u8>, Vec<u8>>) -> Result<()> {
     Ok(())
 }
 
-/// Changes pile up with every checkpoint. A bucket is merged when they have three quarters of the bytes of its oldest
-/// epoch, which holds what the last merge gave: with a checkpoint that changes nearly as much, and is then merged, the
-/// store has at most two and a half times the bytes of the state.
-async fn merge_if_large(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: u64) -> Result<()> {
-    let rows = sqlx::query(
-        "SELECT bucket, CAST(SUM(bytes) AS BIGINT), CAST(SUM(CASE WHEN epoch = oldest THEN bytes ELSE 0 END) AS BIGINT)
-         FROM (SELECT bucket, epoch, LENGTH(changes) AS bytes, MIN(epoch) OVER (PARTITION BY bucket) AS oldest
-               FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3) sizes
-         GROUP BY bucket ORDER BY bucket",
-    )
-    .bind(&store.pipeline)
-    .bind(task)
-    .bind(stage)
-    .fetch_all(&store.checkpoints)
-    .await
-    .map_err(|error| store_error(&error))?;
-    for row in &rows {
-        let (bucket, all, first) = (number(row, 0)?, number(row, 1)?, number(row, 2)?);
-        if MERGE_ABOVE_BYTES <= all && first * 3 <= (all - first) * 4 {
-            // What comes after the checkpoint may be another owner's.
-            let merged = load_bucket(store, (task, stage), bucket, epoch as i64).await?;
-            replace(store, (task, generation), (stage, bucket), epoch, merged).await?;
-        }
-    }
-    Ok(())
-}
-
-/// A smaller pile is not worth a merge.
-const MERGE_ABOVE_BYTES: i64 = 64 << 10;
-
 /// How many bytes of changes are written at once: some milliseconds of work, and one fsync.
 pub(crate) const PART_BYTES: usize = 1 << 20;
-
-async fn replace(
-    store: &SqlStore,
-    (task, generation): (&str, u64),
-    (stage, bucket): (&str, i64),
-    epoch: u64,
-    state: HashMap<Vec<u8>, Vec<u8>>,
-) -> Result<()> {
-    let mut transaction = begin_as_owner(store, task, generation).await?;
-    sqlx::query(
-        "DELETE FROM pipeline_state_changes
-         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND bucket = $4 AND epoch <= $5",
-    )
-    .bind(&store.pipeline)
-    .bind(task)
-    .bind(stage)
-    .bind(bucket)
-    .bind(epoch as i64)
-    .execute(&mut *transaction)
-    .await
-    .map_err(|error| store_error(&error))?;
-    let changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
-    for (part, changes) in in_parts(changes).into_iter().enumerate() {
-        insert(store, &mut transaction, (task, stage), (epoch, part as u64), &changes).await?;
-    }
-    transaction.commit().await.map_err(|error| store_error(&error))
-}
 
 /// Key and value, none for a deleted key.
 type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;

@@ -7,6 +7,7 @@ mod connect;
 mod errors;
 mod letters;
 mod log;
+mod merge;
 mod outbox;
 mod settings;
 mod sql;

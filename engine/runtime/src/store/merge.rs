@@ -1,0 +1,67 @@
+//! Changes of checkpoints that have piled up become one again, bucket by bucket.
+
+use std::collections::HashMap;
+
+use pipeline_stage::Result;
+
+use super::checkpoints::{begin_as_owner, in_parts, insert, load_bucket};
+use super::connect::SqlStore;
+use super::errors::store_error;
+use super::values::number;
+
+/// Changes pile up with every checkpoint. A bucket is merged when they have three quarters of the bytes of its oldest
+/// epoch, which holds what the last merge gave: with a checkpoint that changes nearly as much, and is then merged, the
+/// store has at most two and a half times the bytes of the state.
+pub(super) async fn if_large(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: u64) -> Result<()> {
+    let rows = sqlx::query(
+        "SELECT bucket, CAST(SUM(bytes) AS BIGINT), CAST(SUM(CASE WHEN epoch = oldest THEN bytes ELSE 0 END) AS BIGINT)
+         FROM (SELECT bucket, epoch, LENGTH(changes) AS bytes, MIN(epoch) OVER (PARTITION BY bucket) AS oldest
+               FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3) sizes
+         GROUP BY bucket ORDER BY bucket",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .fetch_all(&store.checkpoints)
+    .await
+    .map_err(|error| store_error(&error))?;
+    for row in &rows {
+        let (bucket, all, first) = (number(row, 0)?, number(row, 1)?, number(row, 2)?);
+        if MERGE_ABOVE_BYTES <= all && first * 3 <= (all - first) * 4 {
+            // What comes after the checkpoint may be another owner's.
+            let merged = load_bucket(store, (task, stage), bucket, epoch as i64).await?;
+            replace(store, (task, generation), (stage, bucket), epoch, merged).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A smaller pile is not worth a merge.
+const MERGE_ABOVE_BYTES: i64 = 64 << 10;
+
+async fn replace(
+    store: &SqlStore,
+    (task, generation): (&str, u64),
+    (stage, bucket): (&str, i64),
+    epoch: u64,
+    state: HashMap<Vec<u8>, Vec<u8>>,
+) -> Result<()> {
+    let mut transaction = begin_as_owner(store, task, generation).await?;
+    sqlx::query(
+        "DELETE FROM pipeline_state_changes
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND bucket = $4 AND epoch <= $5",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .bind(bucket)
+    .bind(epoch as i64)
+    .execute(&mut *transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
+    let changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    for (part, changes) in in_parts(changes).into_iter().enumerate() {
+        insert(store, &mut transaction, (task, stage), (epoch, part as u64), &changes).await?;
+    }
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
