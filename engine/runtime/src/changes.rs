@@ -23,7 +23,7 @@ pub enum Verdict {
     Rebuild,
     /// It is not in the file any more, but has state: `run` refuses until that is reset, or given to another stage.
     Drop,
-    /// Its state does not fit any more, and its rows cannot be read again: `run` refuses until it is reset.
+    /// Its state cannot be read, or does not fit and its rows cannot be read again: `run` refuses until it is reset.
     Lost,
 }
 
@@ -153,7 +153,7 @@ fn of_state(
     let read: Result<()> = states.into_iter().try_for_each(|state| now.build_transform(number, run, state).map(drop));
     match read {
         Ok(()) => (Verdict::Migrate, format!("{}; {keys} keys are read under the new options", changed.join(", "))),
-        Err(error) => (lost, format!("{}; its state cannot be read: {}", changed.join(", "), error.chain())),
+        Err(error) => (Verdict::Lost, format!("{}; its state cannot be read: {}", changed.join(", "), error.chain())),
     }
 }
 
