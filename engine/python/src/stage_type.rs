@@ -48,7 +48,7 @@ pub fn stage_type(found: Description, launch: &Arc<Launch>, library: &Arc<str>) 
         }
         other => return Err(format!("has a stage `{name}` of kind `{other}`, which this engine does not know")),
     };
-    let mut stage = StageType { kind, name, example, schema, make, library: Some(library.clone()) };
+    let mut stage = StageType { kind, name, example, schema, make, history: None, library: Some(library.clone()) };
     if kind == Kind::Detector {
         KeyedOptions::extend(&mut stage.schema);
     }

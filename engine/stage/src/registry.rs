@@ -10,6 +10,7 @@ use crate::context::{FormatContext, SinkContext, SourceContext, StageContext};
 use crate::detector::DetectorOptions;
 use crate::error::{Result, StageError};
 use crate::format::Format;
+use crate::history::History;
 use crate::keyed::{Keyed, KeyedOptions};
 use crate::options::StageOptions;
 use crate::sink::BuiltSink;
@@ -33,6 +34,11 @@ pub trait TransformOptions: StageOptions {
 pub trait SinkOptions: StageOptions {
     /// Checks the options against the columns that reach it and makes the sink; no I/O.
     fn build(self, context: SinkContext) -> Result<BuiltSink>;
+
+    /// What reads back what the sink writes; none when nothing can. No I/O.
+    fn history(self, _context: SinkContext) -> Result<Option<Box<dyn History>>> {
+        Ok(None)
+    }
 }
 
 /// Options that make a format.
@@ -80,6 +86,8 @@ pub type MakeTransform =
     dyn Fn(Value, &StageContext, &[SchemaRef], SavedState) -> Result<Box<dyn Transform>> + Send + Sync;
 /// Makes a sink of its options as JSON.
 pub type MakeSink = dyn Fn(Value, SinkContext) -> Result<BuiltSink> + Send + Sync;
+/// Makes what reads back what a sink writes, of the sink's options as JSON.
+pub type MakeHistory = dyn Fn(Value, SinkContext) -> Result<Option<Box<dyn History>>> + Send + Sync;
 /// Makes a format of its options as JSON.
 pub type MakeFormat = dyn Fn(Value, FormatContext) -> Result<Box<dyn Format>> + Send + Sync;
 
@@ -109,6 +117,8 @@ pub struct StageType {
     pub schema: Schema,
     /// Makes it.
     pub make: Make,
+    /// Of a sink: makes what reads back what it writes; none when it is known that nothing can.
+    pub history: Option<Arc<MakeHistory>>,
     /// The path of the shared library it was loaded from; none when it is built in.
     pub library: Option<Arc<str>>,
 }
@@ -117,7 +127,7 @@ impl StageType {
     fn of<O: StageOptions>(kind: Kind, make: Make) -> Self {
         let schema = schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<O>();
         let (name, example) = (O::NAME.into(), O::EXAMPLE.trim_start_matches('\n').into());
-        StageType { kind, name, example, schema, make, library: None }
+        StageType { kind, name, example, schema, make, history: None, library: None }
     }
 
     /// The stage type that a source's options make.
@@ -149,7 +159,9 @@ impl StageType {
 
     /// The stage type that a sink's options make.
     pub fn sink<O: SinkOptions>() -> Self {
-        Self::of::<O>(Kind::Sink, Make::Sink(Arc::new(|options, context| parse::<O>(options)?.build(context))))
+        let stage =
+            Self::of::<O>(Kind::Sink, Make::Sink(Arc::new(|options, context| parse::<O>(options)?.build(context))));
+        StageType { history: Some(Arc::new(|options, context| parse::<O>(options)?.history(context))), ..stage }
     }
 
     /// The stage type that a format's options make.
@@ -260,6 +272,7 @@ mod tests {
             example: String::new(),
             schema: Schema::default(),
             make: Make::Format(make),
+            history: None,
             library: library.map(Into::into),
         }
     }

@@ -108,6 +108,7 @@ fn stage(is_of_batches: bool) -> StageType {
         example: String::new(),
         schema: schemars::Schema::default(),
         make: Make::Transform(Arc::new(make)),
+        history: None,
         library: None,
     }
 }

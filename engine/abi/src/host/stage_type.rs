@@ -62,7 +62,7 @@ pub fn read_stage(place: *const RawStage, library: &Arc<str>) -> Result<StageTyp
         false => String::new(),
     };
     let make = make(kind, Descriptor { raw, place }, known_options(&schema), statistic);
-    let mut stage = StageType { kind, name, example, schema, make, library: Some(library.clone()) };
+    let mut stage = StageType { kind, name, example, schema, make, history: None, library: Some(library.clone()) };
     if is_of_one_series {
         KeyedOptions::extend(&mut stage.schema);
     }

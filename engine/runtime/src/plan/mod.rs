@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use pipeline_stage::{
-    BuiltSink, Column, ColumnType, Console, Delivery, Format, FormatContext, Kind, Make, NAMES_PROCESS, NoConsole,
-    OneOrMany, Registry, Result, Role, SavedState, SinkContext, Source, SourceContext, SourceOutput, StageContext,
-    StageError, Transform, Zone,
+    BuiltSink, Column, ColumnType, Console, Delivery, Format, FormatContext, History, Kind, Make, NAMES_PROCESS,
+    NoConsole, OneOrMany, Registry, Result, Role, SavedState, SinkContext, Source, SourceContext, SourceOutput,
+    StageContext, StageError, Transform, Zone,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -295,6 +295,15 @@ impl Plan {
         let Make::Sink(make) = self.make(stage)? else { return Err(wrong_kind()) };
         let schema = self.stages[stage].schema.clone();
         make(self.stages[stage].options.clone(), SinkContext { stage: self.context(stage, run), schema })
+    }
+
+    /// Makes what reads back what a sink has written; none when its type has no such thing. No I/O.
+    pub fn build_history(&self, stage: usize, run: &RunSettings) -> Result<Option<Box<dyn History>>> {
+        let of = &self.stages[stage];
+        let Some(make) = self.registry.find(of.kind, &of.type_name).and_then(|found| found.history.as_ref()) else {
+            return Ok(None);
+        };
+        make(of.options.clone(), SinkContext { stage: self.context(stage, run), schema: of.schema.clone() })
     }
 }
 

@@ -1,0 +1,78 @@
+//! Reading back what a sink has written: what the dashboard shows of the past.
+//!
+//! A sink type that can be asked says so by [`SinkOptions::history`](crate::SinkOptions::history). It answers while the
+//! pipeline runs, by connections of its own, so it never holds up a commit.
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::position::Timestamp;
+
+/// The table of a sink, to be read. Columns are called as the pipeline calls them, whatever their names in the table.
+///
+/// Errors are for the person who asks: `Config` for a question that cannot be answered (a column that is not written),
+/// `Transient` when the table is out of reach or too slow.
+#[async_trait]
+pub trait History: Send + Sync {
+    /// The columns that are written, of those that reach the sink.
+    fn schema(&self) -> SchemaRef;
+
+    /// The columns of each index that the table has, in order; known once it was asked something.
+    async fn indexes(&self) -> Result<Vec<Vec<String>>>;
+
+    /// A page of rows, sorted by one column; rows in which it is null come last.
+    async fn page(&self, rows: &Selection, page: &Page) -> Result<RecordBatch>;
+
+    /// How many rows there are for each combination of values of some columns, the most frequent first: those columns,
+    /// and `count`.
+    async fn count_by(&self, rows: &Selection, columns: &[String], limit: u32) -> Result<RecordBatch>;
+
+    /// Combinations of values of some columns that occur, sorted: for choosing a series. Only those after `after`, and
+    /// of which the first column's text begins with `prefix`.
+    async fn distinct(
+        &self,
+        columns: &[String],
+        prefix: &str,
+        after: Option<&[Value]>,
+        limit: u32,
+    ) -> Result<RecordBatch>;
+
+    /// A series in few points, for a picture: the time from `from` (inclusive) to `until` (exclusive), cut into at most
+    /// `points` equal parts, and for each part that has rows: `at` (its begin), `count`, `min`, `max`, `mean` of a
+    /// number column; sorted by time. Computed in the database.
+    async fn summary(
+        &self,
+        rows: &Selection,
+        value: &str,
+        from: Timestamp,
+        until: Timestamp,
+        points: u32,
+    ) -> Result<RecordBatch>;
+}
+
+/// Which rows are meant. All conditions hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Selection {
+    /// Columns that have these values; null for rows without one.
+    pub equal: Vec<(String, Value)>,
+    /// A column of times, and the time it lies in: from (inclusive), until (exclusive).
+    pub time: Option<(String, Option<Timestamp>, Option<Timestamp>)>,
+    /// A boolean column that is true.
+    pub only: Option<String>,
+}
+
+/// A part of the rows that are meant, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The column they are sorted by.
+    pub by: String,
+    /// The largest first.
+    pub descending: bool,
+    /// Where to go on: the last value of the page before in that column, and how many rows with that value were given.
+    pub after: Option<(Value, u64)>,
+    /// At most so many rows.
+    pub limit: u32,
+}
