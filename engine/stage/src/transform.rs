@@ -48,6 +48,11 @@ pub trait Transform: Send {
         None
     }
 
+    /// How many series it keeps; none when it keeps none.
+    fn series(&self) -> Option<u64> {
+        None
+    }
+
     /// Rows it has taken and neither given, rejected nor dropped yet. They stand in the ledger as `held`.
     fn held(&self) -> u64 {
         0

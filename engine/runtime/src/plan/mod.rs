@@ -211,6 +211,14 @@ impl Plan {
         typed.collect()
     }
 
+    /// The column by which anomalies of a detector are counted: the last of its series' key, if that has several columns.
+    /// In `[sensor_id, metric_type]` it is the metric.
+    pub fn metric_column(&self, stage: usize) -> Option<usize> {
+        let key = self.series_key(stage)?;
+        let (name, _) = key.last().filter(|_| 1 < key.len())?;
+        self.stages[stage].schema.index_of(name).ok()
+    }
+
     /// What a stage is told when it is built.
     pub fn context(&self, stage: usize, run: &RunSettings) -> StageContext {
         StageContext {

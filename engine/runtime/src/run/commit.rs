@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Result, Rows, StageError, row_to_json};
@@ -15,6 +16,7 @@ use super::compute::{Dead, EpochOutput};
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use super::sink_worker::Committed;
+use super::view::CheckpointView;
 use crate::bugs::{Bug, is_there};
 use crate::store::{Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, StageChanges, in_parts};
 
@@ -30,8 +32,12 @@ pub struct EndedEpoch {
     pub positions: Vec<(usize, Position)>,
     /// A checkpoint that begins with this epoch's end.
     pub checkpoint: Option<NewCheckpoint>,
+    /// When its rows were read, and how many.
+    pub reads: Vec<(Instant, u64)>,
     /// When it ended.
     pub ended: Instant,
+    /// How long its rows waited for room: for sinks or the state store.
+    pub waited: Duration,
 }
 
 /// A checkpoint whose parts come while the next epochs are computed.
@@ -91,6 +97,7 @@ impl Committer {
     async fn commit_live(&mut self, mut ended: EndedEpoch) -> Result<()> {
         let alerts = self.alerts(&mut ended.output).await;
         let put: Vec<(String, u64)> = count_by_sink(&alerts);
+        let dead = self.dead_reasons(&ended.output.dead);
         let append = Append {
             task: self.task.clone(),
             generation: self.generation,
@@ -118,6 +125,7 @@ impl Committer {
         self.commit_epoch(&mut ended).await?;
         let output = &ended.output;
         self.shared.progress.committed(&output.counts, output.anomalies, ended.ended.elapsed());
+        self.shared.progress.view.committed(&self.task, &mut ended, &dead);
         if let Some(checkpoint) = ended.checkpoint.take() {
             self.write_checkpoint(checkpoint, ended.positions).await?;
         }
@@ -139,13 +147,20 @@ impl Committer {
                 continue;
             }
             let mark = self.mark(*stage, epoch, &positions);
-            commits.push(async move { Ok((*stage, *delivery, worker.commit(EpochRows { mark, rows }).await?)) });
+            let view = &self.shared.progress.view;
+            commits.push(async move {
+                let began = Instant::now();
+                let committed = worker.commit(EpochRows { mark, rows }).await?;
+                view.sink_committed(*stage, began.elapsed());
+                Ok((*stage, *delivery, committed))
+            });
         }
         let committed: Vec<(usize, Delivery, Committed)> =
             try_join_all(commits).await.map_err(|error: StageError| error)?;
         for (stage, delivery, committed) in committed {
             self.marks.insert(stage, epoch);
             let refused = committed.refused.len() as u64;
+            self.shared.progress.view.refused(stage, committed.refused.iter().map(|row| row.reason.clone()));
             if let Some(counts) = ended.output.counts.get_mut(stage) {
                 counts.out -= refused;
                 counts.dead += refused;
@@ -206,6 +221,10 @@ impl Committer {
         letters.collect()
     }
 
+    fn dead_reasons(&self, dead: &[Dead]) -> Vec<(usize, String)> {
+        dead.iter().filter_map(|dead| Some((self.shared.stage(&dead.row.stage)?, dead.reason.clone()))).collect()
+    }
+
     /// Writes a checkpoint beside the epochs that follow; one at a time.
     async fn write_checkpoint(&mut self, new: NewCheckpoint, positions: Vec<(usize, Position)>) -> Result<()> {
         self.written().await?;
@@ -214,11 +233,14 @@ impl Committer {
             (self.shared.clone(), self.task.clone(), self.partition.clone(), self.generation);
         self.writing = Some(tokio::spawn(async move {
             let NewCheckpoint { checkpoint, mut parts, _permit } = new;
+            let began = Instant::now();
             if is_there(Bug::ForgetBeforeCheckpoint) {
                 forget(&shared, &partition, &positions).await;
             }
-            if write_parts(&shared, (&task, generation), checkpoint.epoch, &mut parts).await? {
+            if let Some(bytes) = write_parts(&shared, (&task, generation), checkpoint.epoch, &mut parts).await? {
                 publish(&shared, &task, generation, &checkpoint).await?;
+                let (epoch, at, took) = (checkpoint.epoch, Instant::now(), began.elapsed());
+                shared.progress.view.checkpointed(&task, CheckpointView { epoch, at, took, bytes });
                 forget(&shared, &partition, &positions).await;
             }
             Ok(())
@@ -256,27 +278,29 @@ impl Drop for Committer {
     }
 }
 
-/// Writes the parts of a checkpoint as they come. False: the task has ended before the last one.
+/// Writes the parts of a checkpoint as they come, and says how many bytes. None: the task has ended before the last one.
 async fn write_parts(
     shared: &Shared,
     (task, generation): (&str, u64),
     epoch: u64,
     parts: &mut mpsc::Receiver<Part>,
-) -> Result<bool> {
-    let mut number = 0;
+) -> Result<Option<u64>> {
+    let (mut number, mut bytes) = (0, 0);
     while let Some(part) = parts.recv().await {
         let changes = match part {
             Part::Changes(changes) => changes,
-            Part::Last => return Ok(true),
+            Part::Last => return Ok(Some(bytes)),
         };
         let stage = changes.stage;
+        let sizes = changes.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+        bytes += sizes.sum::<usize>() as u64;
         for changes in in_parts(changes.changes) {
             let changes = StageChanges { stage: stage.clone(), changes };
             until_store_works(|| shared.store.write_changes(task, generation, epoch, number, &changes)).await?;
             number += 1;
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 async fn publish(shared: &Shared, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use pipeline_stage::{
     ErrorKind, Kind, Outcome, Output, Result, Rows, StageError, StateWriter, Times, Transform, row_to_json,
 };
+use tokio::time::Instant;
 
 use super::decode::DecodedRows;
 use super::ledger::Counts;
 use super::origins::Naming;
+use super::progress::Progress;
+use super::view::{Sample, Sampler, Work, text};
 use crate::bugs::{Bug, is_there};
 use crate::expression::Expression;
 use crate::plan::{Plan, RunSettings};
@@ -23,6 +26,10 @@ pub struct Compute {
     /// The number of the epoch that is being made.
     epoch: u64,
     output: EpochOutput,
+    task: Arc<str>,
+    progress: Arc<Progress>,
+    /// New rows are read, not those of the log: what passes may be looked at.
+    pub is_live: bool,
 }
 
 struct Running {
@@ -35,6 +42,10 @@ struct Running {
     readers: Vec<(usize, usize)>,
     /// Where a detector says whether a row is an anomaly.
     anomaly_column: Option<usize>,
+    /// The column by which anomalies are counted.
+    metric_column: Option<usize>,
+    /// Of a detector whose values are in a column.
+    sampler: Option<Sampler>,
     counts: Counts,
     /// Of a save that is under way.
     to_save: Option<ToSave>,
@@ -65,6 +76,17 @@ pub struct EpochOutput {
     pub anomalies: u64,
     /// For each stage its books; of a sink, `out` is what it is to write.
     pub counts: Vec<Counts>,
+    /// For each stage what it did beside that.
+    pub work: Vec<Work>,
+    /// Values of series, if it was time to look at some.
+    pub samples: Vec<Sample>,
+}
+
+impl EpochOutput {
+    fn of(n_stages: usize) -> Self {
+        let sinks = (0..n_stages).map(|_| Vec::new()).collect();
+        EpochOutput { sinks, work: vec![Work::default(); n_stages], ..EpochOutput::default() }
+    }
 }
 
 /// A row that a stage could not process.
@@ -87,6 +109,7 @@ impl Compute {
         plan: &Plan,
         run: &RunSettings,
         task: &str,
+        progress: Arc<Progress>,
         mut state: impl FnMut(&str) -> pipeline_stage::SavedState,
     ) -> Result<Self> {
         let mut stages = Vec::with_capacity(plan.stages.len());
@@ -110,12 +133,14 @@ impl Compute {
                 when: stage.when.clone(),
                 readers: readers.collect(),
                 anomaly_column: anomaly.filter(|_| is_detector).and_then(|f| stage.schema.index_of(f.name()).ok()),
+                metric_column: plan.metric_column(number),
+                sampler: sampler(plan, number),
                 counts: Counts::default(),
                 to_save: None,
             });
         }
-        let output = EpochOutput { sinks: stages.iter().map(|_| Vec::new()).collect(), ..EpochOutput::default() };
-        Ok(Compute { stages, order: plan.order.clone(), epoch: 0, output })
+        let output = EpochOutput::of(stages.len());
+        Ok(Compute { stages, order: plan.order.clone(), epoch: 0, output, task: task.into(), progress, is_live: false })
     }
 
     /// The rows that come next are of this epoch.
@@ -124,9 +149,10 @@ impl Compute {
         self.stages.iter_mut().for_each(|stage| stage.naming.begin_epoch());
     }
 
-    /// Takes what a source has read.
-    pub fn read(&mut self, source: usize, decoded: DecodedRows) -> Result<()> {
+    /// Takes what a source has read: so many bytes.
+    pub fn read(&mut self, source: usize, decoded: DecodedRows, bytes: usize) -> Result<()> {
         let DecodedRows { rows, rejected } = decoded;
+        self.output.work[source].came(0, rows.batch.num_rows() + rejected.len(), bytes);
         let counts = &mut self.stages[source].counts;
         counts.rows_in += (rows.batch.num_rows() + rejected.len()) as u64;
         counts.dead += rejected.len() as u64;
@@ -143,6 +169,7 @@ impl Compute {
         }
         let rows = self.apply_when(source, 0, rows)?;
         self.stages[source].counts.out += rows.batch.num_rows() as u64;
+        self.show(source, &rows);
         self.hand_on(source, rows)
     }
 
@@ -152,12 +179,14 @@ impl Compute {
             return Ok(());
         }
         self.stages[stage].counts.rows_in += rows.batch.num_rows() as u64;
+        self.output.work[stage].came(edge, rows.batch.num_rows(), bytes_of(&rows.batch));
         let rows = self.apply_when(stage, edge, rows)?;
         if rows.batch.num_rows() == 0 {
             return Ok(());
         }
         if self.stages[stage].is_sink {
             self.stages[stage].counts.out += rows.batch.num_rows() as u64;
+            self.show(stage, &rows);
             self.output.sinks[stage].push(rows);
             return Ok(());
         }
@@ -182,7 +211,10 @@ impl Compute {
         let mut out = Output::default();
         let transform =
             self.stages[stage].transform.as_mut().expect("a stage that is no source and no sink transforms");
-        match transform.process(edge, &rows.batch, &mut out) {
+        let began = Instant::now();
+        let processed = transform.process(edge, &rows.batch, &mut out);
+        self.output.work[stage].busy += began.elapsed();
+        match processed {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Data => {
                 out = Output::default();
@@ -210,12 +242,35 @@ impl Compute {
         let named = named.map_err(|error| error.named(&self.stages[stage].id))?;
         for ((batch, _), origins) in outcome.emitted.into_iter().zip(named) {
             self.stages[stage].counts.out += batch.num_rows() as u64;
-            if let Some(column) = self.stages[stage].anomaly_column {
-                self.output.anomalies += batch.column(column).as_boolean().true_count() as u64;
+            self.count_anomalies(stage, &batch);
+            if let Some(sampler) = self.stages[stage].sampler.as_mut().filter(|_| self.is_live) {
+                sampler.look(&batch);
             }
-            self.hand_on(stage, Rows { batch, origins })?;
+            let rows = Rows { batch, origins };
+            self.show(stage, &rows);
+            self.hand_on(stage, rows)?;
         }
         Ok(())
+    }
+
+    fn count_anomalies(&mut self, stage: usize, batch: &RecordBatch) {
+        let Running { anomaly_column: Some(column), metric_column, .. } = self.stages[stage] else { return };
+        let is_anomaly = batch.column(column).as_boolean();
+        let count = is_anomaly.true_count() as u64;
+        if count == 0 {
+            return;
+        }
+        self.output.anomalies += count;
+        let Some(metric) = metric_column else { return self.output.work[stage].anomalous("", count) };
+        let metric = batch.column(metric);
+        let anomalies = (0..batch.num_rows()).filter(|row| is_anomaly.is_valid(*row) && is_anomaly.value(*row));
+        anomalies.for_each(|row| self.output.work[stage].anomalous(&text(metric.as_ref(), row), 1));
+    }
+
+    fn show(&self, stage: usize, rows: &Rows) {
+        if self.is_live {
+            self.progress.view.taps.show(stage, rows, &self.task);
+        }
     }
 
     fn bury(&mut self, stage: usize, given: &Given, row: usize, reason: String) -> Result<()> {
@@ -248,19 +303,23 @@ impl Compute {
         for stage in self.order.clone() {
             let Some(transform) = self.stages[stage].transform.as_mut() else { continue };
             let mut out = Output::default();
-            match transform.tick(at, &mut out) {
+            let began = Instant::now();
+            let ticked = transform.tick(at, &mut out);
+            self.output.work[stage].busy += began.elapsed();
+            match ticked {
                 Ok(()) => self.spread(stage, None, out.take())?,
                 Err(error) => return Err(error.named(&self.stages[stage].id)),
             }
         }
-        for stage in &mut self.stages {
+        for (stage, work) in self.stages.iter_mut().zip(&mut self.output.work) {
+            work.series = stage.transform.as_ref().and_then(|transform| transform.series());
+            self.output.samples.extend(stage.sampler.iter().flat_map(Sampler::samples));
             stage.counts.held = stage.transform.as_ref().map_or(0, |transform| transform.held());
             stage.counts.check(&stage.id)?;
             self.output.counts.push(stage.counts);
             stage.counts = Counts { held_before: stage.counts.held, ..Counts::default() };
         }
-        let empty = EpochOutput { sinks: self.stages.iter().map(|_| Vec::new()).collect(), ..EpochOutput::default() };
-        Ok(std::mem::replace(&mut self.output, empty))
+        Ok(std::mem::replace(&mut self.output, EpochOutput::of(self.stages.len())))
     }
 
     /// Begins to save what has changed in each stage's state since the last save, as it is here: `save_part` gives it.
@@ -297,6 +356,21 @@ impl Compute {
         }
         Ok(None)
     }
+}
+
+/// What looks at the values of a detector's series; none when it has no column of values.
+fn sampler(plan: &Plan, stage: usize) -> Option<Sampler> {
+    let key = plan.series_key(stage)?;
+    let schema = &plan.stages[stage].schema;
+    let value = schema.index_of(plan.stages[stage].options.get("value")?.as_str()?).ok()?;
+    let key = key.iter().filter_map(|(name, _)| schema.index_of(name).ok()).collect();
+    Some(Sampler::new(stage, key, value))
+}
+
+/// The size of what is in a batch: of a slice, only its own part.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default());
+    sizes.sum()
 }
 
 fn save_whole(id: &Arc<str>, transform: &mut Box<dyn Transform>) -> Result<StageChanges> {

@@ -1,12 +1,13 @@
 //! A task: one partition of the input, run from its sources to its sinks by one thread of control.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipeline_stage::{Partition, Result, StageError};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::commit::{Committer, EndedEpoch, Part};
 use super::epoch::Epoch;
@@ -47,6 +48,7 @@ pub async fn run_task(
     mut order: watch::Receiver<Order>,
     mut replays: watch::Receiver<u64>,
 ) -> Result<TaskEnd> {
+    shared.progress.view.restoring(&partition.name);
     let (mut task, committer) = tokio::select! {
         biased;
         recovered = recover(&shared, &partition) => recovered?,
@@ -123,8 +125,10 @@ async fn read_all(
     replays: &mut watch::Receiver<u64>,
 ) -> Result<TaskEnd, Stopped> {
     let mut epoch = Epoch::default();
+    let mut due_since = None;
     loop {
         let is_due = task.is_due(&epoch);
+        due_since = if is_due { due_since.or_else(|| Some(Instant::now())) } else { None };
         let has_room = !epoch.is_full();
         let saving = task.saving();
         tokio::select! {
@@ -137,7 +141,9 @@ async fn read_all(
             permit = epochs.reserve(), if is_due => {
                 // The receiver ends only with the committer, whose branch comes first.
                 let Ok(permit) = permit else { continue };
-                permit.send(task.end_epoch(std::mem::take(&mut epoch))?);
+                let mut ended = task.end_epoch(std::mem::take(&mut epoch))?;
+                ended.waited = due_since.map_or(Duration::ZERO, |since| since.elapsed());
+                permit.send(ended);
             }
             permit = room(saving.clone()), if saving.is_some() => task.save_part(permit)?,
             () = sleep_until(task.deadline(&epoch)), if !is_due && task.has_deadline(&epoch) => {}

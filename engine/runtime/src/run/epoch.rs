@@ -26,6 +26,8 @@ pub struct Epoch {
     pub replayed: Vec<i64>,
     /// The same as rows.
     pub stored: Vec<StoredRow>,
+    /// When rows were read, and how many.
+    pub reads: Vec<(Instant, u64)>,
     /// When the first row was read.
     pub began: Option<Instant>,
 }
@@ -33,8 +35,10 @@ pub struct Epoch {
 impl Epoch {
     /// Adds rows that were read.
     pub fn add(&mut self, source: &str, offsets: &[u64], until: Position) {
-        self.began.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        self.began.get_or_insert(now);
         let rows = offsets.len() as u64;
+        self.reads.push((now, rows));
         self.rows += rows;
         match self.segments.last_mut() {
             Some(segment) if segment.source == source => {

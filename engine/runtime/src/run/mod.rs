@@ -9,6 +9,7 @@ mod decode;
 mod deliveries;
 mod drive;
 mod epoch;
+pub mod health;
 mod input;
 mod instance;
 mod json_rows;
@@ -31,10 +32,10 @@ mod supervisor;
 mod taken;
 mod task;
 mod told;
+pub mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipeline_stage::{Assignment, Kind, Result, Role, Source, StageError};
@@ -52,7 +53,7 @@ use crate::store::{self, StateStore};
 use deliveries::Deliveries;
 use log_writer::LogWriter;
 use retry::{Retry, pause_unlike_others, until_store_works};
-use shared::{Shared, SinkEnd, start_sinks};
+use shared::{Shared, start_sinks};
 use source_worker::SourceWorker;
 pub use supervisor::RunEnd;
 use supervisor::Supervisor;
@@ -139,6 +140,7 @@ impl Run {
     async fn run_plan(self, stop: watch::Receiver<bool>) -> Result<Summary> {
         let began = Instant::now();
         let (sinks, outboxes) = start_sinks(&self.plan, &self.settings, &self.store, &self.clock).await?;
+        self.progress.view.outboxes_are(&sinks);
         let (sources, assignments) = self.start_sources().await?;
         let shared = Arc::new(Shared {
             plan: self.plan.clone(),
@@ -164,13 +166,7 @@ impl Run {
         // After a failure, too: a delivery under way is noted, and its outbox is free for the next run.
         let waiting = deliveries.stop().await;
         let end = ended?;
-        let mut progress = self.progress.snapshot();
-        for (stage, sink) in &shared.sinks {
-            if let SinkEnd::Outbox(outbox) = sink {
-                progress.stages[*stage].bury(outbox.n_refused.load(Ordering::Relaxed));
-            }
-        }
-        Ok(Summary { end, took: began.elapsed(), progress, waiting: waiting? })
+        Ok(Summary { end, took: began.elapsed(), progress: self.progress.snapshot(), waiting: waiting? })
     }
 
     fn check_rebuild(&self) -> Result<()> {

@@ -1,13 +1,15 @@
 //! An outbox, as the tasks see it: they put alerts in, and wait or send fewer when it is full.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use pipeline_stage::{Pace, Result, WhenFull};
 use tokio::sync::{Notify, watch};
 use tracing::debug;
 
 use super::retry::until_store_works;
+use super::view::family_of;
 use crate::store::{NewAlert, OutboxStore};
 
 /// The outbox of one sink.
@@ -20,8 +22,19 @@ pub struct Outbox {
     state: watch::Sender<State>,
     /// Something was put in; only the worker waits for it.
     pub news: Notify,
-    /// Alerts that could never be delivered and became dead letters in this run.
-    pub n_refused: AtomicU64,
+    /// What became of alerts in this run.
+    ends: Mutex<Ends>,
+}
+
+/// What became of alerts.
+#[derive(Debug, Clone, Default)]
+pub struct Ends {
+    /// Were delivered, alone or in a digest.
+    pub delivered: u64,
+    /// Could never be delivered and became dead letters.
+    pub refused: u64,
+    /// Why, without values.
+    pub reasons: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -31,19 +44,18 @@ struct State {
     is_stopping: bool,
 }
 
+impl fmt::Debug for Outbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Outbox").field("sink", &self.sink).finish_non_exhaustive()
+    }
+}
+
 impl Outbox {
     /// The outbox of a sink with what waits in it already.
     pub async fn open(sink: &str, pace: Pace, store: Arc<dyn OutboxStore>) -> Result<Arc<Self>> {
         let waiting = until_store_works(|| store.count_pending(sink)).await?;
         let state = watch::channel(State { waiting, is_stopping: false }).0;
-        Ok(Arc::new(Outbox {
-            sink: sink.into(),
-            pace,
-            store,
-            state,
-            news: Notify::new(),
-            n_refused: AtomicU64::new(0),
-        }))
+        Ok(Arc::new(Outbox { sink: sink.into(), pace, store, state, news: Notify::new(), ends: Mutex::default() }))
     }
 
     /// Waits until there is room, if the sink wants that, and decides which alerts are too many.
@@ -84,6 +96,30 @@ impl Outbox {
         self.state.send_modify(|state| state.waiting = state.waiting.saturating_sub(count));
     }
 
+    /// So many alerts were delivered.
+    pub fn delivered(&self, count: u64) {
+        self.taken_out(count);
+        self.ends.lock().expect("no holder of this lock panics").delivered += count;
+    }
+
+    /// So many alerts became dead letters. True when they are the first.
+    pub fn refused(&self, count: u64, reason: &str) -> bool {
+        let mut ends = self.ends.lock().expect("no holder of this lock panics");
+        ends.refused += count;
+        *ends.reasons.entry(family_of(reason)).or_default() += count;
+        ends.refused == count
+    }
+
+    /// What became of alerts in this run.
+    pub fn ends(&self) -> Ends {
+        self.ends.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// How many alerts wait, as far as this process knows.
+    pub fn waiting(&self) -> u64 {
+        self.state.borrow().waiting
+    }
+
     /// So many alerts wait, says the store.
     pub fn counted(&self, waiting: u64) {
         self.state.send_if_modified(|state| std::mem::replace(&mut state.waiting, waiting) != waiting);
@@ -110,7 +146,7 @@ impl Outbox {
             Ok(waiting) => waiting,
             Err(error) => {
                 debug!("{}: the alerts that wait cannot be counted: {}", self.sink, error.chain());
-                self.state.borrow().waiting
+                self.waiting()
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Empties an outbox: in order, at the sink's pace, for ever, by one process at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipeline_stage::{Alert, ErrorKind, OutboxSink, Result, Span, StageError, Timestamp};
@@ -158,11 +157,14 @@ impl OutboxWorker {
             Outcome::Taken => {
                 let now = self.clock.now();
                 stop.ask_store(|| self.store.delivered(next.number, now)).await?;
+                self.outbox.delivered(1);
             }
-            Outcome::Refused(error) => self.bury(&[next], &error, stop).await?,
+            Outcome::Refused(error) => {
+                self.bury(&[next], &error, stop).await?;
+                self.outbox.taken_out(1);
+            }
             Outcome::LeaseLost => return Ok(false),
         }
-        self.outbox.taken_out(1);
         Ok(true)
     }
 
@@ -187,11 +189,14 @@ impl OutboxWorker {
             Outcome::Taken => {
                 let now = self.clock.now();
                 stop.ask_store(|| self.store.digest_delivered(&sink, digest.number, now)).await?;
+                self.outbox.delivered(digest.count);
             }
-            Outcome::Refused(error) => self.bury_digest(&digest, &error, stop).await?,
+            Outcome::Refused(error) => {
+                self.bury_digest(&digest, &error, stop).await?;
+                self.outbox.taken_out(digest.count);
+            }
             Outcome::LeaseLost => return Ok(()),
         }
-        self.outbox.taken_out(digest.count);
         Ok(())
     }
 
@@ -233,7 +238,7 @@ impl OutboxWorker {
     async fn bury(&mut self, pending: &[Pending], error: &StageError, stop: &Stop) -> Result<(), Ended> {
         let letters: Vec<_> = pending.iter().map(|one| (one.number, self.letter(one, error))).collect();
         stop.ask_store(|| self.store.undeliverable(&letters)).await?;
-        if self.outbox.n_refused.fetch_add(letters.len() as u64, Ordering::Relaxed) == 0 {
+        if self.outbox.refused(letters.len() as u64, &error.chain()) {
             warn!("{}: {}; the alert is a dead letter now, as others may be", self.outbox.sink, error.chain());
         }
         Ok(())

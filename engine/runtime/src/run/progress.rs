@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::ledger::Counts;
+use super::view::RunView;
 
 /// Shared by all tasks of a run. Counts what is committed, so that it never has to be taken back.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Progress {
     partitions: Mutex<Option<Partitions>>,
     replayed_rows: AtomicU64,
     slowest_commit_micros: AtomicU64,
+    /// What can be seen beside the books.
+    pub view: RunView,
 }
 
 /// How far a task is behind.
@@ -70,6 +73,7 @@ impl Progress {
             partitions: Mutex::new(None),
             replayed_rows: AtomicU64::new(0),
             slowest_commit_micros: AtomicU64::new(0),
+            view: RunView::new(n_stages),
         }
     }
 
@@ -102,6 +106,7 @@ impl Progress {
 
     /// A task has ended: what it has not read is somebody else's.
     pub fn forget_task(&self, task: &str) {
+        self.view.ended(task);
         self.lag.lock().expect("no holder of this lock panics").remove(task);
     }
 
@@ -113,12 +118,20 @@ impl Progress {
         self.slowest_commit_micros.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
     }
 
+    /// How far each task is behind, of those that can know.
+    pub fn lags(&self) -> BTreeMap<String, Lag> {
+        self.lag.lock().expect("no holder of this lock panics").clone()
+    }
+
     /// As it is now.
     pub fn snapshot(&self) -> Snapshot {
         let lag = self.lag.lock().expect("no holder of this lock panics");
+        let mut stages = self.stages.lock().expect("no holder of this lock panics").clone();
+        // Their rows count as written when they are in the outbox.
+        self.view.outboxes().iter().for_each(|outbox| stages[outbox.stage].bury(outbox.ends.refused));
         let sum = |sum: Lag, lag: &Lag| Lag { left: sum.left + lag.left, at_start: sum.at_start + lag.at_start };
         Snapshot {
-            stages: self.stages.lock().expect("no holder of this lock panics").clone(),
+            stages,
             anomalies: self.anomalies.load(Ordering::Relaxed),
             read: self.read.load(Ordering::Relaxed),
             lag: if lag.is_empty() { None } else { Some(lag.values().fold(Lag::default(), sum)) },

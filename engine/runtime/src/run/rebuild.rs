@@ -63,7 +63,9 @@ struct Again<'a> {
 
 impl<'a> Again<'a> {
     fn new(shared: &'a Shared, partition: &'a Partition, checkpoint: &Checkpoint) -> Result<Self> {
-        let mut compute = Compute::build(&shared.plan, &shared.run, &partition.name, |_| SavedState::default())?;
+        let mut compute = Compute::build(&shared.plan, &shared.run, &partition.name, shared.progress.clone(), |_| {
+            SavedState::default()
+        })?;
         compute.begin_epoch(1);
         Ok(Again {
             shared,
@@ -84,9 +86,10 @@ impl<'a> Again<'a> {
         while let Some(batch) = input.next(Some(until)).await? {
             epoch.add(self.shared.id(source), &batch.offsets, input.position());
             self.rows += batch.len() as u64;
+            let bytes = batch.bytes();
             let rows = input.decode(batch)?;
             self.watermark = self.watermark.max(input.latest(&rows));
-            self.compute.read(source, rows)?;
+            self.compute.read(source, rows, bytes)?;
             if epoch.is_full() {
                 self.end_epoch()?;
                 epoch = Epoch::default();

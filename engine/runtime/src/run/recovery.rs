@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipeline_stage::{Kind, Partition, Position, Result, SavedState, StageError};
 use tokio::time::Instant;
@@ -78,6 +79,7 @@ async fn take_up(
     let definition = &shared.plan.definition;
     let generation = claimed.generation;
     until_store_works(|| shared.store.set_sinks(&task, generation, &sinks, definition)).await?;
+    ready.go_live();
     Ok((ready, committer))
 }
 
@@ -104,7 +106,7 @@ async fn build(shared: &Shared, task: &str, claimed: &ClaimedTask) -> Result<Com
             saved.insert(stage.id.clone(), SavedState { entries: until_store_works(load).await? });
         }
     }
-    Compute::build(&shared.plan, &shared.run, task, |id| saved.remove(id).unwrap_or_default())
+    Compute::build(&shared.plan, &shared.run, task, shared.progress.clone(), |id| saved.remove(id).unwrap_or_default())
 }
 
 /// Opens the sources; says whether one of them has no position yet.
@@ -191,7 +193,9 @@ async fn replay(task: &mut Task, committer: &mut Committer, log: &[EpochEntry]) 
             replayed: Vec::new(),
             positions: task.positions(),
             checkpoint: None,
+            reads: Vec::new(),
             ended: Instant::now(),
+            waited: Duration::ZERO,
         };
         committer.commit_epoch(&mut ended).await?;
         task.has_uncheckpointed = true;

@@ -9,7 +9,11 @@ use pipeline_stage::{ErrorKind, Result, StageError};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::health::{self, Down};
+
 /// One thing that may be down, and how long it has been.
+///
+/// While it is down [`health`] knows it.
 pub struct Retry {
     /// What is written in the log before the error's words: a stage's id.
     what: String,
@@ -17,13 +21,15 @@ pub struct Retry {
     meanwhile: Option<&'static str>,
     pauses: Box<dyn Iterator<Item = Duration> + Send>,
     down_since: Option<Instant>,
+    /// What the whole process can be asked about.
+    down: Option<Down>,
 }
 
 impl Retry {
     /// For a stage or a part of the engine.
     pub fn new(what: impl Into<String>) -> Self {
         let what = what.into();
-        Retry { pauses: pauses(&what), what, meanwhile: None, down_since: None }
+        Retry { pauses: pauses(&what), what, meanwhile: None, down_since: None, down: None }
     }
 
     /// Says in the log what happens while it is down.
@@ -38,6 +44,7 @@ impl Retry {
         }
         if self.down_since.is_none() {
             self.down_since = Some(Instant::now());
+            self.down = Some(health::down(&self.what, error.chain()));
             match self.meanwhile {
                 Some(then) => warn!("{}: {}; trying again until it works, {then}", self.what, error.chain()),
                 None => warn!("{}: {}; trying again until it works", self.what, error.chain()),
@@ -52,6 +59,7 @@ impl Retry {
     /// sink that can be reached but not written to is down still.
     pub fn worked(&mut self) {
         if let Some(since) = self.down_since.take() {
+            self.down = None;
             info!("{}: back after {} s; nothing was lost", self.what, since.elapsed().as_secs());
             self.pauses = pauses(&self.what);
         }

@@ -13,8 +13,8 @@ use crate::store::StoredRow;
 
 /// A stored row that fits the pipeline and has not entered it yet.
 pub enum Ready {
-    /// A payload of a source; the format may reject it again.
-    Payload(usize, DecodedRows),
+    /// A payload of a source, with its size; the format may reject it again.
+    Payload(usize, DecodedRows, usize),
     /// A row for a stage, by one of its edges.
     Row(usize, usize, Rows),
 }
@@ -29,7 +29,8 @@ impl Ready {
         let stage = plan.stages.iter().position(|stage| stage.id == row.stage);
         let stage = stage.ok_or_else(|| StageError::fatal(format!("no stage is called `{}` any more", row.stage)))?;
         if let Some(input) = inputs.iter_mut().find(|input| input.source == stage) {
-            return Ok(Ready::Payload(stage, input.decode_again(row)?));
+            let bytes = row.bytes.as_ref().map_or(0, Vec::len);
+            return Ok(Ready::Payload(stage, input.decode_again(row)?, bytes));
         }
         if row.beside.is_some() {
             return Err(StageError::fatal(format!("it is a payload, and `{}` is no source any more", row.stage)));
@@ -53,7 +54,7 @@ impl Ready {
     /// Puts the row into its stage, where it counts as a row that came in.
     pub fn enter(self, compute: &mut Compute) -> Result<()> {
         match self {
-            Ready::Payload(source, decoded) => compute.read(source, decoded),
+            Ready::Payload(source, decoded, bytes) => compute.read(source, decoded, bytes),
             Ready::Row(stage, edge, rows) => compute.enter(stage, edge, rows),
         }
     }

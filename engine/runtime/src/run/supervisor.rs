@@ -161,6 +161,7 @@ impl Supervisor {
 
     fn assigned(&mut self, assignment: Option<Result<Assignment>>) -> Result<()> {
         if let Some(Ok(change)) = &assignment {
+            self.shared.progress.view.assigned();
             self.taken.said(change);
             self.owned.iter_mut().for_each(|owned| owned.change(change));
         }

@@ -87,6 +87,12 @@ impl Task {
         self.compute.begin_epoch(epoch + 1);
     }
 
+    /// From here on it reads new rows.
+    pub fn go_live(&mut self) {
+        self.compute.is_live = true;
+        self.shared.progress.view.live(&self.partition.name);
+    }
+
     /// The time to record. The clock may have been set back; what is recorded is never earlier than the epoch before.
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now().max(self.ended_at)
@@ -131,12 +137,13 @@ impl Task {
     fn compute_batch(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
         let input = &mut self.inputs[input];
         epoch.add(&self.shared.plan.stages[input.source].id, &batch.offsets, input.position());
-        epoch.bytes += batch.bytes();
+        let bytes = batch.bytes();
+        epoch.bytes += bytes;
         let rows = input.decode(batch)?;
         self.shared.progress.read((rows.rows.batch.num_rows() + rows.rejected.len()) as u64);
         self.watermark = self.watermark.max(input.latest(&rows));
         let source = input.source;
-        self.compute.read(source, rows)
+        self.compute.read(source, rows, bytes)
     }
 
     /// Reads a part of a logged epoch again.
@@ -149,9 +156,10 @@ impl Task {
         self.inputs[number]
             .read_again(segment, |input, batch| {
                 epoch.add(id, &batch.offsets, input.position());
+                let bytes = batch.bytes();
                 let rows = input.decode(batch)?;
                 *watermark = (*watermark).max(input.latest(&rows));
-                compute.read(input.source, rows)
+                compute.read(input.source, rows, bytes)
             })
             .await
     }
@@ -234,9 +242,10 @@ impl Task {
         self.continue_after(self.epoch + 1, ended_at);
         self.has_uncheckpointed |= !epoch.is_empty();
         let checkpoint = permit.map(|permit| self.begin_checkpoint(permit));
-        let Epoch { segments, rows, hash, replayed, stored, .. } = epoch;
+        let Epoch { segments, rows, hash, replayed, stored, reads, .. } = epoch;
         let entry = EpochEntry { epoch: self.epoch, ended_at, segments, rows, hash, stored };
-        Ok(EndedEpoch { entry, output, replayed, positions: self.positions(), checkpoint, ended: Instant::now() })
+        let (positions, ended) = (self.positions(), Instant::now());
+        Ok(EndedEpoch { entry, output, replayed, positions, checkpoint, reads, ended, waited: Duration::ZERO })
     }
 
     fn begin_checkpoint(&mut self, permit: OwnedSemaphorePermit) -> NewCheckpoint {

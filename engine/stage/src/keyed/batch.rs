@@ -197,6 +197,10 @@ impl<D: BatchDetector> Transform for KeyedBatch<D> {
         Ok(())
     }
 
+    fn series(&self) -> Option<u64> {
+        Some(self.table.len() as u64)
+    }
+
     fn save(&mut self, changes: &mut dyn StateWriter) -> Result<()> {
         let changed: Vec<u32> = self.table.changed().copied().collect();
         let mut saved = Vec::with_capacity(changed.len());

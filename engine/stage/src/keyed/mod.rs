@@ -107,6 +107,10 @@ impl<D: Detector> Transform for Keyed<D> {
         self.table.save_part(keys, changes)
     }
 
+    fn series(&self) -> Option<u64> {
+        Some(self.table.len() as u64)
+    }
+
     fn bytes_per_series(&self) -> Option<usize> {
         Some(self.detector.bytes_per_series())
     }

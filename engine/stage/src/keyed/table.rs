@@ -194,6 +194,11 @@ impl<S: Serialize> Table<S> {
         self.changed.iter().map(|&number| &self.slots[number as usize].series)
     }
 
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All series there are.
     pub fn all(&self) -> impl Iterator<Item = &S> {
         self.slots.iter().map(|slot| &slot.series)
