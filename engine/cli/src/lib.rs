@@ -5,6 +5,7 @@
 
 mod args;
 mod books;
+mod dashboard;
 mod dead_letters;
 mod diff;
 mod graph;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use pipeline_dashboard::{Server, Watched};
 use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::plan::{Plan, Promise, RunSettings, load};
 use pipeline_runtime::run::{Partitions, Progress, Run, RunEnd, Snapshot, Summary};
@@ -16,6 +17,7 @@ use tracing::{error, info};
 
 use crate::args::PipelineArgs;
 use crate::books::{clock, grouped, span, table};
+use crate::dashboard::{self, DashboardArg};
 use crate::screen::{LogFormat, Screen};
 use crate::{FAILED, GlobalArgs, WRONG, print_report};
 
@@ -40,6 +42,11 @@ pub struct RunArgs {
     /// be taken up; may be given several times
     #[arg(long, value_name = "STAGE")]
     rebuild: Vec<String>,
+    /// Where the dashboard, `/metrics` and `/health` are: an address like 127.0.0.1:8080, or `off`. Without it, port 8080
+    /// of this machine alone, or the next one that is free. On an address that others can reach a token is needed:
+    /// PIPELINE_DASHBOARD_TOKEN, and PIPELINE_ADMIN_TOKEN for what changes something
+    #[arg(long, value_name = "ADDR|off")]
+    dashboard: Option<DashboardArg>,
 }
 
 /// How often the progress line changes.
@@ -69,7 +76,7 @@ pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> Exit
         catches_up: false,
         console: screen.console(),
     };
-    let code = match runtime.block_on(supervise(Arc::new(plan), settings, &screen, global.log)) {
+    let code = match runtime.block_on(supervise(Arc::new(plan), settings, args.dashboard, &screen, global.log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             screen.clear();
@@ -91,14 +98,23 @@ fn failed(error: &StageError) -> ExitCode {
     ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
 }
 
-async fn supervise(plan: Arc<Plan>, settings: RunSettings, screen: &Screen, log: LogFormat) -> Result<(), StageError> {
+async fn supervise(
+    plan: Arc<Plan>,
+    settings: RunSettings,
+    dashboard: Option<DashboardArg>,
+    screen: &Screen,
+    log: LogFormat,
+) -> Result<(), StageError> {
+    let server = dashboard::bind(dashboard).await?;
     let run = Run::prepare(plan.clone(), settings).await?;
-    for line in opening(&plan, &run) {
+    let url = server.as_ref().map(Server::url);
+    for line in opening(&plan, &run, url.as_deref()) {
         match log {
             LogFormat::Text => screen.say(&line),
             LogFormat::Json => info!("{line}"),
         }
     }
+    let _serving = server.map(|server| dashboard::serve(server, Watched::new(plan.clone(), &run)));
     let progress = run.progress();
     let stop = listen_for_stop(screen.clone())?;
     let show = tokio::spawn(show_progress(plan.clone(), progress, screen.clone()));
@@ -174,7 +190,7 @@ async fn obey(mut signals: Signals, screen: &Screen, stop: &watch::Sender<bool>)
 }
 
 /// What is said before the first row.
-fn opening(plan: &Plan, run: &Run) -> Vec<String> {
+fn opening(plan: &Plan, run: &Run, dashboard: Option<&str>) -> Vec<String> {
     let count = |kind: Kind| plan.stages.iter().filter(|stage| stage.kind == kind).count();
     let kinds = Kind::ALL.into_iter().filter(|kind| 0 < count(*kind));
     let parts: Vec<String> = kinds.map(|kind| counted(count(kind) as u64, kind.name())).collect();
@@ -192,7 +208,8 @@ fn opening(plan: &Plan, run: &Run) -> Vec<String> {
         }
     }
     let new = if run.is_new() { " (new)" } else { "" };
-    vec![line, format!("state      {}{new}", run.place())]
+    let dashboard = dashboard.map(|url| format!("dashboard  {url}"));
+    [line].into_iter().chain(dashboard).chain([format!("state      {}{new}", run.place())]).collect()
 }
 
 /// `1 alert`, `4,120 alerts`.

@@ -3,7 +3,7 @@
 mod dot;
 mod mermaid;
 mod outlook;
-mod summary;
+pub mod summary;
 mod text;
 
 pub use dot::dot;

@@ -12,7 +12,7 @@ const PLACES: [&str; 7] = ["topic", "topics", "table", "path", "file", "folder",
 const MAX_OPTIONS: usize = 4;
 
 /// `kafka iot-data-stream`, `zscore, window 30, threshold 3`.
-pub(super) fn what(plan: &Plan, stage: &Stage) -> String {
+pub fn what(plan: &Plan, stage: &Stage) -> String {
     match stage.kind {
         Kind::Source | Kind::Sink => match place(plan, stage) {
             Some(place) => format!("{} {place}", stage.type_name),
@@ -42,7 +42,7 @@ fn numbers(stage: &Stage) -> impl Iterator<Item = String> {
 }
 
 /// What a sink promises, in words; none for other stages.
-pub(super) fn promise(stage: &Stage) -> Option<&'static str> {
+pub fn promise(stage: &Stage) -> Option<&'static str> {
     stage.promise.map(|promise| match promise {
         Promise::Epochs(Delivery::Transactional | Delivery::Truncating) => "exactly once",
         Promise::Epochs(Delivery::AtLeastOnce) => "at least once",
@@ -51,7 +51,7 @@ pub(super) fn promise(stage: &Stage) -> Option<&'static str> {
 }
 
 /// `when:` of a stage, on one line.
-pub(super) fn when(stage: &Stage) -> Option<String> {
+pub fn when(stage: &Stage) -> Option<String> {
     let expression = stage.when.first()?;
     Some(expression.text().split_whitespace().collect::<Vec<_>>().join(" "))
 }

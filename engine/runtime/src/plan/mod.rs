@@ -298,6 +298,12 @@ impl Plan {
         make(self.stages[stage].options.clone(), &self.context(stage, run), &inputs, state)
     }
 
+    /// Makes a detector that has seen nothing, for rows of other columns than those that reach it in the pipeline.
+    pub fn build_detector_on(&self, stage: usize, run: &RunSettings, input: SchemaRef) -> Result<Box<dyn Transform>> {
+        let Make::Transform(make) = self.make(stage)? else { return Err(wrong_kind()) };
+        make(self.stages[stage].options.clone(), &self.context(stage, run), &[input], SavedState::default())
+    }
+
     /// Makes a sink; no I/O.
     pub fn build_sink(&self, stage: usize, run: &RunSettings) -> Result<BuiltSink> {
         let Make::Sink(make) = self.make(stage)? else { return Err(wrong_kind()) };

@@ -113,6 +113,11 @@ impl Run {
         self.store.place()
     }
 
+    /// The state, for those who look into it while the pipeline runs.
+    pub fn store(&self) -> Arc<dyn StateStore> {
+        self.store.clone()
+    }
+
     /// Whether nothing was there before.
     pub fn is_new(&self) -> bool {
         self.is_new

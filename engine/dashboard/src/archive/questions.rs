@@ -1,0 +1,141 @@
+//! Pages of rows, counts and the names of series, as JSON.
+
+use arrow::array::RecordBatch;
+use axum::extract::{Path, Query, State};
+use axum::response::Json;
+use pipeline_stage::{Page, Selection, Timestamp, row_to_json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Anomalies, Problem, Table};
+use crate::server::Shared;
+
+/// Nobody reads more rows at once; for more there is the download.
+const MAX_ROWS: u32 = 500;
+
+/// Which rows are wanted.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wanted {
+    /// Columns and values that rows must have: `{"sensor_id": "a"}` as JSON.
+    pub equal: Option<String>,
+    /// From this time on, in milliseconds since 1970.
+    pub from: Option<i64>,
+    /// Before this time.
+    pub until: Option<i64>,
+    /// Only anomalies.
+    #[serde(default)]
+    pub anomalies: bool,
+    /// The column to sort by: the column of times without it.
+    pub by: Option<String>,
+    /// The smallest first.
+    #[serde(default)]
+    pub ascending: bool,
+    /// Where the page before ended, as its answer said.
+    pub after: Option<String>,
+    /// How many rows.
+    pub limit: Option<u32>,
+    /// Columns to count by, separated by commas.
+    pub columns: Option<String>,
+    /// What the first column begins with.
+    pub prefix: Option<String>,
+}
+
+impl Wanted {
+    /// The rows that are meant.
+    pub fn selection(&self, table: &Table) -> Result<Selection, Problem> {
+        let equal: Map<String, Value> = match &self.equal {
+            Some(equal) => serde_json::from_str(equal).map_err(|error| Problem::wrong(format!("`equal`: {error}")))?,
+            None => Map::new(),
+        };
+        let micros = |millis: Option<i64>| millis.map(|millis| Timestamp(millis.saturating_mul(1_000)));
+        let time = match (&table.info.time, self.from, self.until) {
+            (_, None, None) => None,
+            (Some(time), from, until) => Some((time.clone(), micros(from), micros(until))),
+            (None, ..) => return Err(Problem::wrong(format!("`{}` stores no times", table.info.sink))),
+        };
+        let only = match (&table.info.anomalies, self.anomalies) {
+            (Anomalies::Column(column), true) => Some(column.clone()),
+            (Anomalies::None, true) => {
+                return Err(Problem::wrong(format!("`{}` does not store what is an anomaly", table.info.sink)));
+            }
+            _ => None,
+        };
+        Ok(Selection { equal: equal.into_iter().collect(), time, only })
+    }
+
+    /// The page that is meant.
+    pub fn page(&self, table: &Table, limit: u32) -> Result<Page, Problem> {
+        let first = || table.info.columns.first().map(|(name, _)| name.clone());
+        let by = self.by.clone().or_else(|| table.info.time.clone()).or_else(first);
+        let by = by.ok_or_else(|| Problem::wrong(format!("`{}` stores no columns", table.info.sink)))?;
+        let after = match &self.after {
+            Some(after) => {
+                Some(serde_json::from_str(after).map_err(|error| Problem::wrong(format!("`after`: {error}")))?)
+            }
+            None => None,
+        };
+        Ok(Page { by, descending: !self.ascending, after, limit })
+    }
+
+    fn columns(&self) -> Vec<String> {
+        self.columns.iter().flat_map(|columns| columns.split(',')).map(|name| name.trim().to_owned()).collect()
+    }
+}
+
+/// `/api/tables/SINK/rows`: a page of rows; `after` is where the next one begins, null when there is none.
+pub async fn rows(
+    State(shared): State<Shared>,
+    Path(sink): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Value>, Problem> {
+    let table = shared.archive.table(&sink)?;
+    let limit = wanted.limit.unwrap_or(50).clamp(1, MAX_ROWS);
+    let page = wanted.page(table, limit)?;
+    let found = table.history.page(&wanted.selection(table)?, &page).await?;
+    let after = next_page(&found, &page);
+    Ok(Json(json!({ "rows": objects(&found), "after": after, "time": table.info.time })))
+}
+
+/// Where the page after this one begins: behind the last value, and so many rows that have it.
+pub fn next_page(found: &RecordBatch, page: &Page) -> Option<(Value, u64)> {
+    if found.num_rows() < page.limit as usize {
+        return None;
+    }
+    let value = |row: usize| row_to_json(found, row).remove(&page.by).unwrap_or_default();
+    let last = value(found.num_rows() - 1);
+    let same = (0..found.num_rows()).rev().take_while(|row| value(*row) == last).count() as u64;
+    let before = page.after.as_ref().filter(|(value, _)| *value == last && same == found.num_rows() as u64);
+    Some((last, same + before.map_or(0, |(_, given)| *given)))
+}
+
+/// `/api/tables/SINK/counts`: how many rows there are by some columns, the most frequent first.
+pub async fn counts(
+    State(shared): State<Shared>,
+    Path(sink): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Value>, Problem> {
+    let table = shared.archive.table(&sink)?;
+    let limit = wanted.limit.unwrap_or(20).clamp(1, MAX_ROWS);
+    let found = table.history.count_by(&wanted.selection(table)?, &wanted.columns(), limit).await?;
+    Ok(Json(json!({ "rows": objects(&found) })))
+}
+
+/// `/api/tables/SINK/series`: the series there are, sorted.
+pub async fn series_names(
+    State(shared): State<Shared>,
+    Path(sink): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Value>, Problem> {
+    let table = shared.archive.table(&sink)?;
+    let key = table.info.key.clone();
+    let key = key.ok_or_else(|| Problem::wrong(format!("`{sink}` does not store the key of a series")))?;
+    let limit = wanted.limit.unwrap_or(200).clamp(1, MAX_ROWS);
+    let prefix = wanted.prefix.as_deref().unwrap_or_default();
+    let found = table.history.distinct(&key, prefix, None, limit).await?;
+    Ok(Json(json!({ "rows": objects(&found) })))
+}
+
+/// Rows as JSON.
+pub fn objects(batch: &RecordBatch) -> Vec<Map<String, Value>> {
+    (0..batch.num_rows()).map(|row| row_to_json(batch, row)).collect()
+}

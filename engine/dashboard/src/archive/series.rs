@@ -1,0 +1,233 @@
+//! `/api/series`: the readings of a series with the band its detector expected them in.
+//!
+//! Few readings are read one by one, with some before them, and given to the same detector as the pipeline's, so the band
+//! is what it was. Many are made few by the database, without a band: zooming in brings it.
+
+use arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
+use axum::extract::{Query, State};
+use axum::response::Json;
+use pipeline_runtime::plan::RunSettings;
+use pipeline_stage::keyed::SCORE_COLUMNS;
+use pipeline_stage::{Cell, Kind, Output, Page, Selection, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::questions::next_page;
+use super::{Anomalies, Problem, Table};
+use crate::server::Shared;
+
+/// More readings are made few by the database.
+const MAX_READINGS: u64 = 20_000;
+/// Readings that are asked for at once.
+const AT_ONCE: u32 = 5_000;
+/// A picture is about so many points wide.
+const POINTS: u32 = 800;
+/// Readings before the time that is shown, which the detector must have seen: its window, or so many.
+const WARM_UP: u64 = 500;
+const MAX_WARM_UP: u64 = 5_000;
+
+/// Which part of which series.
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    /// The detector.
+    detector: String,
+    /// The series: columns and values of its key, as JSON.
+    series: String,
+    /// From this time on, in milliseconds since 1970.
+    from: i64,
+    /// Before this time.
+    until: i64,
+}
+
+/// A part of a series, column by column; all of the same length.
+#[derive(Debug, Default, Serialize)]
+pub struct Points {
+    /// `readings`: each is one; `summary`: each stands for several.
+    kind: &'static str,
+    /// How many readings there are.
+    count: u64,
+    /// The sink whose table was read.
+    table: String,
+    /// Milliseconds since 1970; of a summary, when its part begins.
+    at: Vec<f64>,
+    /// The reading, or the mean.
+    value: Vec<Option<f64>>,
+    /// Of a summary.
+    min: Vec<Option<f64>>,
+    max: Vec<Option<f64>>,
+    /// What the detector expected.
+    expected: Vec<Option<f64>>,
+    lower: Vec<Option<f64>>,
+    upper: Vec<Option<f64>>,
+    score: Vec<Option<f64>>,
+    is_anomaly: Vec<bool>,
+}
+
+/// A part of a series.
+pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> Result<Json<Points>, Problem> {
+    let plan = &shared.watched.plan;
+    let is_meant = |stage: &pipeline_runtime::plan::Stage| stage.kind == Kind::Detector && stage.id == wanted.detector;
+    let detector = plan.stages.iter().position(is_meant);
+    let detector = detector.ok_or_else(|| Problem::missing(format!("no detector is called `{}`", wanted.detector)))?;
+    let series: Map<String, Value> =
+        serde_json::from_str(&wanted.series).map_err(|error| Problem::wrong(format!("`series`: {error}")))?;
+    let table = readings_of(&shared, &wanted.detector)?;
+    let (Some(time), Some(value)) = (&table.info.time, &table.info.value) else {
+        return Err(Problem::missing(format!("`{}` does not store the values with their times", table.info.sink)));
+    };
+    if wanted.until <= wanted.from {
+        return Err(Problem::wrong("`until` must be after `from`"));
+    }
+    let (from, until) = (Timestamp(wanted.from * 1_000), Timestamp(wanted.until * 1_000));
+    let of_series = Selection { equal: series.into_iter().collect(), time: None, only: None };
+    let summary = table.history.summary(&of_series, value, from, until, POINTS).await?;
+    let count = sum(&summary, "count");
+    if MAX_READINGS < count {
+        return Ok(Json(Points { table: table.info.sink.clone(), ..of_summary(&summary, count) }));
+    }
+    let readings = Readings { table, of_series, time: time.clone() };
+    let before = readings.before(from, warm_up(&shared, detector)).await?;
+    let rows = readings.between(from, until).await?;
+    let scored = score(&shared, detector, &[before.clone(), rows.clone()])?;
+    let scored = scored.slice(before.num_rows(), rows.num_rows());
+    Ok(Json(Points { table: table.info.sink.clone(), ..of_readings(&scored, time, value) }))
+}
+
+/// The table with the readings that a detector takes: all of them, not only the anomalies.
+fn readings_of<'s>(shared: &'s Shared, detector: &str) -> Result<&'s Table, Problem> {
+    let fits = |table: &&Table| {
+        let info = &table.info;
+        let has_all = info.key.is_some() && info.value.is_some() && info.time.is_some();
+        info.detector.as_deref() == Some(detector) && has_all && info.anomalies != Anomalies::All
+    };
+    let mut tables = shared.archive.tables.iter();
+    tables.find(fits).ok_or_else(|| {
+        Problem::missing(format!(
+            "no sink stores the readings that `{detector}` takes with key, value and time in a table that can be read"
+        ))
+    })
+}
+
+fn warm_up(shared: &Shared, detector: usize) -> u64 {
+    let window = shared.watched.plan.stages[detector].options.get("window").and_then(Value::as_u64);
+    window.unwrap_or(WARM_UP).min(MAX_WARM_UP)
+}
+
+struct Readings<'t> {
+    table: &'t Table,
+    of_series: Selection,
+    time: String,
+}
+
+impl Readings<'_> {
+    fn selection(&self, from: Option<Timestamp>, until: Option<Timestamp>) -> Selection {
+        Selection { time: Some((self.time.clone(), from, until)), ..self.of_series.clone() }
+    }
+
+    /// The last readings before a time, in their order.
+    async fn before(&self, until: Timestamp, count: u64) -> Result<RecordBatch, Problem> {
+        let page = Page { by: self.time.clone(), descending: true, after: None, limit: count.max(1) as u32 };
+        let found = self.table.history.page(&self.selection(None, Some(until)), &page).await?;
+        let turned: UInt64Array = (0..found.num_rows() as u64).rev().collect();
+        Ok(take_record_batch(&found, &turned)?)
+    }
+
+    /// The readings between two times, in their order.
+    async fn between(&self, from: Timestamp, until: Timestamp) -> Result<RecordBatch, Problem> {
+        let mut page = Page { by: self.time.clone(), descending: false, after: None, limit: AT_ONCE };
+        let (selection, mut pages, mut rows) = (self.selection(Some(from), Some(until)), Vec::new(), 0);
+        loop {
+            let found = self.table.history.page(&selection, &page).await?;
+            rows += found.num_rows() as u64;
+            page.after = next_page(&found, &page);
+            pages.push(found);
+            if page.after.is_none() || MAX_READINGS <= rows {
+                return Ok(concat_batches(&self.table.history.schema(), &pages)?);
+            }
+        }
+    }
+}
+
+/// What the detector says of readings when it sees them for the first time.
+fn score(shared: &Shared, detector: usize, readings: &[RecordBatch]) -> Result<RecordBatch, Problem> {
+    let schema = readings.first().map(RecordBatch::schema).ok_or_else(|| Problem::missing("there are no readings"))?;
+    let readings = concat_batches(&schema, readings)?;
+    let mut transform = shared.watched.plan.build_detector_on(detector, &RunSettings::default(), schema)?;
+    let mut out = Output::default();
+    transform.process(0, &readings, &mut out)?;
+    let emitted: Vec<RecordBatch> = out.take().emitted.into_iter().map(|(batch, _)| batch).collect();
+    let scored = concat_batches(&transform.schema(), &emitted)?;
+    match scored.num_rows() == readings.num_rows() {
+        true => Ok(scored),
+        false => Err(Problem::missing("the detector does not give each reading a score")),
+    }
+}
+
+fn of_readings(scored: &RecordBatch, time: &str, value: &str) -> Points {
+    let [score, is_anomaly, expected, lower, upper] = SCORE_COLUMNS.map(|name| by_end(scored, name));
+    let anomaly = is_anomaly.map(|column| scored.column(column).as_boolean().clone());
+    let column = |column: Option<usize>| match column {
+        Some(column) => numbers(scored, column),
+        None => vec![None; scored.num_rows()],
+    };
+    Points {
+        kind: "readings",
+        count: scored.num_rows() as u64,
+        at: times(scored, time),
+        value: column(scored.schema().index_of(value).ok()),
+        expected: column(expected),
+        lower: column(lower),
+        upper: column(upper),
+        score: column(score),
+        is_anomaly: (0..scored.num_rows())
+            .map(|row| anomaly.as_ref().is_some_and(|anomaly| anomaly.is_valid(row) && anomaly.value(row)))
+            .collect(),
+        ..Points::default()
+    }
+}
+
+fn of_summary(summary: &RecordBatch, count: u64) -> Points {
+    let column = |name: &str| summary.schema().index_of(name).map_or_else(|_| Vec::new(), |at| numbers(summary, at));
+    Points {
+        kind: "summary",
+        count,
+        at: times(summary, "at"),
+        value: column("mean"),
+        min: column("min"),
+        max: column("max"),
+        ..Points::default()
+    }
+}
+
+/// The last column that is called so, with whatever prefix the detector was given.
+fn by_end(batch: &RecordBatch, name: &str) -> Option<usize> {
+    (0..batch.num_columns()).rev().find(|column| batch.schema().field(*column).name().ends_with(name))
+}
+
+/// The numbers of a column; none for those that JSON cannot hold.
+fn numbers(batch: &RecordBatch, column: usize) -> Vec<Option<f64>> {
+    let column = batch.column(column);
+    let number = |row: usize| match Cell::of(column.as_ref(), row) {
+        Cell::Float(number) => Some(number).filter(|number| number.is_finite()),
+        Cell::Integer(number) => Some(number as f64),
+        _ => None,
+    };
+    (0..batch.num_rows()).map(number).collect()
+}
+
+fn times(batch: &RecordBatch, column: &str) -> Vec<f64> {
+    let Some(column) = batch.column_by_name(column) else { return Vec::new() };
+    let Some(column) = column.as_primitive_opt::<TimestampMicrosecondType>() else { return Vec::new() };
+    column.iter().map(|micros| micros.unwrap_or_default() as f64 / 1_000.0).collect()
+}
+
+fn sum(batch: &RecordBatch, column: &str) -> u64 {
+    let Some(column) = batch.column_by_name(column) else { return 0 };
+    match (column.as_primitive_opt::<Int64Type>(), column.as_primitive_opt::<Float64Type>()) {
+        (Some(counts), _) => counts.iter().flatten().sum::<i64>().max(0) as u64,
+        (_, Some(counts)) => counts.iter().flatten().sum::<f64>() as u64,
+        _ => 0,
+    }
+}

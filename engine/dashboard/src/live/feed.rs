@@ -1,0 +1,122 @@
+//! The rows that pass, a few at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use futures::FutureExt;
+use futures::future::select_all;
+use pipeline_runtime::run::view::{Tap, Tapped};
+use pipeline_stage::{Kind, write_json_row};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
+
+use crate::watched::{Watched, anomaly_column};
+
+/// Of what passes a stage between two tellings, so many rows are shown: nobody reads more.
+const ROWS: usize = 8;
+/// Anomalies that are shown each time; more are counted.
+const ANOMALIES: usize = 20;
+
+/// Looks at sources and detectors.
+pub struct Feed {
+    watched: Arc<Watched>,
+    taps: Vec<(usize, Tap)>,
+    stages: BTreeMap<usize, Passed>,
+}
+
+/// What has passed a stage.
+#[derive(Default)]
+struct Passed {
+    rows: VecDeque<Box<RawValue>>,
+    anomalies: Vec<Box<RawValue>>,
+    more_anomalies: u64,
+    count: u64,
+}
+
+/// What pages are told of a stage.
+#[derive(Serialize)]
+pub struct StageRows {
+    stage: String,
+    /// How many rows have passed, of which `rows` are the last.
+    count: u64,
+    rows: VecDeque<Box<RawValue>>,
+    anomalies: Vec<Box<RawValue>>,
+    more_anomalies: u64,
+}
+
+impl Feed {
+    /// Begins to look.
+    pub fn new(watched: &Arc<Watched>) -> Self {
+        let stages = watched.plan.stages.iter().enumerate();
+        let shown = stages.filter(|(_, stage)| matches!(stage.kind, Kind::Source | Kind::Detector));
+        let taps = shown.map(|(number, _)| (number, watched.progress.view.taps.look(number))).collect();
+        Feed { watched: watched.clone(), taps, stages: BTreeMap::new() }
+    }
+
+    /// Looks for some time.
+    pub async fn collect(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let taps = self.taps.iter_mut().map(|(stage, tap)| tap.next().map(|next| (*stage, next)).boxed());
+            let Ok(((stage, next), ..)) = timeout_at(until, select_all(taps)).await else { return };
+            match next {
+                Some((tapped, _)) => self.passed(stage, &tapped),
+                // The run has ended: nothing will pass any more.
+                None => return tokio::time::sleep_until(until).await,
+            }
+        }
+    }
+
+    fn passed(&mut self, stage: usize, tapped: &Tapped) {
+        let batch = &tapped.rows.batch;
+        let passed = self.stages.entry(stage).or_default();
+        passed.count += batch.num_rows() as u64;
+        for row in batch.num_rows().saturating_sub(ROWS)..batch.num_rows() {
+            if passed.rows.len() == ROWS {
+                passed.rows.pop_front();
+            }
+            passed.rows.extend(json(batch, row));
+        }
+        let Some(column) = anomaly_column(&self.watched.plan, stage) else { return };
+        let is_anomaly = batch.column(column).as_boolean();
+        for row in (0..batch.num_rows()).filter(|row| is_anomaly.is_valid(*row) && is_anomaly.value(*row)) {
+            match passed.anomalies.len() < ANOMALIES {
+                true => passed.anomalies.extend(anomaly(tapped, row, &self.watched.plan.settings.name)),
+                false => passed.more_anomalies += 1,
+            }
+        }
+    }
+
+    /// What has passed since this was last asked; none when nothing has.
+    pub fn take(&mut self) -> Option<Vec<StageRows>> {
+        let passed = std::mem::take(&mut self.stages);
+        let told = passed.into_iter().map(|(stage, passed)| StageRows {
+            stage: self.watched.plan.stages[stage].id.clone(),
+            count: passed.count,
+            rows: passed.rows,
+            anomalies: passed.anomalies,
+            more_anomalies: passed.more_anomalies,
+        });
+        let told: Vec<StageRows> = told.collect();
+        (!told.is_empty()).then_some(told)
+    }
+}
+
+/// An anomalous row, with the id that its alerts have.
+fn anomaly(tapped: &Tapped, row: usize, pipeline: &str) -> Option<Box<RawValue>> {
+    let id = tapped.rows.origins.row_id(pipeline, row);
+    let mut text = format!("{{\"id\":\"{id}\",\"row\":").into_bytes();
+    write_json_row(&tapped.rows.batch, row, &mut text);
+    text.push(b'}');
+    RawValue::from_string(String::from_utf8(text).ok()?).ok()
+}
+
+/// A row as JSON.
+fn json(batch: &RecordBatch, row: usize) -> Option<Box<RawValue>> {
+    let mut text = Vec::new();
+    write_json_row(batch, row, &mut text);
+    RawValue::from_string(String::from_utf8(text).ok()?).ok()
+}

@@ -1,0 +1,133 @@
+//! What every open page is told: how the pipeline is, once a second, and the rows that pass, twice a second.
+//!
+//! It is made once, however many pages are open. Rows are looked at only while somebody has a page open.
+
+mod feed;
+mod pulse;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::{Stream, StreamExt, stream};
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_stream::wrappers::BroadcastStream;
+
+use crate::server::Shared;
+use crate::watched::Watched;
+use feed::Feed;
+use pulse::Look;
+pub use pulse::Pulse;
+
+/// How often pages are told how the pipeline is.
+const PULSE_EVERY: Duration = Duration::from_secs(1);
+/// How often they are told which rows have passed: soon enough that a row is seen within a second.
+const FEED_EVERY: Duration = Duration::from_millis(400);
+/// Events that wait for a page that reads slowly; it misses older ones.
+const WAITING: usize = 16;
+/// What a page that has just been opened is told of the past: five minutes.
+const PAST: usize = 300;
+
+/// What every open page is told.
+pub struct Live {
+    events: broadcast::Sender<Told>,
+    past: Mutex<Past>,
+}
+
+#[derive(Clone)]
+struct Told {
+    name: &'static str,
+    data: Arc<str>,
+}
+
+/// The last minutes, a point for each second.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct Past {
+    /// Milliseconds since 1970.
+    at: VecDeque<i64>,
+    /// Rows read a second.
+    rate: VecDeque<f64>,
+    /// Anomalies a second.
+    anomalies: VecDeque<f64>,
+    /// Rows that are there and not read yet; none when no source can know.
+    lag: VecDeque<Option<u64>>,
+}
+
+impl Past {
+    fn add(&mut self, pulse: &Pulse) {
+        if self.at.len() == PAST {
+            (self.at.pop_front(), self.rate.pop_front(), self.anomalies.pop_front(), self.lag.pop_front());
+        }
+        self.at.push_back(pulse.at);
+        self.rate.push_back(pulse.rate);
+        self.anomalies.push_back(pulse.anomaly_rate);
+        self.lag.push_back(pulse.lag);
+    }
+}
+
+impl Live {
+    /// Begins to look; ends with the runtime.
+    pub fn start(watched: Arc<Watched>) -> Arc<Self> {
+        let live = Arc::new(Live { events: broadcast::channel(WAITING).0, past: Mutex::default() });
+        tokio::spawn(beat(live.clone(), watched.clone()));
+        tokio::spawn(feed(live.clone(), watched));
+        live
+    }
+
+    fn tell(&self, name: &'static str, what: &impl Serialize) {
+        if self.events.receiver_count() == 0 {
+            return;
+        }
+        if let Ok(data) = serde_json::to_string(what) {
+            // Whoever has left meanwhile misses nothing.
+            let _ = self.events.send(Told { name, data: data.into() });
+        }
+    }
+}
+
+async fn beat(live: Arc<Live>, watched: Arc<Watched>) {
+    let mut tick = interval(PULSE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = Look::new(&watched);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let now = Look::new(&watched);
+        let pulse = Pulse::between(&watched, &before, &now);
+        before = now;
+        live.past.lock().expect("no holder of this lock panics").add(&pulse);
+        live.tell("pulse", &pulse);
+    }
+}
+
+async fn feed(live: Arc<Live>, watched: Arc<Watched>) {
+    loop {
+        // While nobody looks, the stages are not even asked.
+        while live.events.receiver_count() == 0 {
+            tokio::time::sleep(FEED_EVERY / 2).await;
+        }
+        let mut feed = Feed::new(&watched);
+        while 0 < live.events.receiver_count() {
+            feed.collect(FEED_EVERY).await;
+            if let Some(rows) = feed.take() {
+                live.tell("rows", &rows);
+            }
+        }
+    }
+}
+
+/// `/api/live`: server-sent events `past`, `pulse` and `rows`.
+pub async fn events(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let news = BroadcastStream::new(shared.live.events.subscribe());
+    let past = shared.live.past.lock().expect("no holder of this lock panics").clone();
+    let past = Event::default().event("past").data(serde_json::to_string(&past).unwrap_or_default());
+    // Whoever was too slow goes on with what comes now.
+    let news = news.filter_map(|told| async { told.ok() });
+    let news = news.map(|told| Event::default().event(told.name).data(&*told.data));
+    Sse::new(stream::iter([past]).chain(news).map(Ok)).keep_alive(KeepAlive::default())
+}

@@ -1,0 +1,224 @@
+//! The figures of all metrics at a moment.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pipeline_runtime::run::Counts;
+use pipeline_runtime::run::health;
+use pipeline_runtime::run::view::{TaskPhase, TaskView, Totals};
+use pipeline_stage::Kind;
+use tokio::time::Instant;
+
+use super::{Figure, Value};
+use crate::watched::Watched;
+
+/// The figures of all metrics now.
+pub fn figures(watched: &Watched) -> Vec<Figure> {
+    let snapshot = watched.progress.snapshot();
+    let totals = watched.progress.view.totals();
+    let mut all = Collected(Vec::new());
+    all.run(watched, &totals);
+    let sources = watched.plan.stages.iter().zip(&snapshot.stages).filter(|(stage, _)| stage.kind == Kind::Source);
+    all.count("messages_processed_total", &[], sources.map(|(_, counts)| counts.rows_in).sum());
+    for (stage, counts) in snapshot.stages.iter().enumerate() {
+        all.books(watched, stage, counts);
+        all.work(watched, stage, &totals);
+    }
+    all.count("pipeline_rows_recomputed_total", &[], snapshot.replayed_rows);
+    all.anomalies(&totals);
+    all.tasks(watched);
+    all.outboxes(watched, &totals);
+    all.health();
+    all.0
+}
+
+struct Collected(Vec<Figure>);
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Collected {
+    fn add(&mut self, name: &'static str, labels: Labels<'_>, value: Value) {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.0.push(Figure { name, labels, value });
+    }
+
+    fn count(&mut self, name: &'static str, labels: Labels<'_>, count: u64) {
+        self.add(name, labels, Value::Count(count));
+    }
+
+    fn level(&mut self, name: &'static str, labels: Labels<'_>, level: f64) {
+        self.add(name, labels, Value::Level(level));
+    }
+
+    fn run(&mut self, watched: &Watched, totals: &Totals) {
+        let info = [("name", watched.plan.settings.name.as_str()), ("version", watched.version)];
+        self.level("pipeline_info", &info, 1.0);
+        let began = watched.began_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.level("pipeline_start_time_seconds", &[], began.as_secs_f64());
+        self.add("processing_latency_seconds", &[], Value::Durations(Box::new(totals.latency)));
+        self.count("pipeline_epochs_total", &[], totals.epochs);
+        self.add("pipeline_epoch_commit_seconds", &[], Value::Durations(Box::new(totals.epoch_commits)));
+        self.add("pipeline_backpressure_seconds_total", &[], Value::Sum(totals.waited.as_secs_f64()));
+        self.count("pipeline_checkpoints_total", &[], totals.checkpoints);
+        self.count("pipeline_checkpoint_bytes_total", &[], totals.checkpoint_bytes);
+    }
+
+    fn books(&mut self, watched: &Watched, number: usize, counts: &Counts) {
+        let stage = &watched.plan.stages[number];
+        let outcomes = [
+            ("in", counts.rows_in),
+            ("created", counts.created),
+            ("out", counts.out),
+            ("filtered", counts.filtered),
+            ("dead", counts.dead),
+            ("late", counts.late),
+        ];
+        for (outcome, rows) in outcomes {
+            let labels = [("stage", stage.id.as_str()), ("kind", stage.kind.name()), ("outcome", outcome)];
+            self.count("pipeline_stage_rows_total", &labels, rows);
+        }
+        let label = [("stage", stage.id.as_str())];
+        self.level("pipeline_stage_held_rows", &label, counts.held as f64);
+        let came = counts.held_before + counts.rows_in + counts.created;
+        let went = counts.out + counts.filtered + counts.dead + counts.late + counts.held;
+        self.level("pipeline_stage_imbalance_rows", &label, came as f64 - went as f64);
+    }
+
+    fn work(&mut self, watched: &Watched, number: usize, totals: &Totals) {
+        let (stage, work) = (&watched.plan.stages[number], &totals.work[number]);
+        let label = [("stage", stage.id.as_str())];
+        match stage.kind {
+            Kind::Source => {
+                let bytes = work.edges.iter().map(|edge| edge.bytes).sum();
+                self.count("pipeline_source_bytes_total", &label, bytes);
+            }
+            Kind::Sink if 0 < totals.commits[number].count => {
+                let commits = Value::Durations(Box::new(totals.commits[number]));
+                self.add("pipeline_sink_commit_seconds", &label, commits);
+            }
+            Kind::Transform | Kind::Detector => {
+                self.add("pipeline_stage_busy_seconds_total", &label, Value::Sum(work.busy.as_secs_f64()));
+            }
+            _ => {}
+        }
+        for (edge, input) in stage.inputs.iter().enumerate() {
+            let came = work.edges.get(edge).copied().unwrap_or_default();
+            let labels = [("from", watched.plan.stages[*input].id.as_str()), ("to", stage.id.as_str())];
+            self.count("pipeline_edge_rows_total", &labels, came.rows);
+            self.count("pipeline_edge_bytes_total", &labels, came.bytes);
+        }
+    }
+
+    fn anomalies(&mut self, totals: &Totals) {
+        let mut by_metric = std::collections::BTreeMap::new();
+        for (metric, count) in totals.work.iter().flat_map(|work| &work.anomalies) {
+            *by_metric.entry(metric.as_str()).or_insert(0) += count;
+        }
+        for (metric, count) in by_metric {
+            self.count("anomalies_detected_total", &[("metric_type", metric)], count);
+        }
+    }
+
+    fn tasks(&mut self, watched: &Watched) {
+        let tasks = watched.progress.view.tasks();
+        for (phase, name) in [(TaskPhase::Restoring, "restoring"), (TaskPhase::Live, "live")] {
+            let count = tasks.values().filter(|task| task.phase == phase).count();
+            self.level("pipeline_tasks", &[("phase", name)], count as f64);
+        }
+        for (name, task) in &tasks {
+            self.task(name, task);
+        }
+        for (name, lag) in watched.progress.lags() {
+            self.level("pipeline_lag_rows", &[("task", &name)], lag.left as f64);
+        }
+        for (number, stage) in watched.plan.stages.iter().enumerate() {
+            let series = tasks.values().filter_map(|task| task.series.get(number).copied().flatten());
+            let Some(series) = series.reduce(|sum, series| sum + series) else { continue };
+            let label = [("stage", stage.id.as_str())];
+            self.level("pipeline_series", &label, series as f64);
+            if let Some(bytes) = stage.bytes_per_series {
+                self.level("pipeline_state_bytes", &label, series as f64 * bytes as f64);
+            }
+        }
+        self.values(watched, tasks.values());
+    }
+
+    fn task(&mut self, name: &str, task: &TaskView) {
+        let label = [("task", name)];
+        if let (Some(epoch), Some(at)) = (task.epoch, task.committed_at) {
+            self.level("pipeline_epoch", &label, epoch as f64);
+            self.level("pipeline_last_commit_age_seconds", &label, seconds_since(at));
+        }
+        let age = seconds_since(task.checkpoint.map_or(task.since, |checkpoint| checkpoint.at));
+        self.level("pipeline_checkpoint_age_seconds", &label, age);
+        if let Some(checkpoint) = task.checkpoint {
+            self.level("pipeline_checkpoint_size_bytes", &label, checkpoint.bytes as f64);
+            self.level("pipeline_checkpoint_seconds", &label, checkpoint.took.as_secs_f64());
+        }
+    }
+
+    /// Two detectors of the same series have the same values: the first one's are given.
+    fn values<'a>(&mut self, watched: &Watched, tasks: impl Iterator<Item = &'a TaskView>) {
+        let mut given = BTreeSet::new();
+        for sample in tasks.flat_map(|task| &task.samples) {
+            let Some(key) = watched.plan.series_key(sample.stage) else { continue };
+            let names = key.iter().map(|(name, _)| label_name(name));
+            let labels: Vec<(String, String)> = names.zip(sample.key.iter().cloned()).collect();
+            if given.insert(labels.clone()) {
+                let value = Value::Level(sample.value);
+                self.0.push(Figure { name: "current_sensor_value", labels, value });
+            }
+        }
+    }
+
+    fn outboxes(&mut self, watched: &Watched, totals: &Totals) {
+        let id = |stage: usize| watched.plan.stages[stage].id.as_str();
+        for (stage, reason, count) in totals.reasons.iter() {
+            self.count("pipeline_dead_letters_total", &[("stage", id(stage)), ("reason", reason)], count);
+        }
+        for outbox in watched.progress.view.outboxes() {
+            let label = [("stage", id(outbox.stage))];
+            self.level("pipeline_outbox_waiting", &label, outbox.waiting as f64);
+            self.level("pipeline_outbox_limit", &label, outbox.max_waiting as f64);
+            self.count("pipeline_outbox_delivered_total", &label, outbox.ends.delivered);
+            for (reason, count) in &outbox.ends.reasons {
+                let labels = [("stage", id(outbox.stage)), ("reason", reason.as_str())];
+                self.count("pipeline_dead_letters_total", &labels, *count);
+            }
+        }
+    }
+
+    fn health(&mut self) {
+        let failing: BTreeSet<String> = health::failing().into_iter().map(|failing| failing.what).collect();
+        for (what, count) in health::failures() {
+            self.count("pipeline_failures_total", &[("what", &what)], count);
+            self.level("pipeline_failing", &[("what", &what)], f64::from(u8::from(failing.contains(&what))));
+        }
+    }
+}
+
+fn seconds_since(at: Instant) -> f64 {
+    at.elapsed().max(Duration::ZERO).as_secs_f64()
+}
+
+/// Prometheus' labels are letters, digits and `_`, and do not begin with a digit or `__`; columns are called as they like.
+fn label_name(column: &str) -> String {
+    let letters = column.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' });
+    let name: String = letters.collect();
+    let is_reserved = name.starts_with("__") || name.starts_with(|first: char| first.is_ascii_digit());
+    if is_reserved || name.is_empty() { format!("key_{name}") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_become_labels_that_prometheus_takes() {
+        for (column, label) in
+            [("sensor_id", "sensor_id"), ("Größe (m)", "Gr__e__m_"), ("2nd", "key_2nd"), ("__a", "key___a")]
+        {
+            assert_eq!(label_name(column), label);
+        }
+    }
+}
