@@ -13,6 +13,7 @@ mod faults;
 mod fenced;
 mod fleet;
 mod killed;
+mod page;
 mod plugin_kit;
 mod plugins;
 mod production;

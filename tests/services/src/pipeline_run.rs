@@ -176,6 +176,14 @@ impl RunningPipeline {
         self.process.signal("INT");
     }
 
+    /// SIGTERM, and waits for the end, so that what it has started itself ends with it.
+    pub(crate) fn end_orderly(&mut self, within: Duration) {
+        if self.process.exit_status().is_none() {
+            self.process.signal("TERM");
+            self.process.wait(within);
+        }
+    }
+
     /// SIGTERM, what systemd and Kubernetes send.
     pub fn terminate(&self) {
         self.process.signal("TERM");

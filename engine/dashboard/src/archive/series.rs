@@ -114,12 +114,12 @@ pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) 
     }
     let (from, until) = (Timestamp(wanted.from * 1_000), Timestamp(wanted.until * 1_000));
     let of_series = Selection { equal: series.into_iter().collect(), time: None, only: None };
-    let summary = table.history.summary(&of_series, value, from, until, POINTS).await?;
+    let readings = Readings { table, of_series, time: time.clone() };
+    let summary = table.history.summary(&readings.selection(None, None), value, from, until, POINTS).await?;
     let count = sum(&summary, "count");
     if MAX_READINGS < count {
         return Ok(Json(Points { table: table.info.sink.clone(), ..of_summary(&summary, count) }));
     }
-    let readings = Readings { table, of_series, time: time.clone() };
     let before = readings.before(from, warm_up(&shared, detector)).await?;
     let rows = readings.between(from, until).await?;
     let scored = score(&shared, detector, &[before.clone(), rows.clone()])?;
@@ -198,7 +198,7 @@ fn score(shared: &Shared, detector: usize, readings: &[RecordBatch]) -> Result<R
 }
 
 fn of_readings(scored: &RecordBatch, time: &str, value: &str) -> Points {
-    let [score, is_anomaly, expected, lower, upper] = SCORE_COLUMNS.map(|name| by_end(scored, name));
+    let [score, is_anomaly, expected, lower, upper] = score_columns(scored);
     let anomaly = is_anomaly.map(|column| scored.column(column).as_boolean().clone());
     let column = |column: Option<usize>| match column {
         Some(column) => numbers(scored, column),
@@ -233,9 +233,12 @@ fn of_summary(summary: &RecordBatch, count: u64) -> Points {
     }
 }
 
-/// The last column that is called so, with whatever prefix the detector was given.
-fn by_end(batch: &RecordBatch, name: &str) -> Option<usize> {
-    (0..batch.num_columns()).rev().find(|column| batch.schema().field(*column).name().ends_with(name))
+/// The columns of the detector's scores, with whatever prefix it was given: those it has added last.
+fn score_columns(batch: &RecordBatch) -> [Option<usize>; 5] {
+    let schema = batch.schema();
+    let mut names = schema.fields().iter().rev().map(|field| field.name());
+    let prefix = names.find_map(|name| name.strip_suffix("is_anomaly")).unwrap_or_default();
+    SCORE_COLUMNS.map(|name| schema.index_of(&format!("{prefix}{name}")).ok())
 }
 
 /// The numbers of a column; none for those that JSON cannot hold.

@@ -1,6 +1,6 @@
 // Anomalies: those that sinks have stored, page by page; without such a table, those since the page was opened.
 
-import { ask, by, calmly, element, empty, head, number, row } from './dom.js';
+import { ask, by, calmly, element, empty, fill, head, number, row } from './dom.js';
 import { seriesLink } from './link.js';
 
 const ROWS = 25;
@@ -116,7 +116,7 @@ function show(list) {
   }
   const top = head(columns, sorted, table && sort);
   top.firstChild.append(element('th', { scope: 'col' }, 'series'));
-  by('anomalies').replaceChildren(top, element('tbody', {}, ...body));
+  fill(by('anomalies'), top, body);
   by('page-first').disabled = isFirst;
   by('page-next').disabled = !after;
   if (!table) by('anomalies-note').textContent = 'No sink stores anomalies in a table that can be read: these came since the page was opened.';

@@ -13,6 +13,7 @@ export function layout(more) {
     font: { color: color('text'), family: 'system-ui, sans-serif', size: 12 },
     margin: { l: 56, r: 12, t: 8, b: 36 },
     legend: { orientation: 'h', y: 1.12 },
+    modebar: { bgcolor: 'rgba(0,0,0,0)', color: color('quiet'), activecolor: color('accent') },
     xaxis: { ...axis, type: 'date', ...xaxis },
     yaxis: { ...axis, automargin: true, ...yaxis },
     ...(yaxis2 ? { yaxis2: { ...axis, automargin: true, ...yaxis2 } } : {}),
@@ -26,7 +27,7 @@ export function draw(target, traces, shape, config = {}) {
     addEventListener('load', () => draw(target, traces, shape, config), { once: true });
     return Promise.resolve();
   }
-  return window.Plotly.react(target, traces, shape, { displaylogo: false, responsive: true, ...config });
+  return window.Plotly.react(target, traces, shape, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'], ...config });
 }
 
 /** Milliseconds since 1970 as Plotly wants times: UTC, whatever the zone of the browser. */

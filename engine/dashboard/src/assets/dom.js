@@ -76,6 +76,20 @@ export function row(values, columns, attributes = {}, last = null) {
   return element('tr', attributes, ...cells, last);
 }
 
+/** Puts rows into a table, if they are others than before; what has the focus keeps it. */
+export function fill(table, top, rows) {
+  const body = element('tbody', {}, ...rows);
+  const made = top.outerHTML + body.outerHTML;
+  if (table.made === made) return;
+  table.made = made;
+  const held = table.contains(document.activeElement) ? mark(document.activeElement) : null;
+  table.replaceChildren(...[...table.children].filter(({ tagName }) => tagName === 'CAPTION'), top, body);
+  if (held) [...table.querySelectorAll('a, button')].find((other) => mark(other) === held)?.focus();
+}
+
+/** What tells a link or button from the others of a table. */
+const mark = (found) => found.getAttribute('href') ?? found.textContent.replace(/ [↑↓]$/, '');
+
 /** What stands in a table that has no rows: what would fill it. */
 export const empty = (words, columns) => element('tr', {}, element('td', { class: 'empty', colspan: columns }, words));
 

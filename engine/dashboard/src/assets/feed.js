@@ -1,6 +1,6 @@
 // The rows that pass, the newest first.
 
-import { by, element, empty, head, number, rate, row } from './dom.js';
+import { by, element, empty, fill, head, number, rate, row } from './dom.js';
 
 const ROWS = 30;
 let stages = [];
@@ -40,7 +40,7 @@ function table() {
   const list = shown.get(stage.id);
   const body = list.map((values) => row(values, stage.columns, { class: stage.anomaly && values[stage.anomaly] ? 'anomaly' : null }));
   if (body.length === 0) body.push(empty(`Rows are shown here as soon as they pass ${stage.id}.`, stage.columns.length));
-  by('feed').replaceChildren(head(stage.columns), element('tbody', {}, ...body));
+  fill(by('feed'), head(stage.columns), body);
   const seconds = (performance.now() - since) / 1000;
   if (seconds > 2) {
     by('feed-rate').textContent = `${rate(count / seconds)}; the last ${number(list.length)} are shown`;

@@ -1,6 +1,6 @@
 // Dead letters: rows that could not be processed, and processing them again.
 
-import { ask, by, element, empty, head, row } from './dom.js';
+import { ask, by, empty, fill, head, row } from './dom.js';
 
 const COLUMNS = [
   { name: 'number', type: 'integer' }, { name: 'at', type: 'timestamp' }, { name: 'stage' }, { name: 'place' },
@@ -42,6 +42,6 @@ async function load() {
   }
   const body = shown.map((letter) => row(letter, COLUMNS));
   if (body.length === 0) body.push(empty('There are none: every row could be processed.', COLUMNS.length));
-  by('letters-table').replaceChildren(head(COLUMNS), element('tbody', {}, ...body));
+  fill(by('letters-table'), head(COLUMNS), body);
   by('letters-next').disabled = after === null;
 }

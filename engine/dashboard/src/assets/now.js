@@ -4,6 +4,7 @@ import { by, element, number, rate, size, span } from './dom.js';
 import { color, draw, layout, utc } from './chart.js';
 
 const POINTS = 300;
+const MINUTES = 5;
 let past = { at: [], rate: [], anomalies: [], lag: [] };
 let isShown = false;
 
@@ -54,15 +55,16 @@ function figures(told) {
 
 function chart() {
   const at = past.at.map(utc);
+  const end = past.at.at(-1) ?? Date.now();
   const line = (name, y, more) => ({ x: at, y, name, type: 'scatter', mode: 'lines', hovertemplate: '%{y:.4~g} /s', ...more });
   draw(by('now-chart'), [
     line('rows', past.rate, { line: { color: color('accent'), width: 2 } }),
     line('anomalies', past.anomalies, { yaxis: 'y2', line: { color: color('bad'), width: 1.5 } }),
   ], layout({
     hovermode: 'x unified',
-    margin: { l: 56, r: 56, t: 8, b: 28 },
+    margin: { l: 56, r: 56, t: 8, b: 44 },
     yaxis: { title: { text: 'rows/s' }, rangemode: 'tozero', fixedrange: true },
     yaxis2: { title: { text: 'anomalies/s' }, overlaying: 'y', side: 'right', rangemode: 'tozero', showgrid: false, fixedrange: true },
-    xaxis: { fixedrange: true },
+    xaxis: { fixedrange: true, range: [utc(end - MINUTES * 60000), utc(end)], title: { text: 'UTC' } },
   }), { displayModeBar: false });
 }

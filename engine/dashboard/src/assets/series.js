@@ -1,6 +1,6 @@
 // One series: its readings with the band that its detector expected, its score, and its anomalies.
 
-import { ask, by, calmly, element, head, number, row, span } from './dom.js';
+import { ask, by, calmly, element, fill, head, number, row, span } from './dom.js';
 import { color, draw, layout, utc } from './chart.js';
 import { address } from './link.js';
 
@@ -125,7 +125,7 @@ function chart() {
   draw(by('series-chart'), traces, layout({
     hovermode: 'x unified',
     dragmode: 'zoom',
-    xaxis: { range: [utc(points.from), utc(points.until)], title: { text: 'UTC' } },
+    xaxis: { range: [utc(points.from), utc(points.until)], title: { text: 'UTC' }, anchor: isSummary ? 'y' : 'y2' },
     yaxis: { domain: isSummary ? [0, 1] : [0.3, 1], fixedrange: true },
     yaxis2: { domain: isSummary ? [0, 0.001] : [0, 0.22], title: { text: 'score' }, rangemode: 'tozero', fixedrange: true, visible: !isSummary },
   })).then(watch);
@@ -156,5 +156,5 @@ function table() {
     upper: points.upper[index], score: points.score[index], is_anomaly: points.is_anomaly[index] ? 'yes' : 'no',
   }));
   const shown = rows.slice(-200).reverse();
-  by('series-table').replaceChildren(head(columns), element('tbody', {}, ...shown.map((values) => row(values, columns, { class: values.is_anomaly === 'yes' ? 'anomaly' : null }))));
+  fill(by('series-table'), head(columns), shown.map((values) => row(values, columns, { class: values.is_anomaly === 'yes' ? 'anomaly' : null })));
 }

@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::BroadcastStream;
 
@@ -28,6 +28,8 @@ pub use pulse::Pulse;
 const PULSE_EVERY: Duration = Duration::from_secs(1);
 /// How often they are told which rows have passed: soon enough that a row is seen within a second.
 const FEED_EVERY: Duration = Duration::from_millis(400);
+/// How often it is looked whether somebody has opened a page, while none is open.
+const LOOK_FOR_PAGES: Duration = Duration::from_millis(50);
 /// Events that wait for a page that reads slowly; it misses older ones.
 const WAITING: usize = 16;
 /// What a page that has just been opened is told of the past: five minutes.
@@ -37,6 +39,8 @@ const PAST: usize = 300;
 pub struct Live {
     events: broadcast::Sender<Told>,
     past: Mutex<Past>,
+    /// Whether rows are looked at.
+    looks: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
@@ -76,7 +80,11 @@ impl Past {
 impl Live {
     /// Begins to look; ends with the runtime.
     pub fn start(watched: Arc<Watched>) -> Arc<Self> {
-        let live = Arc::new(Live { events: broadcast::channel(WAITING).0, past: Mutex::default() });
+        let live = Arc::new(Live {
+            events: broadcast::channel(WAITING).0,
+            past: Mutex::default(),
+            looks: watch::channel(false).0,
+        });
         tokio::spawn(beat(live.clone(), watched.clone()));
         tokio::spawn(feed(live.clone(), watched));
         live
@@ -112,21 +120,26 @@ async fn feed(live: Arc<Live>, watched: Arc<Watched>) {
     loop {
         // While nobody looks, the stages are not even asked.
         while live.events.receiver_count() == 0 {
-            tokio::time::sleep(FEED_EVERY / 2).await;
+            tokio::time::sleep(LOOK_FOR_PAGES).await;
         }
         let mut feed = Feed::new(&watched);
+        live.looks.send_replace(true);
         while 0 < live.events.receiver_count() {
             feed.collect(FEED_EVERY).await;
             if let Some(rows) = feed.take() {
                 live.tell("rows", &rows);
             }
         }
+        live.looks.send_replace(false);
     }
 }
 
 /// `/api/live`: server-sent events `past`, `pulse` and `rows`.
 pub async fn events(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let news = BroadcastStream::new(shared.live.events.subscribe());
+    // A page that says it is live must not miss the next row.
+    let mut looks = shared.live.looks.subscribe();
+    let _ = tokio::time::timeout(PULSE_EVERY, looks.wait_for(|looks| *looks)).await;
     let past = shared.live.past.lock().expect("no holder of this lock panics").clone();
     let past = Event::default().event("past").data(serde_json::to_string(&past).unwrap_or_default());
     // Whoever was too slow goes on with what comes now.
