@@ -16,6 +16,7 @@ mod laws;
 pub mod mailbox;
 mod python;
 mod random;
+mod read_back;
 mod readings;
 mod same;
 mod scores;
@@ -36,6 +37,7 @@ pub use laws::{
 };
 pub use python::python;
 pub use random::Random;
+pub use read_back::{HOSTILE_COLUMN, is_read_back, rows_to_read_back, schema_to_read_back};
 pub use readings::{reading_schema, readings, scored_schema, stage_context, steady_readings};
 pub use same::gives_the_same_as;
 pub use sinks::{SinkSubject, a_mark_says_what_is_there, an_earlier_owner_is_shut_out, refused_rows_come_back};

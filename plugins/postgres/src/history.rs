@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use pipeline_stage::{Cell, ColumnType, Result, StageError, Timestamp};
 use pipeline_tables::history::{
-    Answer, Connection, Database as HistoryDatabase, Form, HistoryColumn, Parameter, Question, TIME_LIMIT, Table,
-    too_slow,
+    Answer, Connection, Cut, Database as HistoryDatabase, Form, HistoryColumn, Parameter, Question, Summary,
+    TIME_LIMIT, Table, too_slow,
 };
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -63,41 +63,60 @@ impl HistoryDatabase for Archive {
         one == other
     }
 
-    fn micros(&self, key: &str) -> String {
-        // Floating-point seconds have every microsecond until the year 2255; `extract` would be exact, and is several
-        // times slower.
-        format!("(date_part('epoch', {key}) * 1000000)::int8")
-    }
-
     fn starts_with(&self, value: &str, parameter: &str) -> String {
         format!("starts_with(({value})::text, {parameter})")
     }
 
-    fn walk(&self, table: &str, keys: &[String], begin: &str) -> String {
+    fn walk(&self, table: &Table, keys: &[String], after: Option<&[String]>) -> String {
         let names = (0..keys.len()).map(|i| format!("c{i}")).collect::<Vec<_>>();
         let named =
             keys.iter().zip(&names).map(|(key, name)| format!("{key} AS {name}")).collect::<Vec<_>>().join(", ");
-        let not_null = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
         let last = names.iter().map(|name| format!("walk.{name}")).collect::<Vec<_>>().join(", ");
-        let (keys, names) = (keys.join(", "), names.join(", "));
+        let not_null = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+        let (all, order) = (&table.name, keys.join(", "));
+        let begin = after.map_or(String::new(), |after| format!(" AND ({order}) > ({})", after.join(", ")));
         format!(
-            "walk ({names}) AS (
-                (SELECT {keys} FROM {table} AS t WHERE {begin} ORDER BY {keys} LIMIT 1)
+            "walk ({}) AS (
+                (SELECT {order} FROM {all} AS t WHERE {not_null}{begin} ORDER BY {order} LIMIT 1)
                 UNION ALL
                 SELECT n.* FROM walk CROSS JOIN LATERAL (
-                    SELECT {named} FROM {table} AS t WHERE ({keys}) > ({last}) AND {not_null} ORDER BY {keys} LIMIT 1
+                    SELECT {named} FROM {all} AS t WHERE {not_null} AND ({order}) > ({last}) ORDER BY {order} LIMIT 1
                 ) AS n
-            )"
+            )",
+            names.join(", ")
+        )
+    }
+
+    fn summary_by_index(&self, summary: &Summary<'_>, parts: &str) -> String {
+        let Summary { table, conditions, time, computed } = summary;
+        format!(
+            "SELECT p.n::int8, s.* FROM (VALUES {parts}) AS p (n, b, e) CROSS JOIN LATERAL (
+                SELECT {computed} FROM {table} AS t WHERE {conditions} AND {time} >= p.b AND {time} < p.e
+            ) AS s (n, least, greatest, mean) WHERE 0 < s.n ORDER BY p.n"
+        )
+    }
+
+    fn summary_by_row(&self, summary: &Summary<'_>, cut: &Cut) -> String {
+        let Summary { table, conditions, time, computed } = summary;
+        let Cut { from, width, last } = cut;
+        // Seconds as a floating-point number have every microsecond until the year 2255; `extract` is always exact, and
+        // several times slower. The numbers of the parts are joined because PostgreSQL takes a computed column to be
+        // different in each row otherwise, and sorts all of them, on disk.
+        format!(
+            "SELECT p.n, {computed} FROM generate_series(0, {last}) AS p (n)
+                JOIN {table} AS t ON ((date_part('epoch', {time}) * 1000000)::int8 - {from}) / {width} = p.n
+            WHERE {conditions} GROUP BY p.n ORDER BY p.n"
         )
     }
 }
 
-/// Settings of a connection that only reads. Without plans for all values (one that fits a common series takes minutes
-/// for a rare one), and without machine code, which takes longer to make than these questions.
+/// Settings of a connection that only reads. Without plans for all values: one that fits a common series takes minutes
+/// for a rare one. Without machine code, which takes longer to make than these questions. And the parts of a summary
+/// are joined by a hash table: PostgreSQL would rather sort millions of rows.
 fn settings() -> String {
     format!(
         "SET default_transaction_read_only = on; SET statement_timeout = '{}ms'; SET jit = off;
-        SET plan_cache_mode = force_custom_plan",
+        SET plan_cache_mode = force_custom_plan; SET enable_mergejoin = off",
         TIME_LIMIT.as_millis()
     )
 }
@@ -137,7 +156,8 @@ impl Reader {
             indexes.push(row.try_get(0)?);
         }
         // Where a row is stored; a partitioned table stores rows of the same place in several tables.
-        Ok(Some(Table { name: table.name, forms, indexes, ties: "t.tableoid, t.ctid".into() }))
+        let ties = "t.tableoid, t.ctid".into();
+        Ok(Some(Table { name: table.name, forms, indexes, ties, is_walkable: true }))
     }
 
     async fn read(&mut self, question: &Question, answer: &mut Answer) -> Result<(), Failure> {

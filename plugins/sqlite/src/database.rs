@@ -16,6 +16,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause between two tries to open a file: SQLite does not wait by itself while the journal is being switched.
 const OPEN_AGAIN: Duration = Duration::from_millis(20);
 
+/// How many steps of SQLite's machine are taken between two looks at the clock: well under a millisecond, and so many
+/// that the looks cost nothing.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
 /// Starts a transaction as the only writer. One that became the writer later could fail instead of waiting.
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -48,6 +52,13 @@ impl Database {
     pub async fn look(path: &Path) -> Result<Self, Error> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         Ok(Database { connection: options.disable_statement_logging().connect().await? })
+    }
+
+    /// Sets when statements are ended, from the next one on.
+    pub async fn end_statements_at(&mut self, deadline: Instant) -> Result<(), Error> {
+        let mut connection = self.connection.lock_handle().await?;
+        connection.set_progress_handler(STEPS_BETWEEN_LOOKS, move || Instant::now() < deadline);
+        Ok(())
     }
 
     /// Runs statements that give no rows. Names in them must be quoted by [`quoted`].

@@ -14,6 +14,7 @@ mod code {
     pub const LOCKED: i32 = 6;
     pub const OUT_OF_MEMORY: i32 = 7;
     pub const READ_ONLY: i32 = 8;
+    pub const INTERRUPTED: i32 = 9;
     pub const INPUT_OUTPUT: i32 = 10;
     pub const CORRUPT: i32 = 11;
     pub const FULL: i32 = 13;
@@ -59,6 +60,11 @@ impl Failure {
         let Failure::Database(error) = self else { return None };
         let is_about_rows = matches!(primary_code(error)?, code::CONSTRAINT | code::TOO_BIG | code::MISMATCH);
         is_about_rows.then(|| words(error))
+    }
+
+    /// True when a statement was ended, as by its time limit.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Failure::Database(error) if primary_code(error) == Some(code::INTERRUPTED))
     }
 }
 

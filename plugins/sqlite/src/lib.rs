@@ -2,14 +2,15 @@
 //!
 //! [`sinks::sqlite`] is the stage. Below it: `database` (one connection), `errors` (what an error means to the
 //! engine), `table` (what the table is, whether it fits, how it is made), `value` (what a value becomes), `write`
-//! (rows by INSERT), `marks` (who writes, and how far they got) and
-//! `check` (`validate --connect`).
+//! (rows by INSERT), `marks` (who writes, and how far they got),
+//! `check` (`validate --connect`) and `history` (reading back).
 
 use pipeline_stage::StageType;
 
 mod check;
 mod database;
 mod errors;
+mod history;
 mod marks;
 pub mod sinks;
 mod table;

@@ -1,7 +1,7 @@
 //! What a table is, whether it can take what is written, and how it is made.
 
 use pipeline_stage::{ColumnType, StageError};
-use pipeline_tables::WrittenColumn;
+use pipeline_tables::{Index, WrittenColumn};
 use sqlx::Row;
 
 use crate::database::{BEGIN, Database, quoted};
@@ -14,6 +14,8 @@ const ID: &str = "id";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     columns: Vec<TableColumn>,
+    /// Not declared WITHOUT ROWID.
+    has_row_numbers: bool,
     /// Declared STRICT: a value of another type is refused, not converted.
     is_strict: bool,
 }
@@ -27,6 +29,8 @@ struct TableColumn {
     /// SQLite fills it in: a default, or the number of the row.
     is_filled: bool,
     is_generated: bool,
+    /// Part of the primary key.
+    is_in_key: bool,
 }
 
 const FIND_TABLE: &str =
@@ -59,9 +63,10 @@ pub async fn describe(database: &mut Database, name: &str) -> Result<Option<Tabl
             is_filled: row.try_get::<bool, _>(3)? || is_row_number,
             // 1 is a hidden column of a virtual table; 2 and 3 are computed ones.
             is_generated: row.try_get::<i64, _>(5)? != 0,
+            is_in_key: 0 < key_position,
         });
     }
-    Ok(Some(Table { columns, is_strict }))
+    Ok(Some(Table { columns, has_row_numbers: !has_no_rowid, is_strict }))
 }
 
 /// Makes a table with its indexes, unless it has come to be there.
@@ -77,7 +82,7 @@ pub async fn create(database: &mut Database, name: &str, statements: &str) -> Re
 /// The statements that make a table with its indexes.
 ///
 /// Columns that no row lacks are NOT NULL. An `id` that numbers the rows is added if none is written.
-pub fn statements(name: &str, written: &[WrittenColumn], indexes: &[String]) -> String {
+pub fn statements(name: &str, written: &[WrittenColumn], indexes: &[Index]) -> String {
     let mut columns = Vec::new();
     if !written.iter().any(|column| column.name.eq_ignore_ascii_case(ID)) {
         columns.push(format!("{} INTEGER PRIMARY KEY", quoted(ID)));
@@ -87,11 +92,26 @@ pub fn statements(name: &str, written: &[WrittenColumn], indexes: &[String]) -> 
         columns.push(format!("{} {}{not_null}", quoted(&column.name), sql_type(column.column_type)));
     }
     let mut statements = format!("CREATE TABLE {} ({})", quoted(name), columns.join(", "));
-    for column in indexes {
-        let index = quoted(&format!("{name}_{column}_idx"));
-        statements.push_str(&format!("; CREATE INDEX {index} ON {} ({})", quoted(name), quoted(column)));
+    for (index, index_name) in indexes.iter().zip(index_names(name, indexes)) {
+        let columns: Vec<String> = index.columns().iter().map(|column| quoted(column)).collect();
+        let (index_name, table) = (quoted(&index_name), quoted(name));
+        statements.push_str(&format!("; CREATE INDEX {index_name} ON {table} ({})", columns.join(", ")));
     }
     statements
+}
+
+/// A name for each index; SQLite wants one, and no two the same, whatever their case.
+fn index_names(table: &str, indexes: &[Index]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(indexes.len());
+    for index in indexes {
+        let name = format!("{table}_{}_idx", index.columns().join("_"));
+        let is_taken = |name: &str| names.iter().any(|taken| taken.eq_ignore_ascii_case(name));
+        // Columns `a_b`, `c` and `a`, `b_c` make the same name.
+        let numbered = (1..).map(|number| format!("{name}{number}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !is_taken(name));
+        names.extend(free);
+    }
+    names
 }
 
 fn sql_type(column_type: ColumnType) -> &'static str {
@@ -109,6 +129,23 @@ impl Table {
     /// True when there is a column of that name.
     pub fn has_column(&self, name: &str) -> bool {
         self.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a row may lack a column; none when all do.
+    pub fn may_lack(&self, name: &str) -> Option<bool> {
+        let column = self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))?;
+        Some(!column.is_not_null)
+    }
+
+    /// The name by which the number of a row can be called, unless rows have none or columns have all of the names.
+    pub fn row_number(&self) -> Option<&'static str> {
+        let names = ["rowid", "_rowid_", "oid"].into_iter();
+        names.filter(|_| self.has_row_numbers).find(|name| !self.has_column(name))
+    }
+
+    /// The columns of the primary key.
+    pub fn key(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter(|column| column.is_in_key).map(|column| column.name.as_str())
     }
 
     /// All that is wrong with the table for what is written, each with what would be right.

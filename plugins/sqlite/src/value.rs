@@ -1,6 +1,6 @@
 //! What a value of a row becomes in SQLite.
 
-use chrono::{DateTime, Datelike, Timelike};
+use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 use pipeline_stage::{Cell, Timestamp};
 
 /// Whether a value can be stored as it is; the error says why not.
@@ -36,6 +36,23 @@ pub fn text_of(time: Timestamp) -> Option<String> {
     Some(text)
 }
 
+/// What stands for a time that has no text: one before or after all that have one, in their order.
+pub fn edge_of(time: Timestamp) -> &'static str {
+    match time {
+        Timestamp(..0) => "",
+        // The character after `9`.
+        _ => ":",
+    }
+}
+
+/// The time of a text, as [`text_of`] writes it, or another program: with fewer decimals, and with `T` and `Z`.
+pub fn time_of(text: &str) -> Option<Timestamp> {
+    let text = text.strip_suffix('Z').unwrap_or(text);
+    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f")
+        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f"));
+    Some(Timestamp(time.ok()?.and_utc().timestamp_micros()))
+}
+
 fn push_digits(number: u32, width: u32, text: &mut String) {
     for power in (0..width).rev() {
         let digit = number / 10u32.pow(power) % 10;
@@ -58,8 +75,18 @@ mod tests {
         ];
         for (micros, text) in times {
             assert_eq!(text_of(Timestamp(micros)).as_deref(), Some(text));
+            assert_eq!(time_of(text), Some(Timestamp(micros)));
+            assert!(edge_of(Timestamp(i64::MIN)) < text && text < edge_of(Timestamp(i64::MAX)));
         }
         assert!(times.is_sorted_by_key(|(_, text)| text));
+    }
+
+    #[test]
+    fn times_of_other_programs_are_read() {
+        for text in ["1970-01-01 00:00:01", "1970-01-01T00:00:01.0", "1970-01-01T00:00:01.000000Z"] {
+            assert_eq!(time_of(text), Some(Timestamp(1_000_000)), "{text}");
+        }
+        assert_eq!(time_of("yesterday"), None);
     }
 
     #[test]

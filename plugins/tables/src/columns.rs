@@ -1,6 +1,6 @@
 //! Which columns of the rows go into which columns of the table.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use arrow::datatypes::Schema;
 use pipeline_stage::keyed::find_column;
@@ -98,25 +98,6 @@ fn written_column(schema: &Schema, from: &str, name: &str) -> Result<WrittenColu
     Ok(WrittenColumn { position, name: name.into(), column_type, is_nullable: field.is_nullable() })
 }
 
-/// Checks the option `indexes` against what is written.
-///
-/// # Errors
-/// Of kind `Config`, at the option: a column that is not written, or one named twice.
-pub fn check_indexes(indexes: &[String], written: &[WrittenColumn]) -> Result<()> {
-    let mut seen = HashSet::new();
-    for (i, index) in indexes.iter().enumerate() {
-        let wrong = |message: String| Err(StageError::config(message).at_option(format!("indexes.{i}")));
-        if !written.iter().any(|column| column.name == *index) {
-            let names: Vec<&str> = written.iter().map(|column| column.name.as_str()).collect();
-            return wrong(format!("column `{index}` is not written into the table; there is {}", names.join(", ")));
-        }
-        if !seen.insert(index) {
-            return wrong(format!("`{index}` is named twice"));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::{DataType, Field};
@@ -168,19 +149,6 @@ mod tests {
         ] {
             let error = written_columns(&schema(), Some(&columns(json)), str::eq).unwrap_err();
             assert_eq!((error.option(), error.to_string().as_str()), (Some(option), message));
-        }
-    }
-
-    #[test]
-    fn refuses_indexes_on_columns_that_are_not_written() {
-        let written = written_columns(&schema(), None, str::eq).unwrap();
-        assert!(check_indexes(&["timestamp".into(), "sensor_id".into()], &written).is_ok());
-        for (indexes, message) in [
-            (["value", "time"], "column `time` is not written into the table; there is sensor_id, value, timestamp"),
-            (["value", "value"], "`value` is named twice"),
-        ] {
-            let error = check_indexes(&indexes.map(String::from), &written).unwrap_err();
-            assert_eq!((error.option(), error.to_string().as_str()), (Some("indexes.1"), message));
         }
     }
 }

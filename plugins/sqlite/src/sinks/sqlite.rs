@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use pipeline_stage::{
-    BuiltSink, Claim, Commit, Delivery, EpochRows, Owner, Refused, Result, Sink, SinkContext, SinkOptions, StageError,
-    StageOptions,
+    BuiltSink, Claim, Commit, Delivery, EpochRows, History, Owner, Refused, Result, Sink, SinkContext, SinkOptions,
+    StageError, StageOptions,
 };
+use pipeline_tables::history::TableHistory;
 use pipeline_tables::{
-    Columns, Create, Place, Trial, WrittenColumn, check_indexes, find_refused, places, written_columns,
+    Columns, Create, Index, Place, Trial, WrittenColumn, check_indexes, find_refused, places, written_columns,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use crate::check;
 use crate::database::{BEGIN, Database};
 use crate::errors::Failure;
+use crate::history::Archive;
 use crate::marks;
 use crate::table::{Table, create, describe, statements};
 use crate::write::Writer;
@@ -51,9 +53,12 @@ pub struct SqliteOptions {
     /// Whether the table is made when it is missing: `if_missing` (default) or `never`.
     #[serde(default)]
     pub create: Create,
-    /// Columns of the table that each get an index when the table is made. Default: none.
+    /// Indexes that are made with the table: a column of it each, or a list of columns, in their order. Default: none.
+    /// The dashboard is fast at any size with one on the column of times, and one on the columns of a series followed by
+    /// that column and the one that is drawn: `[timestamp, [sensor_id, metric_type, timestamp, value]]`. An existing
+    /// table gets none.
     #[serde(default)]
-    pub indexes: Vec<String>,
+    pub indexes: Vec<Index>,
 }
 
 impl StageOptions for SqliteOptions {
@@ -65,12 +70,25 @@ history:
   path: iot.db
   table: sensor_data
   columns: [sensor_id, metric_type, value, timestamp]
-  indexes: [timestamp, sensor_id]
+  indexes: [timestamp, [sensor_id, metric_type, timestamp, value]]
 ";
 }
 
 impl SinkOptions for SqliteOptions {
     fn build(self, context: SinkContext) -> Result<BuiltSink> {
+        let settings = self.settings(&context)?;
+        Ok(BuiltSink::Epochs(Box::new(SqliteSink { settings, opened: None })))
+    }
+
+    fn history(self, context: SinkContext) -> Result<Option<Box<dyn History>>> {
+        let Settings { path, table, written, .. } = self.settings(&context)?;
+        Ok(Some(Box::new(TableHistory::new(Box::new(Archive { path, table }), &context.schema, &written))))
+    }
+}
+
+impl SqliteOptions {
+    /// Checks the options against the columns that reach the sink.
+    fn settings(self, context: &SinkContext) -> Result<Settings> {
         if self.path.is_empty() || self.path.starts_with(':') || self.path.contains('\0') {
             let message = format!("`{}` is no file, it would be like `iot.db` or `data/iot.db`", self.path);
             return Err(StageError::config(message).at_option("path"));
@@ -87,8 +105,7 @@ impl SinkOptions for SqliteOptions {
         }
         check_indexes(&self.indexes, &written)?;
         let path = context.stage.directory.join(&self.path);
-        let settings = Settings { path, table: self.table, written, create: self.create, indexes: self.indexes };
-        Ok(BuiltSink::Epochs(Box::new(SqliteSink { settings, opened: None })))
+        Ok(Settings { path, table: self.table, written, create: self.create, indexes: self.indexes })
     }
 }
 
@@ -112,7 +129,7 @@ struct Settings {
     table: String,
     written: Vec<WrittenColumn>,
     create: Create,
-    indexes: Vec<String>,
+    indexes: Vec<Index>,
 }
 
 /// A connection to a file that has all it needs.

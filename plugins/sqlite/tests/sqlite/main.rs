@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
 mod fixture;
+mod history;
 mod laws;
 mod marks;
 mod rows;

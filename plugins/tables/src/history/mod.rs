@@ -53,16 +53,45 @@ pub trait Database: Send + Sync {
     /// Whether two names are the same column of a table.
     fn is_same_name(&self, one: &str, other: &str) -> bool;
 
-    /// A time in microseconds since 1970, as a whole number; `key` is a key of a column of times.
-    fn micros(&self, key: &str) -> String;
-
     /// Whether a value's text begins with that of a parameter.
     fn starts_with(&self, value: &str, parameter: &str) -> String;
 
     /// A common table expression for `WITH RECURSIVE` that walks along an index from one combination of `keys` to the
-    /// next, in order, for columns that are not null: `walk`, with the columns `c0`, `c1` and so on. The walk begins
-    /// with the first row for which `begin` holds.
-    fn walk(&self, table: &str, keys: &[String], begin: &str) -> String;
+    /// next, in order, for columns that are not null: `walk`, with the columns `c0`, `c1` and so on. It begins after
+    /// the combination of these parameters.
+    fn walk(&self, table: &Table, keys: &[String], after: Option<&[String]>) -> String;
+
+    /// A summary by an index, part by part: `parts` are the rows of a VALUES, each the number of a part, the parameter
+    /// of its begin and that of its end.
+    fn summary_by_index(&self, summary: &Summary<'_>, parts: &str) -> String;
+
+    /// A summary that computes for each row to which part it belongs.
+    fn summary_by_row(&self, summary: &Summary<'_>, cut: &Cut) -> String;
+}
+
+/// What the SQL of a summary is made of. It gives the number of each part that has rows, and what is computed of them,
+/// sorted by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary<'a> {
+    /// The table, quoted.
+    pub table: &'a str,
+    /// What all rows must fulfil.
+    pub conditions: String,
+    /// The key of the column of times.
+    pub time: &'a str,
+    /// What is computed of the rows of a part; the first one is `count(*)`.
+    pub computed: String,
+}
+
+/// How times become parts: the parameters that stand for whole numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The begin of the first part, in microseconds since 1970.
+    pub from: String,
+    /// The length of a part, in microseconds.
+    pub width: String,
+    /// The number of the last part; the first one is 0.
+    pub last: String,
 }
 
 /// One connection. After any error it is dropped.
@@ -89,6 +118,8 @@ pub struct Table {
     pub indexes: Vec<Vec<String>>,
     /// What sorts rows of the same value the same way each time.
     pub ties: String,
+    /// Whether [`Database::walk`] can be used.
+    pub is_walkable: bool,
 }
 
 /// How a column is written in SQL.

@@ -3,9 +3,9 @@
 use pipeline_stage::{Result, Selection, StageError, Timestamp};
 use serde_json::Value;
 
-use super::question::{Columns, Question, at_least, below, from_where};
+use super::question::{Columns, Question, at_least, below, from_where, position};
 use super::value::parameter;
-use super::{Database, Form, HistoryColumn, Parameter};
+use super::{Cut, Database, Form, HistoryColumn, Parameter, Summary};
 
 /// The time of a picture, cut into equal parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,16 +20,19 @@ pub struct Parts {
 
 /// Times beyond this many microseconds before or after 1970 are no times of any database; up to here, a difference of
 /// two of them is a number of 64 bits.
-const LAST_TIME: i64 = 1 << 62;
+const LAST_TIME: i64 = 1 << 61;
+
+/// More than any screen shows; databases take some ten thousand parameters.
+const MAX_POINTS: u32 = 10_000;
 
 impl Parts {
     /// At most `points` parts; none when there is no time between the two.
     ///
     /// # Errors
-    /// Of kind `Config` when no part is wanted.
+    /// Of kind `Config` when none or too many are wanted.
     pub fn new(from: Timestamp, until: Timestamp, points: u32) -> Result<Option<Self>> {
-        if points == 0 {
-            return Err(StageError::config("`points` is 0, it must be at least 1"));
+        if !(1..=MAX_POINTS).contains(&points) {
+            return Err(StageError::config(format!("`points` is {points}, expected 1 to {MAX_POINTS}")));
         }
         let from = from.0.clamp(-LAST_TIME, LAST_TIME);
         let until = until.0.clamp(-LAST_TIME, LAST_TIME);
@@ -41,9 +44,14 @@ impl Parts {
         Ok(Some(Parts { from: Timestamp(from), until: Timestamp(until), width }))
     }
 
-    /// When a part begins.
+    /// How many there are.
+    fn count(self) -> i64 {
+        (self.until.0 - self.from.0 - 1) / self.width + 1
+    }
+
+    /// When a part begins; of the one after the last, when the last one ends.
     pub fn begin(self, part: i64) -> Timestamp {
-        Timestamp(self.from.0.saturating_add(part.saturating_mul(self.width)))
+        Timestamp(self.from.0.saturating_add(part.saturating_mul(self.width)).min(self.until.0))
     }
 }
 
@@ -57,20 +65,61 @@ pub fn summary(
 ) -> Result<Question> {
     let mut question = Question::default();
     let (_, value) = columns.find(value)?;
-    let (_, time) = columns.find(time_column(rows)?)?;
-    let from = question.bind(Parameter::Integer(parts.from.0));
-    let width = question.bind(Parameter::Integer(parts.width));
-    let part = format!("({} - {from}) / {width}", database.micros(&time.key));
+    let (time_column, time) = columns.find(time_column(rows)?)?;
     let mut conditions = columns.conditions(rows, &mut question)?;
-    conditions.push(at_least(time, parts.from, &mut question));
-    conditions.push(below(time, parts.until, &mut question));
     conditions.push(format!("{} IS NOT NULL", value.key));
-    let number = value.value_of(&value.key);
-    question.sql = format!(
-        "SELECT {part}, count(*), min({number}), max({number}), avg({number}){} GROUP BY 1 ORDER BY 1",
-        from_where(columns.table, &conditions)
-    );
+    let number = format!("CAST({} AS double precision)", value.value_of(&value.key));
+    let computed = format!("count(*), min({number}), max({number}), avg({number})");
+    let summary = |conditions: &[String]| Summary {
+        table: &columns.table.name,
+        conditions: conditions.join(" AND "),
+        time: &time.key,
+        computed,
+    };
+    question.sql = match is_found_by_index(columns, rows, time_column)? {
+        true => database.summary_by_index(&summary(&conditions), &values_of(parts, time, &mut question)),
+        false => {
+            conditions.push(at_least(time, parts.from, &mut question));
+            conditions.push(below(time, parts.until, &mut question));
+            let mut bind = |number| question.bind(Parameter::Integer(number));
+            let cut = Cut { from: bind(parts.from.0), width: bind(parts.width), last: bind(parts.count() - 1) };
+            database.summary_by_row(&summary(&conditions), &cut)
+        }
+    };
     Ok(question)
+}
+
+/// `(0, $1, $2), (1, $2, $3)`: the parts with their begin and end.
+fn values_of(parts: Parts, time: &Form, question: &mut Question) -> String {
+    let mut values = Vec::new();
+    let mut begin = question.bind_for(time, Parameter::Time(parts.begin(0)));
+    for part in 0..parts.count() {
+        let end = question.bind_for(time, Parameter::Time(parts.begin(part + 1)));
+        values.push(format!("({part}, {begin}, {end})"));
+        begin = end;
+    }
+    values.join(", ")
+}
+
+/// Whether an index leads to the rows of a part: it begins with the columns that have a value, in any order, and then
+/// has the times.
+fn is_found_by_index(columns: Columns<'_>, rows: &Selection, time: &HistoryColumn) -> Result<bool> {
+    let mut equal = Vec::with_capacity(rows.equal.len());
+    for (name, _) in &rows.equal {
+        let (column, form) = columns.find(name)?;
+        if !form.is_plain {
+            return Ok(false);
+        }
+        equal.push(&column.table_name);
+    }
+    equal.sort();
+    equal.dedup();
+    let (_, form) = columns.find(&time.name)?;
+    let leads_there = |index: &Vec<String>| {
+        let Some((first, rest)) = index.split_at_checked(equal.len()) else { return false };
+        rest.first() == Some(&time.table_name) && equal.iter().all(|name| first.contains(name))
+    };
+    Ok(form.is_plain && columns.table.indexes.iter().any(leads_there))
 }
 
 /// The column of times by which a summary is made.
@@ -90,13 +139,19 @@ pub struct Combinations<'a> {
     pub columns: &'a [String],
     /// The first one's text begins so.
     pub prefix: &'a str,
-    /// They come after these values; checked before.
+    /// They come after these values.
     pub after: Option<&'a [Value]>,
     /// At most so many.
     pub limit: u32,
 }
 
 impl Combinations<'_> {
+    /// Checks what can be checked without the table.
+    pub fn check(&self, all: &[HistoryColumn]) -> Result<()> {
+        let columns = self.columns.iter().map(|name| Ok(&all[position(all, name)?])).collect::<Result<Vec<_>>>()?;
+        self.after(&columns).map(drop)
+    }
+
     /// The values of `after`; none when there is no `after`.
     ///
     /// # Errors
@@ -121,17 +176,17 @@ pub fn distinct(database: &dyn Database, columns: Columns<'_>, wanted: &Combinat
     let found = wanted.columns.iter().map(|name| columns.find(name)).collect::<Result<Vec<_>>>()?;
     let (of, forms): (Vec<&HistoryColumn>, Vec<&Form>) = found.into_iter().unzip();
     let keys: Vec<String> = forms.iter().map(|form| form.key.clone()).collect();
-    let mut begin: Vec<String> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
-    if let Some(values) = wanted.after(&of)? {
-        let values = forms.iter().zip(values).map(|(form, value)| question.bind_for(form, value));
-        begin.push(format!("({}) > ({})", keys.join(", "), values.collect::<Vec<_>>().join(", ")));
-    }
-    let walk = match is_indexed(columns, &of, &forms) {
-        true => format!("WITH RECURSIVE {}", database.walk(&columns.table.name, &keys, &begin.join(" AND "))),
+    let after: Option<Vec<String>> = wanted
+        .after(&of)?
+        .map(|values| forms.iter().zip(values).map(|(form, value)| question.bind_for(form, value)).collect());
+    let is_indexed = is_indexed(columns, &of, &forms);
+    let walk = match is_indexed {
+        true => format!("WITH RECURSIVE {}", database.walk(columns.table, &keys, after.as_deref())),
         false => {
+            let mut conditions: Vec<String> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
+            conditions.extend(after.map(|after| format!("({}) > ({})", keys.join(", "), after.join(", "))));
             let named = keys.iter().enumerate().map(|(i, key)| format!("{key} AS c{i}")).collect::<Vec<_>>();
-            let all = from_where(columns.table, &begin);
-            format!("WITH walk AS (SELECT DISTINCT {}{all})", named.join(", "))
+            format!("WITH walk AS (SELECT DISTINCT {}{})", named.join(", "), from_where(columns.table, &conditions))
         }
     };
     let values: Vec<String> = forms.iter().enumerate().map(|(i, form)| form.value_of(&format!("c{i}"))).collect();
@@ -144,7 +199,7 @@ pub fn distinct(database: &dyn Database, columns: Columns<'_>, wanted: &Combinat
     };
     let order = (0..keys.len()).map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
     // A walk is in order, and ends as soon as there are enough; to be sorted, it would have to be gone to its end.
-    let sorted = if walk.starts_with("WITH RECURSIVE") { String::new() } else { format!(" ORDER BY {order}") };
+    let sorted = if is_indexed { String::new() } else { format!(" ORDER BY {order}") };
     let limit = question.limit(wanted.limit);
     question.sql = format!("{walk} SELECT {} FROM walk{prefix}{sorted}{limit}", values.join(", "));
     Ok(question)
@@ -155,5 +210,5 @@ fn is_indexed(columns: Columns<'_>, of: &[&HistoryColumn], forms: &[&Form]) -> b
     let begins_so = |index: &Vec<String>| {
         of.len() <= index.len() && of.iter().zip(index).all(|(column, indexed)| column.table_name == *indexed)
     };
-    forms.iter().all(|form| form.is_plain) && columns.table.indexes.iter().any(begins_so)
+    columns.table.is_walkable && forms.iter().all(|form| form.is_plain) && columns.table.indexes.iter().any(begins_so)
 }

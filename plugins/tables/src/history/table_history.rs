@@ -135,6 +135,7 @@ impl History for TableHistory {
     ) -> Result<RecordBatch> {
         let mut answer = self.counts(columns, None)?;
         let wanted = Combinations { columns, prefix, after, limit };
+        wanted.check(&self.columns)?;
         let database = self.connections.database();
         within_time(self.ask(&mut answer, |table| series::distinct(database, table, &wanted))).await?;
         answer.finish()
