@@ -26,6 +26,11 @@ pub async fn login(State(access): State<Arc<Access>>, Form(login): Form<Login>) 
     (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, "/".into())]).into_response()
 }
 
+/// The page for those who may look and want to do more.
+pub async fn form() -> Response {
+    page(StatusCode::OK, None)
+}
+
 /// Takes the cookie away.
 pub async fn logout() -> Response {
     let cookie = format!("{COOKIE_NAME}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");

@@ -53,7 +53,17 @@ static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
     // Plotly.js is the first of the scripts that the crate holds; the other draws formulas.
     let script = plotly.split_once('>').and_then(|(_, rest)| rest.split_once("</script>")).map(|(script, _)| script);
     HashMap::from([
+        ("anomalies.js", Asset::of("text/javascript", include_str!("assets/anomalies.js"))),
         ("app.js", Asset::of("text/javascript", include_str!("assets/app.js"))),
+        ("chart.js", Asset::of("text/javascript", include_str!("assets/chart.js"))),
+        ("counts.js", Asset::of("text/javascript", include_str!("assets/counts.js"))),
+        ("dom.js", Asset::of("text/javascript", include_str!("assets/dom.js"))),
+        ("feed.js", Asset::of("text/javascript", include_str!("assets/feed.js"))),
+        ("letters.js", Asset::of("text/javascript", include_str!("assets/letters.js"))),
+        ("link.js", Asset::of("text/javascript", include_str!("assets/link.js"))),
+        ("now.js", Asset::of("text/javascript", include_str!("assets/now.js"))),
+        ("picture.js", Asset::of("text/javascript", include_str!("assets/picture.js"))),
+        ("series.js", Asset::of("text/javascript", include_str!("assets/series.js"))),
         ("style.css", Asset::of("text/css", include_str!("assets/style.css"))),
         ("plotly.js", Asset::of("text/javascript", script.unwrap_or_default())),
     ])

@@ -126,7 +126,7 @@ fn routes(shared: Shared) -> Router {
         .route("/health", get(alive))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/login", post(login::login).with_state(access.clone()))
+        .route("/login", get(login::form).merge(post(login::login)).with_state(access.clone()))
         .route("/logout", post(login::logout))
         .route("/api/pipeline", get(page::pipeline))
         .route("/api/live", get(live::events))

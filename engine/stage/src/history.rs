@@ -13,6 +13,11 @@ use crate::position::Timestamp;
 
 /// The table of a sink, to be read. Columns are called as the pipeline calls them, whatever their names in the table.
 ///
+/// Values in questions are those that [`row_to_json`](crate::row_to_json) writes: times are RFC 3339 text. Floats that
+/// JSON cannot hold are the texts `Infinity`, `-Infinity` and `NaN`. A table that is not there yet has no rows; a column
+/// that it lacks has no value in any row of a page. In answers any value may be null, whatever the pipeline says of its
+/// columns: others may have made the table.
+///
 /// Errors are for the person who asks: `Config` for a question that cannot be answered (a column that is not written),
 /// `Transient` when the table is out of reach or too slow.
 #[async_trait]
@@ -20,18 +25,22 @@ pub trait History: Send + Sync {
     /// The columns that are written, of those that reach the sink.
     fn schema(&self) -> SchemaRef;
 
-    /// The columns of each index that the table has, in order; known once it was asked something.
+    /// The columns of each index that the table has, in order, as far as it can be used to sort. Columns that are not
+    /// written have the name that they have in the table.
     async fn indexes(&self) -> Result<Vec<Vec<String>>>;
 
-    /// A page of rows, sorted by one column; rows in which it is null come last.
+    /// A page of rows, sorted by one column; rows in which it is null come last. Rows of the same value come in the
+    /// order in which they are stored, whichever way the page is sorted: what is written meanwhile moves none of them.
     async fn page(&self, rows: &Selection, page: &Page) -> Result<RecordBatch>;
 
     /// How many rows there are for each combination of values of some columns, the most frequent first: those columns,
     /// and `count`.
     async fn count_by(&self, rows: &Selection, columns: &[String], limit: u32) -> Result<RecordBatch>;
 
-    /// Combinations of values of some columns that occur, sorted: for choosing a series. Only those after `after`, and
-    /// of which the first column's text begins with `prefix`.
+    /// Combinations of values of some columns that occur, sorted: for choosing a series. Only those after `after`, which
+    /// has a value for each column, and of which the first column's text begins with `prefix`. Rows in which one of the
+    /// columns is null make no combination. Fast where an index begins with the columns, in their order; else every row
+    /// is looked at.
     async fn distinct(
         &self,
         columns: &[String],
@@ -41,8 +50,9 @@ pub trait History: Send + Sync {
     ) -> Result<RecordBatch>;
 
     /// A series in few points, for a picture: the time from `from` (inclusive) to `until` (exclusive), cut into at most
-    /// `points` equal parts, and for each part that has rows: `at` (its begin), `count`, `min`, `max`, `mean` of a
-    /// number column; sorted by time. Computed in the database.
+    /// `points` equal parts, and for each part that has rows with a value: `at` (its begin), `count`, `min`, `max`,
+    /// `mean` of a number column; sorted by time. Computed in the database. The column of times is the one that `rows`
+    /// names in its `time`, whose limits hold as well.
     async fn summary(
         &self,
         rows: &Selection,

@@ -49,6 +49,11 @@ impl Failure {
         matches!(self, Failure::Database(error) if answer_of(error).is_some_and(|answer| answer.code() == "55P03"))
     }
 
+    /// True when a statement was ended, as by its time limit.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Failure::Database(error) if answer_of(error).is_some_and(|answer| answer.code() == "57014"))
+    }
+
     /// True when the user may not do what was asked.
     pub fn is_denied(&self) -> bool {
         matches!(self, Failure::Database(error) if answer_of(error).is_some_and(|answer| answer.code() == "42501"))

@@ -3,7 +3,7 @@
 //! [`sinks::postgres`] is the stage. Below it: `address` (the URL), `database` (one connection), `errors` (what an
 //! error means to the engine), `table` and `create` (what the table is and how it is made), `value` (a value in
 //! PostgreSQL's binary form), `target` (which value goes where), `write` (rows by INSERT or COPY),
-//! `marks` (who writes, and how far they got) and `check` (`validate --connect`).
+//! `marks` (who writes, and how far they got), `check` (`validate --connect`) and `history` (reading back).
 
 use pipeline_stage::StageType;
 
@@ -12,6 +12,7 @@ mod check;
 mod create;
 mod database;
 mod errors;
+mod history;
 mod marks;
 mod numeric;
 pub mod sinks;

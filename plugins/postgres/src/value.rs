@@ -14,7 +14,7 @@ use crate::target::{Form, Target};
 const MICROS_1970_TO_2000: i64 = 946_684_800_000_000;
 /// The first moment PostgreSQL has: 4714-11-24 BC, in microseconds from 2000. Its last one, in the year 294276, is
 /// later than any that a row can have.
-const FIRST_TIME: i64 = -211_813_488_000_000_000;
+pub const FIRST_TIME: i64 = -211_813_488_000_000_000;
 /// Up to here every whole number is a floating-point number of 64 bits.
 const EXACT_IN_FLOAT8: u64 = 1 << 53;
 /// The version of the binary form of jsonb.
@@ -177,8 +177,17 @@ fn holds_nul(texts: &StringArray) -> bool {
     texts.value_data()[start..end].contains(&0)
 }
 
-fn since_2000(micros_since_1970: i64) -> Option<i64> {
+/// PostgreSQL's number for a time; none for one before all that it has.
+pub fn since_2000(micros_since_1970: i64) -> Option<i64> {
     micros_since_1970.checked_sub(MICROS_1970_TO_2000)
+}
+
+/// The other way round; its infinities are the last times of a row.
+pub fn since_1970(micros_since_2000: i64) -> i64 {
+    match micros_since_2000 {
+        i64::MIN => i64::MIN,
+        micros => micros.saturating_add(MICROS_1970_TO_2000),
+    }
 }
 
 /// Digits are lost, as that type does; but no number becomes infinite or zero.

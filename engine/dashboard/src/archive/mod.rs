@@ -132,7 +132,7 @@ fn info(plan: &Plan, stage: usize, history: &dyn History) -> TableInfo {
 fn detector_of(plan: &Plan, sink: usize) -> Option<usize> {
     let detectors = || (0..plan.stages.len()).filter(|stage| plan.stages[*stage].kind == Kind::Detector);
     let inputs = &plan.stages[sink].inputs;
-    let above = detectors().filter(|detector| inputs.iter().any(|input| below(plan, *input, *detector))).last();
+    let above = detectors().rfind(|detector| inputs.iter().any(|input| below(plan, *input, *detector)));
     above.or_else(|| detectors().find(|detector| inputs.iter().any(|input| below(plan, *detector, *input))))
 }
 

@@ -65,6 +65,38 @@ pub struct Points {
     is_anomaly: Vec<bool>,
 }
 
+impl Points {
+    /// With fewer readings, if they are more than a picture has room for: of each some, the least and the greatest, and all
+    /// anomalies.
+    fn thinned(self) -> Self {
+        let rows = self.at.len();
+        if rows <= 2 * POINTS as usize {
+            return self;
+        }
+        let mut kept: Vec<usize> = Vec::with_capacity(2 * POINTS as usize);
+        let some: Vec<usize> = (0..rows).collect();
+        for part in some.chunks(rows.div_ceil(POINTS as usize)) {
+            let of = |row: &&usize| self.value[**row].unwrap_or(f64::NAN);
+            kept.extend(part.iter().min_by(|one, other| of(one).total_cmp(&of(other))));
+            kept.extend(part.iter().max_by(|one, other| of(one).total_cmp(&of(other))));
+            kept.extend(part.iter().filter(|row| self.is_anomaly[**row]));
+        }
+        kept.sort_unstable();
+        kept.dedup();
+        let pick = |column: &[Option<f64>]| kept.iter().filter_map(|row| column.get(*row).copied()).collect();
+        Points {
+            at: kept.iter().map(|row| self.at[*row]).collect(),
+            value: pick(&self.value),
+            expected: pick(&self.expected),
+            lower: pick(&self.lower),
+            upper: pick(&self.upper),
+            score: pick(&self.score),
+            is_anomaly: kept.iter().map(|row| self.is_anomaly[*row]).collect(),
+            ..self
+        }
+    }
+}
+
 /// A part of a series.
 pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> Result<Json<Points>, Problem> {
     let plan = &shared.watched.plan;
@@ -92,7 +124,7 @@ pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) 
     let rows = readings.between(from, until).await?;
     let scored = score(&shared, detector, &[before.clone(), rows.clone()])?;
     let scored = scored.slice(before.num_rows(), rows.num_rows());
-    Ok(Json(Points { table: table.info.sink.clone(), ..of_readings(&scored, time, value) }))
+    Ok(Json(Points { table: table.info.sink.clone(), ..of_readings(&scored, time, value).thinned() }))
 }
 
 /// The table with the readings that a detector takes: all of them, not only the anomalies.

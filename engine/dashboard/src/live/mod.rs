@@ -61,7 +61,10 @@ pub struct Past {
 impl Past {
     fn add(&mut self, pulse: &Pulse) {
         if self.at.len() == PAST {
-            (self.at.pop_front(), self.rate.pop_front(), self.anomalies.pop_front(), self.lag.pop_front());
+            self.at.pop_front();
+            self.rate.pop_front();
+            self.anomalies.pop_front();
+            self.lag.pop_front();
         }
         self.at.push_back(pulse.at);
         self.rate.push_back(pulse.rate);

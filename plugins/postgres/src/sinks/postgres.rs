@@ -7,9 +7,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use async_trait::async_trait;
 use pipeline_stage::{
-    BuiltSink, Claim, Commit, Delivery, EpochRows, Owner, Refused, Result, Secret, Sink, SinkContext, SinkOptions,
-    StageContext, StageError, StageOptions,
+    BuiltSink, Claim, Commit, Delivery, EpochRows, History, Owner, Refused, Result, Secret, Sink, SinkContext,
+    SinkOptions, StageContext, StageError, StageOptions,
 };
+use pipeline_tables::history::TableHistory;
 use pipeline_tables::{
     Columns, Create, Place, Trial, WrittenColumn, check_indexes, find_refused, places, written_columns,
 };
@@ -21,6 +22,7 @@ use crate::check;
 use crate::create::{create, statements};
 use crate::database::{BEGIN, Database};
 use crate::errors::Failure;
+use crate::history::Archive;
 use crate::marks;
 use crate::table::{Table, TableName, check_name, describe};
 use crate::target::fit;
@@ -74,6 +76,22 @@ history:
 
 impl SinkOptions for PostgresOptions {
     fn build(self, context: SinkContext) -> Result<BuiltSink> {
+        let settings = self.settings(&context)?;
+        Ok(BuiltSink::Epochs(Box::new(PostgresSink { settings, connected: None })))
+    }
+
+    fn history(self, context: SinkContext) -> Result<Option<Box<dyn History>>> {
+        let Settings { address, place, name, written, .. } = self.settings(&context)?;
+        // Not the name of the sink's own connection: a later owner of a task ends that one.
+        let connection_name = printable_name(&format!("pipeline history {}", sink_name(&context.stage)));
+        let archive = Archive { address, place, connection_name, name };
+        Ok(Some(Box::new(TableHistory::new(Box::new(archive), &context.schema, &written))))
+    }
+}
+
+impl PostgresOptions {
+    /// Checks the options against the columns that reach the sink.
+    fn settings(self, context: &SinkContext) -> Result<Settings> {
         let address = Address::parse(&self.url)?;
         let name = TableName::parse(&self.table).map_err(|error| error.at_option("table"))?;
         let written = written_columns(&context.schema, self.columns.as_ref(), str::eq)?;
@@ -85,9 +103,7 @@ impl SinkOptions for PostgresOptions {
         check_indexes(&self.indexes, &written)?;
         let place = address.place();
         let connection_name = connection_name(&context.stage);
-        let settings =
-            Settings { address, place, connection_name, name, written, create: self.create, indexes: self.indexes };
-        Ok(BuiltSink::Epochs(Box::new(PostgresSink { settings, connected: None })))
+        Ok(Settings { address, place, connection_name, name, written, create: self.create, indexes: self.indexes })
     }
 }
 
@@ -95,7 +111,14 @@ impl SinkOptions for PostgresOptions {
 /// sink as PostgreSQL's 63 bytes hold, for people who look at `pg_stat_activity`.
 fn connection_name(context: &StageContext) -> String {
     let random = RandomState::new().build_hasher().finish();
-    let name = format!("pipeline {random:016x} {}/{}", context.pipeline, context.id);
+    printable_name(&format!("pipeline {random:016x} {}", sink_name(context)))
+}
+
+fn sink_name(context: &StageContext) -> String {
+    format!("{}/{}", context.pipeline, context.id)
+}
+
+fn printable_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(63).collect()
 }
 

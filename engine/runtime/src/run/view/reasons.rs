@@ -42,7 +42,7 @@ pub fn family_of(reason: &str) -> String {
         match (quote, letter) {
             (Some(end), _) if letter == end => {
                 quote = None;
-                family.push_str("…");
+                family.push('…');
                 family.push(letter);
             }
             (Some(_), _) => {}
