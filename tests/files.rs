@@ -1,6 +1,7 @@
-//! Files without anything running: what is said of wrong pipelines, the schemas that editors check them with, and who
-//! may know whom in the source.
+//! Files without anything running: what is said of wrong pipelines, the schemas that editors check them with, the pages
+//! and files that are generated, what boards and alert rules ask for, and who may know whom in the source.
 
 mod architecture;
 mod bad_files;
+mod boards;
 mod schemas;

@@ -48,8 +48,9 @@ fn generated_files_are_fresh() {
     let registry = registry::full();
     let schemas = schema::schemas(&registry).into_iter().map(|(path, text)| (root().join("schemas").join(path), text));
     let pages = schema::pages(&registry).into_iter().map(|(path, text)| (root().join("docs/stages").join(path), text));
+    let metrics = (root().join("docs/metrics.md"), pipeline_dashboard::documentation());
     let mut stale = Vec::new();
-    for (path, text) in schemas.chain(pages) {
+    for (path, text) in schemas.chain(pages).chain([metrics]) {
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
             std::fs::write(&path, &text).expect("the file can be written");
@@ -58,7 +59,7 @@ fn generated_files_are_fresh() {
             stale.push(path.display().to_string());
         }
     }
-    let help = "`pipeline schema --out schemas --docs docs/stages` writes them";
+    let help = "`UPDATE_GOLDEN=1 cargo test -p pipeline-cli --test files` writes them";
     assert!(stale.is_empty(), "not fresh; {help}: {stale:#?}");
 }
 
