@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::link::DashboardLink;
 use super::text::mrkdwn;
 use crate::template::{Names, utc};
 
@@ -45,6 +46,8 @@ pub struct FieldOption {
 pub struct Layout {
     fields: Vec<Field>,
     names: Names,
+    /// To the series on the dashboard.
+    link: Option<DashboardLink>,
 }
 
 struct Field {
@@ -70,7 +73,12 @@ impl Layout {
             Some(options) => named(options, schema)?,
             None => usual(schema, key),
         };
-        Ok(Layout { fields, names })
+        Ok(Layout { fields, names, link: None })
+    }
+
+    /// The same, with a link to each alert's series.
+    pub fn with_link(self, link: Option<DashboardLink>) -> Self {
+        Layout { link, ..self }
     }
 
     /// The message for an alert.
@@ -86,13 +94,15 @@ impl Layout {
         }
         let Names { pipeline, sink } = &self.names;
         let context = format!("{pipeline} · {sink} · alert {}", alert.id);
+        let mut elements = vec![plain(mrkdwn(&context, MAX_CONTEXT_CHARACTERS))];
+        elements.extend(self.link.as_ref().map(|link| linked(&link.of(alert))));
         json!({
             "text": self.fallback(alert),
             "blocks": [
                 { "type": "header", "text": { "type": "plain_text", "text": title, "emoji": true } },
                 section,
                 { "type": "divider" },
-                { "type": "context", "elements": [plain(mrkdwn(&context, MAX_CONTEXT_CHARACTERS))] },
+                { "type": "context", "elements": elements },
             ]
         })
     }
@@ -130,6 +140,11 @@ fn more(count: u64) -> String {
         1 => "1 more anomaly".into(),
         count => format!("{count} more anomalies"),
     }
+}
+
+/// A link in Slack's form; the address is encoded.
+fn linked(url: &str) -> Value {
+    json!({ "type": "mrkdwn", "text": format!("<{url}|show the series>") })
 }
 
 /// Text in which Slack looks for no names or addresses of its own accord.

@@ -1,6 +1,7 @@
 //! The sink `slack`: posts each row as a message to a channel.
 
 mod layout;
+mod link;
 mod text;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use super::{default_max_pending, default_timeout, pace};
 use crate::endpoint::Endpoint;
 use crate::template::{Dialect, Names, Template};
 use layout::{FieldOption, Layout};
+use link::DashboardLink;
 
 /// Posts each row as a message to a Slack channel, through an incoming webhook and from an outbox that is kept over
 /// restarts.
@@ -45,6 +47,10 @@ pub struct SlackOptions {
     /// `digest_of`, the number of rows of a summary. Values are escaped for Slack; the filter `utc` shows a time.
     #[serde(default)]
     pub template: Option<Value>,
+    /// The address at which people reach the pipeline's dashboard, `https://pipeline.example.com`: each message then
+    /// links to its series. A `template` has no such link.
+    #[serde(default)]
+    pub dashboard_url: Option<String>,
     /// The most messages in a time. Slack takes one each second, with short bursts above.
     #[serde(default = "default_rate")]
     pub rate: Rate,
@@ -94,7 +100,9 @@ impl SinkOptions for SlackOptions {
                 return Err(StageError::config(message).at_option("template"));
             }
             (None, fields) => {
-                Message::Layout(Layout::new(fields.as_deref(), &context.schema, &context.stage.key, names)?)
+                let (schema, key) = (&context.schema, &context.stage.key);
+                let link = self.dashboard_url.as_deref().map(|url| DashboardLink::new(url, key, schema)).transpose()?;
+                Message::Layout(Layout::new(fields.as_deref(), schema, key, names)?.with_link(link))
             }
         };
         let slack = Slack {
