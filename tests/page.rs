@@ -5,6 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_services::{Browser, Kafka, Record, RunningPipeline};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::production::{Production, repository};
 
@@ -180,4 +182,72 @@ async fn the_page_comes_back_with_the_engine_and_fits_a_phone() {
     browser.wait_within(LONG, "that it is back", &shows("#connection", "live")).await;
     world.send(&[("sensor-77".into(), "humidity".into(), 50.0)]).await;
     browser.wait_for("new rows", &shows("#feed td", "sensor-77")).await;
+}
+
+/// Reads what a page is told for some time, and says how many bytes that were.
+async fn listen(url: String, time: Duration) -> usize {
+    let address = url.trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let request = format!("GET /api/live HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut bytes, mut buffer) = (0, vec![0; 64 << 10]);
+    let until = tokio::time::Instant::now() + time;
+    while let Ok(read) = tokio::time::timeout_at(until, stream.read(&mut buffer)).await {
+        let read = read.unwrap();
+        assert!(0 < read, "the stream ended");
+        bytes += read;
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_viewers_of_ten_thousand_rows_a_second_are_told_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = crate::production::pipeline()
+        .args(["run"])
+        .args([repository().join("pipelines/iot.yaml")])
+        .args(["--dashboard", "127.0.0.1:0", "--set", "sources.readings.rate=10000 per second"])
+        .env("STATE", folder.path())
+        .env("DATABASE", folder.path().join("iot.db"))
+        .start();
+    let url = url_of(&mut running).await;
+    let time = Duration::from_secs(15);
+    let alone = rate(&url, time).await;
+    let browser = Browser::start(1280, 900).await;
+    browser.goto(&url).await;
+    browser.wait_for("rows", &shows("#feed td", "sensor-01")).await;
+    // Loading the page is not what is asked about.
+    browser.run("new PerformanceObserver((seen) => { window.long = [...(window.long ?? []), ...seen.getEntries().map((task) => task.duration)]; }).observe({ type: 'longtask' })").await;
+    let others: Vec<_> = (0..4).map(|_| tokio::spawn(listen(url.clone(), time))).collect();
+    let watched = rate(&url, time).await;
+    let mut most = 0;
+    for other in others {
+        most = most.max(other.await.unwrap() / time.as_secs() as usize);
+    }
+    let long = browser.run("return Math.max(0, ...(window.long ?? []))").await;
+    println!(
+        "rows a second: {alone:.0} alone, {watched:.0} with 5 viewers; {most} bytes a second each; longest task {long} ms"
+    );
+    assert!(5_000 < most && most < 200_000, "{most} bytes a second");
+    assert!(0.9 * alone < watched, "{alone} rows a second alone, {watched} with viewers");
+    assert!(long.as_f64().unwrap() < 1_000.0, "200 ms are promised, on a machine that is not busy: {long} ms");
+}
+
+/// Rows read a second, of the metrics.
+async fn rate(url: &str, time: Duration) -> f64 {
+    let before = processed(url).await;
+    let began = Instant::now();
+    tokio::time::sleep(time).await;
+    (processed(url).await - before) / began.elapsed().as_secs_f64()
+}
+
+async fn processed(url: &str) -> f64 {
+    let address = url.trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let line = text.lines().find(|line| line.starts_with("messages_processed_total ")).expect("it is counted");
+    line.split(' ').nth(1).unwrap().parse().unwrap()
 }
