@@ -228,6 +228,17 @@ async fn five_viewers_of_ten_thousand_rows_a_second_are_told_little() {
     println!(
         "rows a second: {alone:.0} alone, {watched:.0} with 5 viewers; {most} bytes a second each; longest task {long} ms"
     );
+    // The pictures of the README.
+    browser.resize(1180, 1640).await;
+    browser.wait_for("the picture in its new width", "document.querySelector('#picture svg')").await;
+    browser.screenshot(&pictures().join("busy.png")).await;
+    browser.resize(1180, 760).await;
+    let series = r#"{"sensor_id":"sensor-04","metric_type":"temperature"}"#;
+    browser.run(&format!("location.hash = '#/series?' + new URLSearchParams({{ series: '{series}' }})")).await;
+    browser.wait_for("the readings", &shows("#series-note", "readings of history")).await;
+    browser.run("[...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click()").await;
+    browser.wait_for("the chart", "document.querySelectorAll('#series-chart .trace.scatter').length >= 5").await;
+    browser.screenshot(&pictures().join("busy-series.png")).await;
     assert!(5_000 < most && most < 200_000, "{most} bytes a second");
     assert!(0.9 * alone < watched, "{alone} rows a second alone, {watched} with viewers");
     assert!(long.as_f64().unwrap() < 1_000.0, "200 ms are promised, on a machine that is not busy: {long} ms");

@@ -4,7 +4,7 @@
 
 import { by, element, number, rate, size, span } from './dom.js';
 
-const WIDE = { width: 190, height: 84, gap: 110, between: 22 };
+const WIDE = { width: 190, height: 84, gap: 128, between: 22 };
 const TALL = { width: 154, height: 84, gap: 46, between: 12 };
 const SVG = 'http://www.w3.org/2000/svg';
 let pipeline = null;
