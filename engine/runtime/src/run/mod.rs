@@ -9,6 +9,7 @@ mod decode;
 mod deliveries;
 mod drive;
 mod epoch;
+mod evidence;
 pub mod health;
 mod input;
 mod instance;
