@@ -52,8 +52,8 @@ fn unknown(plan: &Plan, id: &str, lines: &[EvidenceLine]) -> StageError {
         Some(oldest) => format!("the oldest that is kept is of {}", oldest.at),
     };
     StageError::config(format!(
-        "no alert `{id}` is known in the state of `{}`\n  = {oldest}\n  = kept are the newest {} of the last 30 days, and of \
-         each epoch and detector the first 200\n  = the row may be none that a detector called an anomaly, or one of \
+        "no alert `{id}` is known in the state of `{}`\n  = {oldest}\n  = kept are the newest {} of the last 30 days; of \
+         a flood 100 a second for each detector and task\n  = the row may be none that a detector called an anomaly, or one of \
          several that a transform made of one\n  = `--series KEY --at TIME` finds alerts by their series",
         plan.settings.name,
         grouped(MAX_EVIDENCE),

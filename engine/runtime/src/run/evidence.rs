@@ -9,13 +9,17 @@ use pipeline_stage::{
 };
 use serde_bytes::ByteBuf;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::plan::{Plan, public_options};
-use crate::store::{Judge, Judged, JudgedColumn, NewEvidence};
+use crate::store::{Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence};
 
-/// How many anomalies of a detector have their evidence in one epoch of a task, the first: as many as people look at, and
-/// an append that stays short whatever the sensors do.
-const MAX_IN_EPOCH: usize = 200;
+/// How many anomalies of a detector have their evidence in a task at once: as many as the store keeps.
+const BURST: f64 = MAX_EVIDENCE as f64;
+
+/// And in a second from then on: more than people look at, and appends stay short however many there are. The evidence of
+/// a flood reaches back for minutes, not for a moment.
+const A_SECOND: f64 = 100.0;
 
 /// More ids are not kept of one row: a graph with more paths is not read by people.
 const MAX_IDS: usize = 32;
@@ -35,7 +39,9 @@ pub struct Keeper {
     time: Option<usize>,
     anomaly_column: usize,
     below: Below,
-    in_epoch: usize,
+    /// How much more is wanted, up to `filled_at`.
+    room: f64,
+    filled_at: Instant,
 }
 
 impl Keeper {
@@ -59,18 +65,20 @@ impl Keeper {
             time: time.filter(is_time),
             anomaly_column,
             below: Below::of(plan, number),
-            in_epoch: 0,
+            room: BURST,
+            filled_at: Instant::now(),
         }))
     }
 
     /// An epoch begins.
     pub fn begin_epoch(&mut self) {
-        self.in_epoch = 0;
+        let passed = std::mem::replace(&mut self.filled_at, Instant::now()).elapsed();
+        self.room = (self.room + passed.as_secs_f64() * A_SECOND).min(BURST);
     }
 
-    /// How much more evidence is wanted in this epoch.
+    /// How much more evidence is wanted now.
     pub fn room(&self) -> usize {
-        MAX_IN_EPOCH - self.in_epoch
+        self.room as usize
     }
 
     /// Takes the evidence of a batch. An anomaly for which the stage has none is kept with the reason.
@@ -90,7 +98,7 @@ impl Keeper {
         for row in anomalies.take(self.room()) {
             let given = evidence.next_if(|evidence| evidence.row as usize == row);
             kept.push(self.of_row(given, batch, origins, row));
-            self.in_epoch += 1;
+            self.room -= 1.0;
         }
     }
 
