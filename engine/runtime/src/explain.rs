@@ -62,7 +62,12 @@ pub fn judge_again(plan: &Plan, stage: &str, evidence: &Evidence) -> Result<Agai
     let [(row, Origin::Same)] = emitted.as_slice() else {
         return Err(StageError::fatal("the detector gives no row for it now"));
     };
-    Ok(Again { window, is_same: as_json(row) == *judged.row, row: row_to_json(row, 0), changed: changed(plan, stage, evidence) })
+    Ok(Again {
+        window,
+        is_same: as_json(row) == *judged.row,
+        row: row_to_json(row, 0),
+        changed: changed(plan, stage, evidence),
+    })
 }
 
 fn as_json(row: &RecordBatch) -> Vec<u8> {
@@ -82,7 +87,9 @@ fn options(plan: &Plan, stage: &str, evidence: &Evidence) -> Result<Value> {
     let mut options = evidence.judge.options.clone();
     for name in &evidence.judge.secrets {
         let value = present(plan, stage, evidence).and_then(|options| options.get(name)).ok_or_else(|| {
-            StageError::fatal(format!("option `{name}` is a secret, which is not stored, and the file does not have it now"))
+            StageError::fatal(format!(
+                "option `{name}` is a secret, which is not stored, and the file does not have it now"
+            ))
         })?;
         options.insert(name.clone(), value.clone());
     }

@@ -140,7 +140,14 @@ impl Caller {
         let segments = vec![Segment { source: "r".into(), until: Position::at(next * 10), rows: 10 }];
         let append = Append {
             generation,
-            entry: EpochEntry { epoch: next, ended_at: Timestamp(next as i64 * 2 * DAY), segments, rows: 10, hash: 7, stored: Vec::new() },
+            entry: EpochEntry {
+                epoch: next,
+                ended_at: Timestamp(next as i64 * 2 * DAY),
+                segments,
+                rows: 10,
+                hash: 7,
+                stored: Vec::new(),
+            },
             dead_letters: (0..self.random.below(3)).map(|_| self.letter(&task)).collect(),
             replayed: if self.random.once_in(3) { vec![1 + self.random.below(9) as i64] } else { Vec::new() },
             alerts: (0..self.random.below(4)).map(|_| self.alert()).collect(),
@@ -157,8 +164,12 @@ impl Caller {
     async fn publish(&mut self, at: usize, generation: u64) {
         let (task, epoch) = (["a", "b"][at], self.tasks[at].1);
         let stages = if self.random.once_in(3) { &["x"][..] } else { &["x", "y"] };
-        let checkpoint =
-            Checkpoint { epoch, ended_at: Some(Timestamp(epoch as i64 * 2 * DAY)), stages: stages.iter().map(|stage| stage_of(stage)).collect(), ..Checkpoint::default() };
+        let checkpoint = Checkpoint {
+            epoch,
+            ended_at: Some(Timestamp(epoch as i64 * 2 * DAY)),
+            stages: stages.iter().map(|stage| stage_of(stage)).collect(),
+            ..Checkpoint::default()
+        };
         let published = self.store.publish(task, generation, &checkpoint).await;
         if self.answer("publish", published).is_some() && self.random.once_in(2) {
             let dropped = self.store.drop_log(task, generation, &checkpoint).await;
@@ -242,8 +253,14 @@ impl Caller {
     }
 
     fn evidence(&mut self) -> NewEvidence {
-        let judge =
-            Judge { of: "detector.z".into(), version: "1".into(), options: serde_json::Map::new(), secrets: Vec::new(), key: Vec::new(), columns: Vec::new() };
+        let judge = Judge {
+            of: "detector.z".into(),
+            version: "1".into(),
+            options: serde_json::Map::new(),
+            secrets: Vec::new(),
+            key: Vec::new(),
+            columns: Vec::new(),
+        };
         let mut judge_bytes = Vec::new();
         encode(&judge, &mut judge_bytes).unwrap();
         let offset = self.random.below(12) as u64;

@@ -139,12 +139,7 @@ impl Detector for LoadedDetector {
     }
 
     /// One step: what was before is known only from a copy, made for every reading.
-    fn observe_anomaly(
-        &self,
-        series: &mut Series,
-        reading: &Reading,
-        keep: impl FnOnce(&Series),
-    ) -> Option<Score> {
+    fn observe_anomaly(&self, series: &mut Series, reading: &Reading, keep: impl FnOnce(&Series)) -> Option<Score> {
         let mut before = self.before.borrow_mut();
         before.words.copy_from_slice(&series.words);
         let score = self.observe(series, reading);

@@ -14,7 +14,9 @@ const MIN_ID: usize = 4;
 pub fn by_id<'a>(plan: &Plan, lines: &'a [EvidenceLine], id: &str) -> Result<Vec<&'a EvidenceLine>> {
     let id = id.trim().to_lowercase();
     if id.len() < MIN_ID {
-        return Err(StageError::config(format!("`{id}` is too short for an id, which looks like `7f3a-0412-88d1-52c0`")));
+        return Err(StageError::config(format!(
+            "`{id}` is too short for an id, which looks like `7f3a-0412-88d1-52c0`"
+        )));
     }
     let mut ids: Vec<&str> =
         lines.iter().flat_map(|line| &line.ids).map(String::as_str).filter(|known| known.starts_with(&id)).collect();
@@ -48,7 +50,9 @@ fn some(ids: &[&str]) -> String {
 
 fn unknown(plan: &Plan, id: &str, lines: &[EvidenceLine]) -> StageError {
     let oldest = match lines.last() {
-        None => "there is no evidence yet: no detector has called a row an anomaly since this state keeps it".to_owned(),
+        None => {
+            "there is no evidence yet: no detector has called a row an anomaly since this state keeps it".to_owned()
+        }
         Some(oldest) => format!("the oldest that is kept is of {}", oldest.at),
     };
     StageError::config(format!(
@@ -153,7 +157,11 @@ mod tests {
         }
         for (series, at, words) in [
             ("a", None, "no alert of a series `a` is known; the newest alert is of `a,temperature`"),
-            ("a,temperature", Some("2024"), "the series `a,temperature` has 1 alerts, but none whose time begins with `2024`"),
+            (
+                "a,temperature",
+                Some("2024"),
+                "the series `a,temperature` has 1 alerts, but none whose time begins with `2024`",
+            ),
         ] {
             let error = by_series(&lines, series, at).unwrap_err().to_string();
             assert!(error.starts_with(words), "{error}");

@@ -148,7 +148,10 @@ impl Explained {
             let now = now.as_ref().map_or_else(none, |now| printable(&now.to_string(), 60));
             format!("`{name}` is {now}")
         });
-        Some(format!("in the file now {}; the stored options count, they made the alert", words.collect::<Vec<_>>().join(", ")))
+        Some(format!(
+            "in the file now {}; the stored options count, they made the alert",
+            words.collect::<Vec<_>>().join(", ")
+        ))
     }
 
     /// `readings, iot-data-stream/3, offset 104,233; epoch 12 of task iot-data-stream/3, committed 2025-07-20T08:19:17Z`.
@@ -208,13 +211,16 @@ impl Explained {
         object["rule"] = json!({
             "type": judge.of, "options": judge.options, "secret_options": judge.secrets, "version": judge.version,
         });
-        object["window"] = self.window().and_then(|window| {
-            let figures = Figures::of(window)?;
-            Some(json!({
-                "values": window, "count": figures.count, "mean": alert.number("expected").unwrap_or(figures.mean),
-                "deviation": figures.deviation, "min": figures.least, "max": figures.greatest,
-            }))
-        }).unwrap_or_default();
+        object["window"] = self
+            .window()
+            .and_then(|window| {
+                let figures = Figures::of(window)?;
+                Some(json!({
+                    "values": window, "count": figures.count, "mean": alert.number("expected").unwrap_or(figures.mean),
+                    "deviation": figures.deviation, "min": figures.least, "max": figures.greatest,
+                }))
+            })
+            .unwrap_or_default();
         object["band"] = json!({
             "expected": alert.number("expected"), "lower": alert.number("lower"), "upper": alert.number("upper"),
         });

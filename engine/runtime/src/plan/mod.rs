@@ -336,7 +336,8 @@ pub(crate) fn public_options(plan: &Plan, stage: &Stage) -> (Map<String, Value>,
     let (mut options, mut hidden) = (Map::new(), Vec::new());
     for (name, value) in stage.options.as_object().into_iter().flatten() {
         let of_kind = STAGE_MAPS.iter().find(|map| draft::kind_of(map) == Some(stage.kind)).copied();
-        let written = plan.file.unresolved().pointer(&Pointer::new([of_kind.unwrap_or_default(), &stage.id, name]).to_string());
+        let written =
+            plan.file.unresolved().pointer(&Pointer::new([of_kind.unwrap_or_default(), &stage.id, name]).to_string());
         let is_secret = is_secret_option(plan, stage, name)
             || secrets::is_telling(name, value)
             || written.is_some_and(|written| written.to_string().contains("${file:"));

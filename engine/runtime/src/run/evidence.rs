@@ -54,9 +54,8 @@ impl Keeper {
         let column = |name: &str| stage.schema.index_of(name).ok();
         let key = plan.series_key(number).unwrap_or_default().into_iter();
         let time = stage.options.get("time").and_then(Value::as_str).and_then(column);
-        let is_time = |column: &usize| {
-            ColumnType::of(stage.schema.field(*column).data_type()) == Some(ColumnType::Timestamp)
-        };
+        let is_time =
+            |column: &usize| ColumnType::of(stage.schema.field(*column).data_type()) == Some(ColumnType::Timestamp);
         Ok(Some(Keeper {
             pipeline: plan.settings.name.clone(),
             stage: stage.id.as_str().into(),
@@ -178,9 +177,8 @@ impl Below {
             }
         }
         found.truncate(MAX_IDS);
-        let ends_in_sink = |above: usize| {
-            plan.stages.iter().any(|stage| stage.kind == Kind::Sink && stage.inputs.contains(&above))
-        };
+        let ends_in_sink =
+            |above: usize| plan.stages.iter().any(|stage| stage.kind == Kind::Sink && stage.inputs.contains(&above));
         let (shown, inner): (Vec<_>, Vec<_>) = found.into_iter().partition(|(stage, _)| ends_in_sink(*stage));
         Below { ways: shown.into_iter().chain(inner).map(|(_, way)| way).collect(), last: None }
     }

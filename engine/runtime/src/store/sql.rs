@@ -5,8 +5,8 @@ use pipeline_stage::{Mark, Result};
 
 use super::connect::SqlStore;
 use super::{
-    Append, Checkpoint, ClaimedTask, DeadLetter, Evidence, EvidenceLine, StageChanges, StateStore, checkpoints, evidence,
-    letters, log, settings, tasks,
+    Append, Checkpoint, ClaimedTask, DeadLetter, Evidence, EvidenceLine, StageChanges, StateStore, checkpoints,
+    evidence, letters, log, settings, tasks,
 };
 
 #[async_trait]
