@@ -8,6 +8,7 @@ mod books;
 mod dashboard;
 mod dead_letters;
 mod diff;
+mod explain;
 mod graph;
 mod plugin;
 mod plugins;
@@ -84,6 +85,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     State(state::StateArgs),
     Diff(diff::DiffArgs),
+    Explain(explain::ExplainArgs),
     Plugin(plugin::PluginArgs),
 }
 
@@ -99,6 +101,7 @@ impl Command {
             Command::DeadLetters(args) => &args.pipeline.overlay.search,
             Command::State(args) => &args.pipeline.overlay.search,
             Command::Diff(args) => &args.pipeline.overlay.search,
+            Command::Explain(args) => &args.pipeline.overlay.search,
             Command::Plugin(args) => args.search(),
         }
     }
@@ -121,6 +124,7 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(args, &registry),
         Command::State(args) => state::run(args, &registry),
         Command::Diff(args) => diff::run(args, &registry),
+        Command::Explain(args) => explain::run(args, &registry),
         Command::Plugin(args) => plugin::run(args, &registry),
     }
 }

@@ -10,6 +10,7 @@ pub mod bugs;
 mod bugs;
 pub mod changes;
 pub mod diagnostics;
+pub mod explain;
 pub mod expression;
 pub mod file;
 mod fixed_hash;

@@ -49,6 +49,7 @@ async fn put(store: &dyn StateStore, name: &str, count: u64, is_excess: bool) {
         dead_letters: Vec::new(),
         replayed: Vec::new(),
         alerts: (0..count).map(alert).collect(),
+        evidence: Vec::new(),
         marks: Vec::new(),
     };
     assert_eq!(store.append(&[append]).await.unwrap(), [true]);

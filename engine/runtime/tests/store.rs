@@ -30,6 +30,7 @@ fn append(generation: u64, epoch: u64) -> Append {
         dead_letters: Vec::new(),
         replayed: Vec::new(),
         alerts: Vec::new(),
+        evidence: Vec::new(),
         marks: Vec::new(),
     }
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_runtime::store::{
-    Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, Segment, StageChanges, StageOf, StateStore, StoredRow, open,
+    Append, Checkpoint, DeadLetter, EpochEntry, Judge, Judged, NewAlert, NewEvidence, Segment, StageChanges, StageOf,
+    StateStore, StoredRow, open,
 };
 use pipeline_simulation::on_simulated_store;
-use pipeline_stage::{Alert, Mark, Position, Result, Timestamp};
+use pipeline_stage::{Alert, Mark, Position, Result, Timestamp, encode};
 use pipeline_testkit::Random;
 
 const CALLS: usize = 400;
+/// Epochs of the test are two of them apart, so that evidence becomes too old.
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// Calls a store at random and writes down what it answers.
 struct Caller {
@@ -105,7 +108,13 @@ impl Caller {
                 let is_owner = store.is_owner(task, generation).await;
                 self.answer("is_owner", is_owner);
             }
-            15 | 16 => self.letters(task).await,
+            15 | 16 => {
+                self.letters(task).await;
+                let lines = store.evidence_lines().await;
+                let oldest = self.answer("evidence_lines", lines).unwrap().last().map_or(1, |line| line.number);
+                let evidence = store.evidence(oldest).await;
+                self.answer("evidence", evidence);
+            }
             17..20 => self.outbox().await,
             _ => {
                 let holder = ["p", "q"][self.random.below(2)];
@@ -131,10 +140,18 @@ impl Caller {
         let segments = vec![Segment { source: "r".into(), until: Position::at(next * 10), rows: 10 }];
         let append = Append {
             generation,
-            entry: EpochEntry { epoch: next, ended_at: Timestamp(5), segments, rows: 10, hash: 7, stored: Vec::new() },
+            entry: EpochEntry {
+                epoch: next,
+                ended_at: Timestamp(next as i64 * 2 * DAY),
+                segments,
+                rows: 10,
+                hash: 7,
+                stored: Vec::new(),
+            },
             dead_letters: (0..self.random.below(3)).map(|_| self.letter(&task)).collect(),
             replayed: if self.random.once_in(3) { vec![1 + self.random.below(9) as i64] } else { Vec::new() },
             alerts: (0..self.random.below(4)).map(|_| self.alert()).collect(),
+            evidence: (0..self.random.below(3)).map(|_| self.evidence()).collect(),
             marks: if self.random.once_in(3) { vec![self.mark(&task, generation)] } else { Vec::new() },
             task,
         };
@@ -147,8 +164,12 @@ impl Caller {
     async fn publish(&mut self, at: usize, generation: u64) {
         let (task, epoch) = (["a", "b"][at], self.tasks[at].1);
         let stages = if self.random.once_in(3) { &["x"][..] } else { &["x", "y"] };
-        let checkpoint =
-            Checkpoint { epoch, stages: stages.iter().map(|stage| stage_of(stage)).collect(), ..Checkpoint::default() };
+        let checkpoint = Checkpoint {
+            epoch,
+            ended_at: Some(Timestamp(epoch as i64 * 2 * DAY)),
+            stages: stages.iter().map(|stage| stage_of(stage)).collect(),
+            ..Checkpoint::default()
+        };
         let published = self.store.publish(task, generation, &checkpoint).await;
         if self.answer("publish", published).is_some() && self.random.once_in(2) {
             let dropped = self.store.drop_log(task, generation, &checkpoint).await;
@@ -228,6 +249,36 @@ impl Caller {
             place: "r/0".into(),
             offset: 4,
             branch: 2,
+        }
+    }
+
+    fn evidence(&mut self) -> NewEvidence {
+        let judge = Judge {
+            of: "detector.z".into(),
+            version: "1".into(),
+            options: serde_json::Map::new(),
+            secrets: Vec::new(),
+            key: Vec::new(),
+            columns: Vec::new(),
+        };
+        let mut judge_bytes = Vec::new();
+        encode(&judge, &mut judge_bytes).unwrap();
+        let offset = self.random.below(12) as u64;
+        NewEvidence {
+            stage: "x".into(),
+            ids: vec![self.random.bits().to_string(), "other".into()],
+            series: r#"{"sensor":"a\u0000b","n":7}"#.into(),
+            row_at: (offset % 2 == 0).then_some(Timestamp(offset as i64)),
+            judge: judge_bytes.into(),
+            judged: Judged {
+                place: "r/0".into(),
+                offset,
+                branch: u64::MAX,
+                row: b"{}".to_vec().into(),
+                key: vec![0, 255].into(),
+                before: (offset % 3 == 0).then(|| vec![1].into()),
+                why_not: (offset % 3 != 0).then(|| "why".into()),
+            },
         }
     }
 

@@ -29,7 +29,7 @@ pub trait Detector: Send + 'static {
 
     /// What is remembered of one series. Only finite numbers may get into it.
     ///
-    /// It may have been saved under other options (a larger window): `observe` must cope.
+    /// It may have been saved under other options (a larger window): `adopt` fits it to these, or `remember` copes.
     type Series: Serialize + DeserializeOwned + Send;
 
     /// The version that saved state must have. Another than the constant only where it is known at run time.
@@ -45,7 +45,7 @@ pub trait Detector: Send + 'static {
     /// A series of which nothing was read yet.
     fn start(&self) -> Self::Series;
 
-    /// Takes a series that was saved, perhaps under other options. Called once for each at a restart.
+    /// Takes a series that was saved, perhaps under other options. Called once for each at a restart, before all else.
     ///
     /// # Errors
     /// When it cannot be read: the pipeline does not start.
@@ -53,13 +53,48 @@ pub trait Detector: Send + 'static {
         Ok(saved)
     }
 
-    /// Scores the next reading of a series against what came before it, then remembers it. `None`: too early to say.
+    /// Scores a reading against what came before it in its series. `None`: too early to say.
     ///
-    /// Called once for each reading, in the order of the partition.
-    fn observe(&self, series: &mut Self::Series, reading: &Reading) -> Option<Score>;
+    /// The same series and the same reading give the same score, to the last bit: `explain` computes it again.
+    fn score(&self, series: &Self::Series, reading: &Reading) -> Option<Score>;
 
-    /// What went wrong in `observe`, which has no way to say so. Called after each batch; an error ends the run at the
-    /// last commit.
+    /// Remembers a reading, with what was said of it. Called once for each reading, in the order of the partition.
+    fn remember(&self, series: &mut Self::Series, reading: &Reading, score: Option<&Score>);
+
+    /// Scores the next reading of a series, then remembers it. Another than this one only where both are one step.
+    fn observe(&self, series: &mut Self::Series, reading: &Reading) -> Option<Score> {
+        let score = self.score(series, reading);
+        self.remember(series, reading, score.as_ref());
+        score
+    }
+
+    /// As `observe`, and shows `keep` what the series was before the reading when that is an anomaly.
+    fn observe_anomaly(
+        &self,
+        series: &mut Self::Series,
+        reading: &Reading,
+        keep: impl FnOnce(&Self::Series),
+    ) -> Option<Score> {
+        let score = self.score(series, reading);
+        if score.is_some_and(|score| score.is_anomaly) {
+            keep(series);
+        }
+        self.remember(series, reading, score.as_ref());
+        score
+    }
+
+    /// Why it keeps no evidence, in words for people: then `observe_anomaly` is never called. None: it does.
+    fn no_evidence(&self) -> Option<String> {
+        None
+    }
+
+    /// The readings that a series remembers, the oldest first, for people; none when it keeps figures instead.
+    fn window(&self, _series: &Self::Series) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// What went wrong in the calls above that have no way to say so. Called after each batch; an error ends the run at
+    /// the last commit.
     fn check(&self) -> Result<()> {
         Ok(())
     }

@@ -53,6 +53,11 @@ pub trait Transform: Send {
         None
     }
 
+    /// The readings that a series remembers, by its key as state has it, the oldest first; none when it keeps none.
+    fn window(&self, _key: &[u8]) -> Option<Vec<f64>> {
+        None
+    }
+
     /// Rows it has taken and neither given, rejected nor dropped yet. They stand in the ledger as `held`.
     fn held(&self) -> u64 {
         0
@@ -87,9 +92,40 @@ pub struct Output {
     late: Vec<u32>,
     filtered: u64,
     created: u64,
+    evidence: Vec<Evidence>,
+    /// How much more of it is wanted.
+    evidence_room: usize,
+}
+
+/// What a row was judged by, so that its score can be computed again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The row of the batch that was given, and of the one batch that was emitted for it.
+    pub row: u32,
+    /// The key of its series, as state has it.
+    pub key: Vec<u8>,
+    /// The series before the row, as a checkpoint would hold it; or why that cannot be shown, in words.
+    pub before: std::result::Result<Vec<u8>, String>,
 }
 
 impl Output {
+    /// For a call of which so much evidence is wanted.
+    pub fn with_evidence(room: usize) -> Self {
+        Output { evidence_room: room, ..Output::default() }
+    }
+
+    /// Whether evidence is wanted: for a limited number of rows only.
+    pub fn wants_evidence(&self) -> bool {
+        self.evidence.len() < self.evidence_room
+    }
+
+    /// Keeps what a row was judged by. What is not wanted any more is left out.
+    pub fn evidence(&mut self, evidence: Evidence) {
+        if self.wants_evidence() {
+            self.evidence.push(evidence);
+        }
+    }
+
     /// Gives rows to the stages below.
     pub fn emit(&mut self, batch: RecordBatch, origin: Origin) {
         if batch.num_rows() > 0 {
@@ -119,8 +155,8 @@ impl Output {
 
     /// Takes everything out; for the engine.
     pub fn take(&mut self) -> Outcome {
-        let Output { emitted, rejected, late, filtered, created } = std::mem::take(self);
-        Outcome { emitted, rejected, late, filtered, created }
+        let Output { emitted, rejected, late, filtered, created, evidence, .. } = std::mem::take(self);
+        Outcome { emitted, rejected, late, filtered, created, evidence }
     }
 }
 
@@ -137,4 +173,6 @@ pub struct Outcome {
     pub filtered: u64,
     /// Rows given without having come in.
     pub created: u64,
+    /// What rows were judged by.
+    pub evidence: Vec<Evidence>,
 }

@@ -25,7 +25,7 @@ impl Detector for Counts {
         (0, 0.0)
     }
 
-    fn observe(&self, series: &mut (u32, f64), reading: &Reading) -> Option<Score> {
+    fn score(&self, series: &(u32, f64), reading: &Reading) -> Option<Score> {
         let at = reading.at.map_or(f64::NAN, |at| at.0 as f64);
         let score = Score {
             score: f64::from(series.0),
@@ -35,8 +35,11 @@ impl Detector for Counts {
             upper: reading.value,
             statistic: f64::from(series.0),
         };
+        (1 < series.0).then_some(score)
+    }
+
+    fn remember(&self, series: &mut (u32, f64), reading: &Reading, _: Option<&Score>) {
         *series = (series.0 + 1, 1e-3 * (series.1 + reading.value));
-        (2 < series.0).then_some(score)
     }
 }
 

@@ -173,8 +173,8 @@ impl Detector for Step {
     fn start(&self) -> Last {
         Last(None)
     }
-    fn observe(&self, last: &mut Last, reading: &Reading) -> Option<Score> {
-        let before = last.0.replace(reading.value)?;
+    fn score(&self, last: &Last, reading: &Reading) -> Option<Score> {
+        let before = last.0?;
         let step = (reading.value - before).abs();
         Some(Score {
             score: step / self.limit,
@@ -184,6 +184,9 @@ impl Detector for Step {
             upper: before + self.limit,
             statistic: step,
         })
+    }
+    fn remember(&self, last: &mut Last, reading: &Reading, _: Option<&Score>) {
+        last.0 = Some(reading.value);
     }
 }
 
@@ -239,25 +242,32 @@ impl Detector for MeanOptions {
     fn start(&self) -> Past {
         Past::default()
     }
-    fn observe(&self, past: &mut Past, reading: &Reading) -> Option<Score> {
-        let is_full = match self.fault {
-            MeanFault::SilentWhenTheWindowGetsSmaller => past.values.len() == self.window,
-            _ => self.window <= past.values.len(),
-        };
+    fn score(&self, past: &Past, reading: &Reading) -> Option<Score> {
         let count = past.values.len() as f64;
         let mean = match self.fault {
             MeanFault::PoisonedByHugeValues => past.sum / count,
             _ => past.values.iter().map(|value| value / count).sum(),
         };
-        if is_full {
+        let statistic = (reading.value - mean).abs();
+        let score = Score { score: statistic, is_anomaly: false, expected: mean, lower: mean, upper: mean, statistic };
+        self.is_full(past).then_some(score)
+    }
+    fn remember(&self, past: &mut Past, reading: &Reading, _: Option<&Score>) {
+        if self.is_full(past) {
             let removed = past.values.len().saturating_sub(self.window) + 1;
             past.sum -= past.values.drain(..removed).sum::<f64>();
         }
         past.values.push(reading.value);
         past.sum += reading.value;
-        let statistic = (reading.value - mean).abs();
-        let score = Score { score: statistic, is_anomaly: false, expected: mean, lower: mean, upper: mean, statistic };
-        is_full.then_some(score)
+    }
+}
+
+impl MeanOptions {
+    fn is_full(&self, past: &Past) -> bool {
+        match self.fault {
+            MeanFault::SilentWhenTheWindowGetsSmaller => past.values.len() == self.window,
+            _ => self.window <= past.values.len(),
+        }
     }
 }
 

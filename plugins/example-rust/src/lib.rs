@@ -62,8 +62,8 @@ impl Detector for Jump {
         Series::default()
     }
 
-    fn observe(&self, series: &mut Series, reading: &Reading) -> Option<Score> {
-        let last = series.last.replace(reading.value)?;
+    fn score(&self, series: &Series, reading: &Reading) -> Option<Score> {
+        let last = series.last?;
         let jump = reading.value - last;
         Some(Score {
             score: jump.abs() / self.limit,
@@ -73,6 +73,10 @@ impl Detector for Jump {
             upper: last + self.limit,
             statistic: jump,
         })
+    }
+
+    fn remember(&self, series: &mut Series, reading: &Reading, _score: Option<&Score>) {
+        series.last = Some(reading.value);
     }
 }
 

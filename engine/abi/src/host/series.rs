@@ -17,6 +17,10 @@ use crate::raw::{NO_TIME, RawReading, RawScore};
 /// The most memory of one series: more would be a mistake, or too much for a plant of sensors.
 const MAX_SERIES_SIZE: usize = 16 << 20;
 
+/// The most memory of one series that is copied before each reading, so that an anomaly has its evidence: some
+/// nanoseconds, less than the call. A window of a hundred readings has room.
+const MAX_COPIED_SIZE: usize = 1 << 10;
+
 /// See the module.
 pub struct LoadedDetector {
     handle: Handle,
@@ -25,6 +29,8 @@ pub struct LoadedDetector {
     bytes_per_series: usize,
     /// What was thrown where nothing can fail.
     thrown: RefCell<Option<String>>,
+    /// The memory of a series before the reading that is being scored.
+    before: RefCell<Series>,
 }
 
 /// The memory of a series, which only the library understands.
@@ -52,7 +58,8 @@ impl LoadedDetector {
         }
         let bytes_per_series = (built.bytes_per_series as usize).max(built.series_size);
         let (statistic, series_size) = (statistic.to_owned(), built.series_size);
-        Ok(LoadedDetector { handle, statistic, series_size, bytes_per_series, thrown: RefCell::default() })
+        let before = RefCell::new(Series::of(series_size));
+        Ok(LoadedDetector { handle, statistic, series_size, bytes_per_series, thrown: RefCell::default(), before })
     }
 
     /// A call that cannot fail; what it throws is told by `check`.
@@ -111,6 +118,15 @@ impl Detector for LoadedDetector {
         Ok(series)
     }
 
+    /// The library scores and remembers in one step: it is given a copy of the memory.
+    fn score(&self, series: &Series, reading: &Reading) -> Option<Score> {
+        self.observe(&mut series.copy(), reading)
+    }
+
+    fn remember(&self, series: &mut Series, reading: &Reading, _score: Option<&Score>) {
+        self.observe(series, reading);
+    }
+
     fn observe(&self, series: &mut Series, reading: &Reading) -> Option<Score> {
         let observe = self.handle.raw().observe?;
         let raw = RawReading { at: reading.at.map_or(NO_TIME, |at| at.0), value: reading.value };
@@ -120,6 +136,27 @@ impl Detector for LoadedDetector {
         let has_score = self.run(|| unsafe { observe(self.handle.stage(), memory, &raw, &mut score) });
         let RawScore { score, expected, lower, upper, statistic, is_anomaly } = score;
         (has_score == 1).then_some(Score { score, expected, lower, upper, statistic, is_anomaly: is_anomaly != 0 })
+    }
+
+    /// One step: what was before is known only from a copy, made for every reading.
+    fn observe_anomaly(&self, series: &mut Series, reading: &Reading, keep: impl FnOnce(&Series)) -> Option<Score> {
+        let mut before = self.before.borrow_mut();
+        before.words.copy_from_slice(&series.words);
+        let score = self.observe(series, reading);
+        if score.is_some_and(|score| score.is_anomaly) {
+            keep(&before);
+        }
+        score
+    }
+
+    fn no_evidence(&self) -> Option<String> {
+        (MAX_COPIED_SIZE < self.series_size).then(|| {
+            format!(
+                "the library scores and remembers in one step, and its {} bytes of memory for a series are too many to \
+                 be copied before every reading; up to {MAX_COPIED_SIZE} are",
+                self.series_size
+            )
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -134,6 +171,10 @@ impl Detector for LoadedDetector {
 impl Series {
     fn of(size: usize) -> Self {
         Series { words: vec![0; size.div_ceil(size_of::<u128>())].into(), size }
+    }
+
+    fn copy(&self) -> Self {
+        Series { words: self.words.clone(), size: self.size }
     }
 
     fn bytes(&self) -> &[u8] {

@@ -29,7 +29,7 @@ use pipeline_stage::{
     StageContext, StageError, Transform, Zone,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::diagnostics::Diagnostic;
 use crate::expression::Expression;
@@ -329,6 +329,24 @@ fn wrong_kind() -> StageError {
 pub(crate) fn is_secret_option(plan: &Plan, stage: &Stage, option: &str) -> bool {
     let stage_type = plan.registry.find(stage.kind, &stage.type_name);
     stage_type.is_none_or(|stage_type| secrets::is_secret(stage_type.schema.as_value(), option))
+}
+
+/// The options of a stage without those that are or hold secrets, and the names of these.
+pub(crate) fn public_options(plan: &Plan, stage: &Stage) -> (Map<String, Value>, Vec<String>) {
+    let (mut options, mut hidden) = (Map::new(), Vec::new());
+    for (name, value) in stage.options.as_object().into_iter().flatten() {
+        let of_kind = STAGE_MAPS.iter().find(|map| draft::kind_of(map) == Some(stage.kind)).copied();
+        let written =
+            plan.file.unresolved().pointer(&Pointer::new([of_kind.unwrap_or_default(), &stage.id, name]).to_string());
+        let is_secret = is_secret_option(plan, stage, name)
+            || secrets::is_telling(name, value)
+            || written.is_some_and(|written| written.to_string().contains("${file:"));
+        match is_secret {
+            true => hidden.push(name.clone()),
+            false => drop(options.insert(name.clone(), value.clone())),
+        }
+    }
+    (options, hidden)
 }
 
 /// The default of an option that a stage does not give.

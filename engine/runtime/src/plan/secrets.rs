@@ -190,6 +190,18 @@ pub(super) fn is_reference(text: &str) -> bool {
         .is_some_and(|name| !name.contains(['}', '$']) && !name.contains(":-"))
 }
 
+/// Whether a value is a secret by its name, by a name within, or because it is a URL with a password.
+pub(super) fn is_telling(name: &str, value: &Value) -> bool {
+    let lower = name.to_lowercase();
+    TELLING.iter().any(|telling| lower.contains(telling))
+        || match value {
+            Value::Object(parts) => parts.iter().any(|(name, value)| is_telling(name, value)),
+            Value::Array(items) => items.iter().any(|item| is_telling("", item)),
+            Value::String(text) => has_password(text),
+            _ => false,
+        }
+}
+
 /// Whether a text is a URL with a password in it.
 pub(super) fn has_password(text: &str) -> bool {
     let Some((_, rest)) = text.split_once("://") else { return false };

@@ -105,6 +105,7 @@ impl Committer {
             dead_letters: self.dead_letters(&mut ended),
             replayed: std::mem::take(&mut ended.replayed),
             alerts,
+            evidence: std::mem::take(&mut ended.output.evidence),
             marks: self.unsaved_marks.values().cloned().collect(),
         };
         if is_there(Bug::CommitBeforeLog) {

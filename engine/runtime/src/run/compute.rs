@@ -5,11 +5,12 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use pipeline_stage::{
-    ErrorKind, Kind, Outcome, Output, Result, Rows, StageError, StateWriter, Times, Transform, row_to_json,
+    ErrorKind, Kind, Origin, Outcome, Output, Result, Rows, StageError, StateWriter, Times, Transform, row_to_json,
 };
 use tokio::time::Instant;
 
 use super::decode::DecodedRows;
+use super::evidence::Keeper;
 use super::ledger::Counts;
 use super::origins::Naming;
 use super::progress::Progress;
@@ -17,7 +18,7 @@ use super::view::{Sample, Sampler, Work, text};
 use crate::bugs::{Bug, is_there};
 use crate::expression::Expression;
 use crate::plan::{Plan, RunSettings};
-use crate::store::{StageChanges, StoredRow};
+use crate::store::{NewEvidence, StageChanges, StoredRow};
 
 /// All stages of a task, and the books of the epoch that is being made.
 pub struct Compute {
@@ -46,6 +47,8 @@ struct Running {
     metric_column: Option<usize>,
     /// Of a detector whose values are in a column.
     sampler: Option<Sampler>,
+    /// Of a detector: keeps what anomalies were judged by.
+    keeper: Option<Keeper>,
     counts: Counts,
     /// Of a save that is under way.
     to_save: Option<ToSave>,
@@ -74,6 +77,8 @@ pub struct EpochOutput {
     pub dead: Vec<Dead>,
     /// Rows that a detector called an anomaly.
     pub anomalies: u64,
+    /// What anomalies were judged by.
+    pub evidence: Vec<NewEvidence>,
     /// For each stage its books; of a sink, `out` is what it is to write.
     pub counts: Vec<Counts>,
     /// For each stage what it did beside that.
@@ -125,6 +130,7 @@ impl Compute {
             let mut anomaly = stage.schema.fields().iter().rev();
             let anomaly = anomaly.find(|field| field.name().ends_with("is_anomaly"));
             let is_detector = stage.kind == Kind::Detector;
+            let anomaly_column = anomaly.filter(|_| is_detector).and_then(|f| stage.schema.index_of(f.name()).ok());
             stages.push(Running {
                 id: stage.id.as_str().into(),
                 transform,
@@ -132,9 +138,10 @@ impl Compute {
                 is_sink: stage.kind == Kind::Sink,
                 when: stage.when.clone(),
                 readers: readers.collect(),
-                anomaly_column: anomaly.filter(|_| is_detector).and_then(|f| stage.schema.index_of(f.name()).ok()),
+                anomaly_column,
                 metric_column: plan.metric_column(number),
                 sampler: sampler(plan, number),
+                keeper: Keeper::new(plan, number, anomaly_column)?,
                 counts: Counts::default(),
                 to_save: None,
             });
@@ -146,7 +153,10 @@ impl Compute {
     /// The rows that come next are of this epoch.
     pub fn begin_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
-        self.stages.iter_mut().for_each(|stage| stage.naming.begin_epoch());
+        for stage in &mut self.stages {
+            stage.naming.begin_epoch();
+            stage.keeper.iter_mut().for_each(Keeper::begin_epoch);
+        }
     }
 
     /// Takes what a source has read: so many bytes.
@@ -208,7 +218,9 @@ impl Compute {
     }
 
     fn process(&mut self, stage: usize, edge: usize, rows: Rows) -> Result<()> {
-        let mut out = Output::default();
+        // What is computed again has its evidence.
+        let keeper = self.stages[stage].keeper.as_ref().filter(|_| self.is_live);
+        let mut out = Output::with_evidence(keeper.map_or(0, Keeper::room));
         let transform =
             self.stages[stage].transform.as_mut().expect("a stage that is no source and no sink transforms");
         let began = Instant::now();
@@ -240,6 +252,11 @@ impl Compute {
         let emitted: Vec<_> = outcome.emitted.iter().map(|(batch, origin)| (batch.num_rows(), origin)).collect();
         let named = self.stages[stage].naming.name(given.as_ref().map(|given| &given.rows), &emitted, self.epoch);
         let named = named.map_err(|error| error.named(&self.stages[stage].id))?;
+        if let (Some(keeper), [(batch, Origin::Same)], [origins], true) =
+            (&mut self.stages[stage].keeper, outcome.emitted.as_slice(), named.as_slice(), self.is_live)
+        {
+            keeper.keep(outcome.evidence, batch, origins, &mut self.output.evidence);
+        }
         for ((batch, _), origins) in outcome.emitted.into_iter().zip(named) {
             self.stages[stage].counts.out += batch.num_rows() as u64;
             self.count_anomalies(stage, &batch);

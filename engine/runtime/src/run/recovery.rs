@@ -160,6 +160,7 @@ async fn log_start(shared: &Shared, task: &mut Task, committer: &Committer, epoc
             dead_letters: Vec::new(),
             replayed: Vec::new(),
             alerts: Vec::new(),
+            evidence: Vec::new(),
             marks: Vec::new(),
         })
         .await

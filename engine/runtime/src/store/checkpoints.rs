@@ -10,7 +10,7 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 use super::connect::SqlStore;
 use super::errors::store_error;
 use super::values::{bytes, number, text, unreadable};
-use super::{Checkpoint, StageChanges, merge, tasks};
+use super::{Checkpoint, StageChanges, evidence, merge, tasks};
 use crate::fixed_hash::fixed_hash;
 
 /// The newest checkpoint of a task, with the state id it belongs to.
@@ -180,6 +180,9 @@ pub(super) async fn drop_log(store: &SqlStore, task: &str, generation: u64, chec
         .execute(&store.log)
         .await
         .map_err(|error| store_error(&error))?;
+    if let Some(ended_at) = checkpoint.ended_at {
+        evidence::prune(store, ended_at).await?;
+    }
     drop_removed_stages(store, (task, generation), checkpoint).await?;
     for stage in &checkpoint.stages {
         merge::if_large(store, (task, generation), &stage.id, checkpoint.epoch).await?;

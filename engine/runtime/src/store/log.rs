@@ -6,7 +6,7 @@ use sqlx::{Any, Transaction};
 use super::connect::SqlStore;
 use super::errors::store_error;
 use super::values::{number, unreadable};
-use super::{Append, letters, outbox, tasks};
+use super::{Append, evidence, letters, outbox, tasks};
 
 /// Appends the epochs of several tasks in one transaction, each only if its writer still owns the task.
 pub(super) async fn append(store: &SqlStore, appends: &[Append]) -> Result<Vec<bool>> {
@@ -19,6 +19,7 @@ pub(super) async fn append(store: &SqlStore, appends: &[Append]) -> Result<Vec<b
             letters::remove(store, &mut transaction, &append.replayed).await?;
             letters::insert(store, &mut transaction, &append.dead_letters).await?;
             outbox::insert(store, &mut transaction, append).await?;
+            evidence::insert(store, &mut transaction, append).await?;
         }
         answers.push(appended != Appended::NotOwner);
     }

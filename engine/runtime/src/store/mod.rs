@@ -5,6 +5,7 @@
 mod checkpoints;
 mod connect;
 mod errors;
+mod evidence;
 mod letters;
 mod log;
 mod merge;
@@ -23,6 +24,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use checkpoints::in_parts;
 pub(crate) use connect::is_postgres;
 pub use connect::{open, open_beside};
+pub use evidence::{
+    EVIDENCE_AGE_MICROS, Evidence, EvidenceLine, Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence, series_of,
+};
 pub use outbox::{Digest, OutboxStore, Pending};
 
 /// What the epoch log holds of one epoch: enough to compute it again.
@@ -126,6 +130,8 @@ pub struct Append {
     pub replayed: Vec<i64>,
     /// Rows for outboxes.
     pub alerts: Vec<NewAlert>,
+    /// What its anomalies were judged by.
+    pub evidence: Vec<NewEvidence>,
     /// Marks of sinks that cannot keep their own, of epochs before this one.
     pub marks: Vec<Mark>,
 }
@@ -252,7 +258,7 @@ pub trait StateStore: OutboxStore + Send + Sync {
     ) -> Result<()>;
     /// Makes a checkpoint the newest one.
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
-    /// Drops the log up to a checkpoint that is published, and what else it replaces.
+    /// Drops the log up to a checkpoint that is published, what else it replaces, and evidence that is too old or too much.
     async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
     /// Gives stages other state in the newest checkpoint, which is `checkpoint` from then on, in one step.
     async fn replace_state(
@@ -264,6 +270,11 @@ pub trait StateStore: OutboxStore + Send + Sync {
     ) -> Result<()>;
     /// The state of a stage as of the newest checkpoint, sorted by key.
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
+
+    /// All evidence there is, the newest first.
+    async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>>;
+    /// The evidence of this number; none when it is not there any more.
+    async fn evidence(&self, number: i64) -> Result<Option<Evidence>>;
 
     /// Stores dead letters; those that are there already stay as they are.
     async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()>;

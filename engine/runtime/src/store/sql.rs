@@ -5,7 +5,8 @@ use pipeline_stage::{Mark, Result};
 
 use super::connect::SqlStore;
 use super::{
-    Append, Checkpoint, ClaimedTask, DeadLetter, StageChanges, StateStore, checkpoints, letters, log, settings, tasks,
+    Append, Checkpoint, ClaimedTask, DeadLetter, Evidence, EvidenceLine, StageChanges, StateStore, checkpoints,
+    evidence, letters, log, settings, tasks,
 };
 
 #[async_trait]
@@ -102,6 +103,14 @@ impl StateStore for SqlStore {
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         checkpoints::load(self, task, stage, i64::MAX).await
+    }
+
+    async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {
+        evidence::lines(self).await
+    }
+
+    async fn evidence(&self, number: i64) -> Result<Option<Evidence>> {
+        evidence::get(self, number).await
     }
 
     async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()> {

@@ -25,6 +25,12 @@ pub(super) const LOG_TABLES: &[&str] = &[
         ON pipeline_state_outbox (pipeline, sink, number) WHERE delivered_at IS NULL",
     "CREATE INDEX IF NOT EXISTS pipeline_state_outbox_delivered
         ON pipeline_state_outbox (pipeline, sink, delivered_at) WHERE delivered_at IS NOT NULL",
+    "CREATE TABLE IF NOT EXISTS pipeline_state_evidence (
+        number {number}, pipeline TEXT NOT NULL, task TEXT NOT NULL, epoch BIGINT NOT NULL, at BIGINT NOT NULL,
+        stage TEXT NOT NULL, ids TEXT NOT NULL, series TEXT NOT NULL, row_at BIGINT, judge {blob} NOT NULL,
+        judged {blob} NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS pipeline_state_evidence_number ON pipeline_state_evidence (pipeline, number)",
+    "CREATE INDEX IF NOT EXISTS pipeline_state_evidence_at ON pipeline_state_evidence (pipeline, at)",
     "CREATE TABLE IF NOT EXISTS pipeline_state_leases (
         pipeline TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL, until BIGINT NOT NULL,
         PRIMARY KEY (pipeline, name))",

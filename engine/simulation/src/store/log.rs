@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pipeline_runtime::store::{Append, DeadLetter, EpochEntry};
-use pipeline_stage::{Mark, Result, StageError};
+use pipeline_runtime::store::{
+    Append, DeadLetter, EVIDENCE_AGE_MICROS, EpochEntry, Evidence, EvidenceLine, MAX_EVIDENCE, series_of,
+};
+use pipeline_stage::{Mark, Result, StageError, Timestamp, decode};
 
 use super::outbox::Outboxes;
 use crate::bugs::{WorldBug, is_there};
@@ -21,9 +23,12 @@ pub struct Log {
     pub marks: BTreeMap<(String, String), Mark>,
     /// By number.
     pub letters: BTreeMap<i64, Letter>,
+    /// What anomalies were judged by, by number.
+    pub evidence: BTreeMap<i64, (EvidenceLine, Evidence)>,
     /// Alerts and leases.
     pub outboxes: Outboxes,
     last_letter: i64,
+    last_evidence: i64,
 }
 
 /// A dead letter as it is stored.
@@ -123,6 +128,7 @@ impl Log {
         append.replayed.iter().for_each(|number| drop(self.letters.remove(number)));
         self.add_letters(&append.dead_letters);
         self.outboxes.insert(append);
+        self.add_evidence(append);
         true
     }
 
@@ -148,6 +154,33 @@ impl Log {
                 continue;
             }
             self.letters.insert(self.last_letter, Letter { letter: letter.clone(), is_requested: false });
+        }
+    }
+
+    fn add_evidence(&mut self, append: &Append) {
+        for new in &append.evidence {
+            self.last_evidence += 1;
+            let line = EvidenceLine {
+                number: self.last_evidence,
+                stage: new.stage.to_string(),
+                ids: new.ids.clone(),
+                series: series_of(&new.series),
+                row_at: new.row_at,
+                task: append.task.clone(),
+                epoch: append.entry.epoch,
+                at: append.entry.ended_at,
+            };
+            let judge = decode(&new.judge).expect("the engine has just written it");
+            self.evidence.insert(line.number, (line, Evidence { judge, judged: new.judged.clone() }));
+        }
+    }
+
+    /// Drops evidence that is too old at a time, and what is too much.
+    pub fn prune_evidence(&mut self, now: Timestamp) {
+        let oldest = now.0.saturating_sub(EVIDENCE_AGE_MICROS);
+        self.evidence.retain(|_, (line, _)| oldest <= line.at.0);
+        while MAX_EVIDENCE < self.evidence.len() as u64 {
+            self.evidence.pop_first();
         }
     }
 

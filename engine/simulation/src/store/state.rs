@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pipeline_runtime::store::{Append, Checkpoint, ClaimedTask, DeadLetter, StageChanges, StateStore};
+use pipeline_runtime::store::{
+    Append, Checkpoint, ClaimedTask, DeadLetter, Evidence, EvidenceLine, StageChanges, StateStore,
+};
 use pipeline_stage::{Mark, Result, StageError};
 
 use super::SimulatedStore;
@@ -154,7 +156,12 @@ impl StateStore for SimulatedStore {
     async fn drop_log(&self, task: &str, _: u64, checkpoint: &Checkpoint) -> Result<()> {
         let (name, epoch) = (task.to_owned(), checkpoint.epoch);
         let who = format!("drops the log of {task} up to {epoch}");
-        self.write(&who, move |log| log.drop_through(&name, epoch)).await?;
+        let ended_at = checkpoint.ended_at;
+        let drop = move |log: &mut Log| {
+            log.drop_through(&name, epoch);
+            ended_at.iter().for_each(|now| log.prune_evidence(*now));
+        };
+        self.write(&who, drop).await?;
         let (name, checkpoint) = (task.to_owned(), checkpoint.clone());
         let who = format!("drops removed stages of {task}");
         self.write_checkpoints(&who, move |file| file.drop_removed_stages(&name, &checkpoint)).await
@@ -180,6 +187,14 @@ impl StateStore for SimulatedStore {
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         self.read_checkpoints(&format!("loads {stage} of {task}"), |file| file.load(task, stage)).await
+    }
+
+    async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {
+        self.read("lists evidence", |log| log.evidence.values().rev().map(|(line, _)| line.clone()).collect()).await
+    }
+
+    async fn evidence(&self, number: i64) -> Result<Option<Evidence>> {
+        self.read("reads evidence", |log| log.evidence.get(&number).map(|(_, evidence)| evidence.clone())).await
     }
 
     async fn add_dead_letters(&self, letters: &[DeadLetter]) -> Result<()> {

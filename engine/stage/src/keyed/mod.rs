@@ -17,13 +17,13 @@ pub use key::{KeyArray, KeyColumns, find_column, write_key};
 pub use key_text::read_key;
 pub use options::KeyedOptions;
 use scores::ScoreColumns;
-use table::Table;
+use table::{Table, saved_series};
 
 use crate::context::StageContext;
 use crate::detector::{Detector, Reading, Score};
 use crate::error::{Result, StageError};
 use crate::state::{SavedState, StateWriter};
-use crate::transform::{Origin, Output, Transform};
+use crate::transform::{Evidence, Origin, Output, Transform};
 
 /// The columns that every detector adds before its own statistic. `score` is 1.0 at the threshold; all but
 /// `is_anomaly` are null while the detector has nothing to say; `lower` and `upper` also where nothing is too low or high.
@@ -35,8 +35,13 @@ pub struct Keyed<D: Detector> {
     columns: SeriesColumns,
     schema: SchemaRef,
     table: Table<D::Series>,
+    /// Why there is no evidence, if that is so.
+    no_evidence: Option<String>,
     buffer: Vec<u8>,
 }
+
+/// The largest series that is kept as evidence, in bytes: some thousand readings. Each anomaly has its own copy.
+const MAX_EVIDENCE_BYTES: usize = 64 << 10;
 
 impl<D: Detector> Keyed<D> {
     /// Checks the options against the columns that come in and restores the series.
@@ -58,19 +63,51 @@ impl<D: Detector> Keyed<D> {
                 detector.adopt(series)
             })?,
             buffer: Vec::new(),
+            no_evidence: detector.no_evidence().or_else(|| too_large(detector.bytes_per_series())),
             detector,
         })
     }
 
-    fn score(&mut self, arrays: &SeriesArrays<'_>, row: usize, reading: &Reading) -> Option<Score> {
-        write_key(&arrays.keys, row, &mut self.buffer);
-        let slot = self.table.touch(&self.buffer, || self.detector.start(), drop);
+    fn score(
+        &mut self,
+        arrays: &SeriesArrays<'_>,
+        row: usize,
+        reading: &Reading,
+        out: &mut Output,
+    ) -> Result<Option<Score>> {
+        let Keyed { detector, table, no_evidence, buffer, .. } = self;
+        write_key(&arrays.keys, row, buffer);
+        let version = detector.state_version();
+        let slot = table.touch(buffer, || detector.start(), drop);
         if self.columns.is_expired(slot.last_at, reading.at) {
-            slot.series = self.detector.start();
+            slot.series = detector.start();
         }
-        slot.last_at = reading.at;
-        self.detector.observe(&mut slot.series, reading)
+        let last_at = std::mem::replace(&mut slot.last_at, reading.at);
+        if !out.wants_evidence() {
+            return Ok(detector.observe(&mut slot.series, reading));
+        }
+        if let Some(why) = no_evidence {
+            let score = detector.observe(&mut slot.series, reading);
+            if score.is_some_and(|score| score.is_anomaly) {
+                out.evidence(Evidence { row: row as u32, key: buffer.clone(), before: Err(why.clone()) });
+            }
+            return Ok(score);
+        }
+        let mut before = None;
+        let score = detector.observe_anomaly(&mut slot.series, reading, |series| {
+            before = Some(saved_series(version, last_at, series));
+        });
+        if let Some(before) = before {
+            out.evidence(Evidence { row: row as u32, key: buffer.clone(), before: Ok(before?) });
+        }
+        Ok(score)
     }
+}
+
+fn too_large(bytes: usize) -> Option<String> {
+    (MAX_EVIDENCE_BYTES < bytes).then(|| {
+        format!("a series takes {bytes} bytes here, and as evidence one of at most {MAX_EVIDENCE_BYTES} bytes is kept")
+    })
 }
 
 impl<D: Detector> Transform for Keyed<D> {
@@ -83,7 +120,7 @@ impl<D: Detector> Transform for Keyed<D> {
         let mut scores = ScoreColumns::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let score = match (arrays.values)(row) {
-                Some(value) => self.score(&arrays, row, &Reading { at: arrays.at(row), value }),
+                Some(value) => self.score(&arrays, row, &Reading { at: arrays.at(row), value }, out)?,
                 None => None,
             };
             scores.push(score);
@@ -109,6 +146,10 @@ impl<D: Detector> Transform for Keyed<D> {
 
     fn series(&self) -> Option<u64> {
         Some(self.table.len() as u64)
+    }
+
+    fn window(&self, key: &[u8]) -> Option<Vec<f64>> {
+        self.detector.window(self.table.get(key)?)
     }
 
     fn bytes_per_series(&self) -> Option<usize> {

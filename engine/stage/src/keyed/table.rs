@@ -194,6 +194,13 @@ impl<S: Serialize> Table<S> {
         self.changed.iter().map(|&number| &self.slots[number as usize].series)
     }
 
+    /// The series of a key, if there is one.
+    pub fn get(&self, key: &[u8]) -> Option<&S> {
+        let hash = self.hasher.hash_one(key);
+        let found = self.index.find(hash, |&slot| *self.slots[slot as usize].key == *key)?;
+        Some(&self.slots[*found as usize].series)
+    }
+
     /// How many series there are.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -276,6 +283,13 @@ impl Saving {
             Err(error) => self.failure = Some(error),
         }
     }
+}
+
+/// One series as the table saves it, for those who keep a copy of it.
+pub(super) fn saved_series(version: u16, at: Option<Timestamp>, series: &impl Serialize) -> Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    encode(&Saved { version, at, reading: 0, series }, &mut buffer)?;
+    Ok(buffer)
 }
 
 fn write_slot<S>(slot: &Slot<S>, version: u16, series: impl Serialize, buffer: &mut Vec<u8>) -> Result<()> {

@@ -155,14 +155,24 @@ impl Detector for Zscore {
         Window { values: Vec::new(), next: 0 }
     }
 
-    fn observe(&self, past: &mut Window, reading: &Reading) -> Option<Score> {
-        past.fit(self.window);
-        let score = self.score(&past.values, reading.value);
+    fn adopt(&self, mut saved: Window) -> Result<Window> {
+        saved.fit(self.window);
+        Ok(saved)
+    }
+
+    fn score(&self, past: &Window, reading: &Reading) -> Option<Score> {
+        self.judge(&past.values, reading.value)
+    }
+
+    fn remember(&self, past: &mut Window, reading: &Reading, score: Option<&Score>) {
         let is_anomaly = score.is_some_and(|score| score.is_anomaly);
         if !is_anomaly || self.options.include_anomalies {
             past.push(reading.value, self.window);
         }
-        score
+    }
+
+    fn window(&self, past: &Window) -> Option<Vec<f64>> {
+        Some(past.oldest_first())
     }
 
     fn bytes_per_series(&self) -> usize {
@@ -171,7 +181,7 @@ impl Detector for Zscore {
 }
 
 impl Zscore {
-    fn score(&self, past: &[f64], value: f64) -> Option<Score> {
+    fn judge(&self, past: &[f64], value: f64) -> Option<Score> {
         if past.len() < self.min_samples {
             return None;
         }
@@ -204,10 +214,15 @@ impl Window {
         if is_laid_out {
             return;
         }
-        let oldest = self.next as usize % self.values.len().max(1);
-        self.values.rotate_left(oldest);
+        self.values = self.oldest_first();
         self.values.drain(..self.values.len().saturating_sub(window));
         self.next = 0;
+    }
+
+    fn oldest_first(&self) -> Vec<f64> {
+        let mut values = self.values.clone();
+        values.rotate_left(self.next as usize % self.values.len().max(1));
+        values
     }
 
     fn push(&mut self, value: f64, window: usize) {
@@ -433,6 +448,7 @@ mod tests {
             let mut past = zscore(json!({})).start();
             observe_all(&zscore(json!({"window": saved_with})), &mut past, &values);
             let resumed = zscore(json!({"window": resumed_with}));
+            let mut past = resumed.adopt(past).unwrap();
             let score = resumed.observe(&mut past, &Reading { at: None, value: 13.0 }).unwrap();
             assert_eq!(score.expected, expected_mean, "{saved_with} → {resumed_with}");
             let more: Vec<f64> = (14..40).map(f64::from).collect();
@@ -445,7 +461,7 @@ mod tests {
     #[test]
     fn a_damaged_window_is_no_reason_to_panic() {
         for (values, next) in [(vec![], 7), (vec![1.0, 2.0], 9), (vec![1.0; 30], 4_000_000_000)] {
-            let mut past = Window { values, next };
+            let mut past = zscore(json!({})).adopt(Window { values, next }).unwrap();
             observe_all(&zscore(json!({})), &mut past, &[1.0; 100]);
             assert_eq!(past.values.len(), 30);
         }

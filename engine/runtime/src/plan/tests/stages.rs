@@ -193,9 +193,10 @@ impl Detector for Jump {
     fn start(&self) -> u8 {
         0
     }
-    fn observe(&self, _: &mut u8, _: &Reading) -> Option<Score> {
+    fn score(&self, _: &u8, _: &Reading) -> Option<Score> {
         None
     }
+    fn remember(&self, _: &mut u8, _: &Reading, _: Option<&Score>) {}
 }
 
 /// Writes into a table.

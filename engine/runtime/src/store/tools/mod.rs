@@ -1,5 +1,6 @@
 //! The state store for people: looked at without being claimed, moved to another place, and reset in part.
 
+mod deliveries;
 mod rows;
 mod transfer;
 
@@ -10,8 +11,9 @@ use pipeline_stage::{Mark, Result, SavedState, StageError};
 use super::connect::{SqlStore, open_beside_sql, open_sql};
 use super::errors::store_error;
 use super::values::{number, text, unreadable};
-use super::{Checkpoint, EpochEntry, StageOf, checkpoints, tasks};
+use super::{Checkpoint, EpochEntry, Evidence, EvidenceLine, StageOf, checkpoints, evidence, tasks};
 use crate::changes::States;
+pub use deliveries::{OutboxEntry, Refusal};
 pub use transfer::Moved;
 
 /// A state store as tools use it.
@@ -78,6 +80,16 @@ impl StateTools {
     /// When another process uses the folder, or it cannot be written.
     pub async fn alone(location: &str, pipeline: &str) -> Result<Self> {
         Ok(StateTools { store: open_sql(location, pipeline).await? })
+    }
+
+    /// All evidence there is, the newest first.
+    pub async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {
+        evidence::lines(&self.store).await
+    }
+
+    /// The evidence of this number; none when it is not there any more.
+    pub async fn evidence(&self, number: i64) -> Result<Option<Evidence>> {
+        evidence::get(&self.store, number).await
     }
 
     /// Where it is, for people; no secret.

@@ -30,7 +30,7 @@ pub struct Table {
 use Holds::{Bytes, Number, Text};
 
 /// All tables of a pipeline but the leases, which belong to processes.
-pub const TABLES: [Table; 8] = [
+pub const TABLES: [Table; 9] = [
     Table {
         name: "pipeline_state_checkpoints",
         columns: &[("task", Text), ("state_id", Text), ("epoch", Number), ("checkpoint", Text)],
@@ -95,6 +95,22 @@ pub const TABLES: [Table; 8] = [
             ("is_excess", Number),
             ("digest", Number),
             ("delivered_at", Number),
+        ],
+        is_numbered: true,
+        is_of_checkpoints: false,
+    },
+    Table {
+        name: "pipeline_state_evidence",
+        columns: &[
+            ("task", Text),
+            ("epoch", Number),
+            ("at", Number),
+            ("stage", Text),
+            ("ids", Text),
+            ("series", Text),
+            ("row_at", Number),
+            ("judge", Bytes),
+            ("judged", Bytes),
         ],
         is_numbered: true,
         is_of_checkpoints: false,

@@ -78,22 +78,13 @@ impl Detector for HeartbeatOptions {
         Past::default()
     }
 
-    fn observe(&self, past: &mut Past, reading: &Reading) -> Option<Score> {
-        let last = past.last.replace(reading.value)?;
-        // The distance of two finite numbers may be infinite, and only finite ones may be remembered.
-        let step = (reading.value - last).abs().min(f64::MAX);
-        let score = self.score(past, last, step);
-        self.learn(past, step);
-        score
-    }
-}
-
-impl HeartbeatOptions {
-    fn score(&self, past: &Past, last: f64, step: f64) -> Option<Score> {
+    fn score(&self, past: &Past, reading: &Reading) -> Option<Score> {
+        let last = past.last?;
         let is_warm = MIN_STEPS <= past.steps && 0.0 < past.usual_step;
         if !is_warm {
             return None;
         }
+        let step = step(last, reading);
         let ratio = (step / past.usual_step).min(f64::MAX);
         let margin = self.threshold * past.usual_step;
         Some(Score {
@@ -106,6 +97,19 @@ impl HeartbeatOptions {
         })
     }
 
+    fn remember(&self, past: &mut Past, reading: &Reading, _score: Option<&Score>) {
+        if let Some(last) = past.last.replace(reading.value) {
+            self.learn(past, step(last, reading));
+        }
+    }
+}
+
+/// The distance of two finite numbers may be infinite, and only finite ones may be remembered.
+fn step(last: f64, reading: &Reading) -> f64 {
+    (reading.value - last).abs().min(f64::MAX)
+}
+
+impl HeartbeatOptions {
     fn learn(&self, past: &mut Past, step: f64) {
         let is_first_move = past.usual_step == 0.0;
         let learned = if is_first_move { step } else { step.min(self.threshold * past.usual_step) };

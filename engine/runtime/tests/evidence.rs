@@ -1,0 +1,245 @@
+//! What anomalies were judged by is stored with their epochs, once whatever happens, and gives the same scores again.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+
+mod engine;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{once, rows, run_for};
+use pipeline_runtime::explain::judge_again;
+use pipeline_runtime::plan::Plan;
+use pipeline_runtime::store::tools::StateTools;
+use pipeline_runtime::store::{
+    Append, Checkpoint, EVIDENCE_AGE_MICROS, EpochEntry, Evidence, Judge, Judged, JudgedColumn, MAX_EVIDENCE,
+    NewEvidence, StateStore, open,
+};
+use pipeline_services::{Postgres, unique_name};
+use pipeline_stage::{ColumnType, Timestamp, encode};
+use pipeline_testkit::faulty::table;
+use serde_json::json;
+
+/// More than go into one statement.
+const MANY: u64 = 45;
+
+fn judge() -> Judge {
+    Judge {
+        of: "detector.zscore".into(),
+        version: "0.0.1".into(),
+        options: json!({"window": 30, "threshold": 3.5, "value": "value"}).as_object().unwrap().clone(),
+        secrets: vec!["token".into()],
+        key: vec!["series".into()],
+        columns: vec![JudgedColumn { name: "value".into(), column_type: ColumnType::Float, nullable: true }],
+    }
+}
+
+fn judged(offset: u64) -> Judged {
+    Judged {
+        place: "readings/0".into(),
+        offset,
+        branch: u64::MAX - offset,
+        row: b"{\"value\":0.30000000000000004}".to_vec().into(),
+        key: vec![0, 255].into(),
+        before: offset.is_multiple_of(2).then(|| vec![7; 3].into()),
+        why_not: (!offset.is_multiple_of(2)).then(|| "why".into()),
+    }
+}
+
+fn append(generation: u64, epoch: u64, ended_at: i64, offsets: std::ops::Range<u64>) -> Append {
+    let mut bytes = Vec::new();
+    encode(&judge(), &mut bytes).unwrap();
+    let judge: Arc<[u8]> = bytes.into();
+    let evidence = offsets.map(|offset| NewEvidence {
+        stage: "spikes".into(),
+        ids: vec![format!("id-{offset}"), "other".into()],
+        series: json!({"series": "a\0b", "n": 7}).to_string(),
+        row_at: offset.is_multiple_of(2).then_some(Timestamp(offset as i64)),
+        judge: judge.clone(),
+        judged: judged(offset),
+    });
+    let ended_at = Timestamp(ended_at);
+    Append {
+        task: "0".into(),
+        generation,
+        entry: EpochEntry { epoch, ended_at, segments: Vec::new(), rows: 0, hash: 0, stored: Vec::new() },
+        dead_letters: Vec::new(),
+        replayed: Vec::new(),
+        alerts: Vec::new(),
+        evidence: evidence.collect(),
+        marks: Vec::new(),
+    }
+}
+
+/// The offsets of all evidence, by its ids.
+async fn ids(store: &dyn StateStore) -> Vec<String> {
+    store.evidence_lines().await.unwrap().iter().map(|line| line.ids[0].clone()).collect()
+}
+
+async fn keeps_evidence(store: &dyn StateStore) {
+    let former = store.claim("0").await.unwrap().generation;
+    let generation = store.claim("0").await.unwrap().generation;
+    let first = append(generation, 1, 1_000, 0..MANY);
+    assert_eq!(store.append(&[append(former, 1, 1_000, 100..101), first.clone()]).await.unwrap(), [false, true]);
+    assert_eq!(store.append(&[first]).await.unwrap(), [true], "the answer was lost");
+    let newest_first: Vec<String> = (0..MANY).rev().map(|offset| format!("id-{offset}")).collect();
+    assert_eq!(ids(store).await, newest_first, "once, and of the owner only");
+
+    let lines = store.evidence_lines().await.unwrap();
+    let second = &lines[MANY as usize - 2];
+    assert_eq!(
+        (second.stage.as_str(), second.task.as_str(), second.epoch, second.at),
+        ("spikes", "0", 1, Timestamp(1_000))
+    );
+    assert_eq!(second.series, [("series".into(), "a\0b".into()), ("n".into(), "7".into())]);
+    assert_eq!((second.row_at, lines[MANY as usize - 1].row_at), (None, Some(Timestamp(0))));
+    let evidence = store.evidence(second.number).await.unwrap();
+    assert_eq!(evidence, Some(Evidence { judge: judge(), judged: judged(1) }));
+    assert_eq!(store.evidence(second.number + 1_000_000).await.unwrap(), None);
+
+    prunes(store, generation).await;
+}
+
+/// A month after the first epoch its evidence goes; of too much the oldest goes.
+async fn prunes(store: &dyn StateStore, generation: u64) {
+    let checkpoint = |epoch, at| Checkpoint { epoch, ended_at: Some(Timestamp(at)), ..Checkpoint::default() };
+    store.append(&[append(generation, 2, 1_001, 200..201)]).await.unwrap();
+    store.drop_log("0", generation, &checkpoint(1, EVIDENCE_AGE_MICROS + 1_000)).await.unwrap();
+    assert_eq!(ids(store).await.len() as u64, MANY + 1, "not older than a month");
+    store.drop_log("0", generation, &checkpoint(2, EVIDENCE_AGE_MICROS + 1_001)).await.unwrap();
+    assert_eq!(ids(store).await, ["id-200"]);
+    store.append(&[append(generation, 3, 2_000, 300..300 + MAX_EVIDENCE)]).await.unwrap();
+    store.drop_log("0", generation, &checkpoint(3, 2_000)).await.unwrap();
+    let left = ids(store).await;
+    assert_eq!((left.len() as u64, left.last().unwrap().as_str()), (MAX_EVIDENCE, "id-300"), "the newest");
+}
+
+#[tokio::test]
+async fn a_folder_keeps_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_evidence(open(folder.path().to_str().unwrap(), "test").await.unwrap().as_ref()).await;
+}
+
+#[tokio::test]
+async fn postgresql_keeps_evidence() {
+    let database = Postgres::shared().await.create_database().await;
+    let other = open(database.url(), "other").await.unwrap();
+    let generation = other.claim("0").await.unwrap().generation;
+    other.append(&[append(generation, 1, 0, 7..8)]).await.unwrap();
+    keeps_evidence(open(database.url(), "test").await.unwrap().as_ref()).await;
+    assert_eq!(ids(other.as_ref()).await, ["id-7"], "each pipeline has its own");
+}
+
+fn plan(name: &str, state: &str, window: u32) -> Arc<Plan> {
+    let text = format!(
+        "
+name: test
+key: [series]
+state: {state}
+commit_every: 4ms
+checkpoint_every: 25ms
+sources:
+  readings: {{ type: numbers, partitions: 3, rows: 2000 }}
+detectors:
+  spikes:
+    type: zscore
+    inputs: readings
+    value: value
+    time: time
+    window: {window}
+    threshold: 2.5
+    include_anomalies: false
+    expire_after: 5m
+  calm: {{ type: zscore, inputs: spikes, when: not is_anomaly, value: value, prefix: calm_, threshold: 2 }}
+sinks:
+  anomalies: {{ type: memory, inputs: spikes, when: is_anomaly, table: {name} }}
+  calmed: {{ type: memory, inputs: calm, when: calm_is_anomaly, table: {name}-calm }}
+"
+    );
+    engine::plan(&text, Path::new("/"))
+}
+
+/// Stops runs in the middle until one has come to its end; says how many were stopped.
+fn run_with_crashes(plan: &Arc<Plan>) -> u32 {
+    for attempt in 0..60 {
+        if let Some(ended) = run_for(plan, once(), Duration::from_millis(60 + 15 * u64::from(attempt))) {
+            ended.unwrap();
+            return attempt;
+        }
+    }
+    panic!("it comes to no end");
+}
+
+#[test]
+fn each_anomaly_has_its_evidence_once_and_is_judged_the_same_again_whatever_crashed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, name) = (folder.path().join("state").display().to_string(), unique_name("judged"));
+    let crashes = run_with_crashes(&plan(&name, &state, 12));
+    assert!(2 < crashes, "{crashes} runs were stopped");
+    let mut expected = [rows(&table(&name)), rows(&table(&format!("{name}-calm")))].concat();
+    assert!(100 < expected.len(), "{} anomalies", expected.len());
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (lines, all) = runtime.block_on(async {
+        let tools = StateTools::beside(&state, "test").await.unwrap();
+        let lines = tools.evidence_lines().await.unwrap();
+        let mut all = Vec::new();
+        for line in &lines {
+            all.push(tools.evidence(line.number).await.unwrap().unwrap());
+        }
+        (lines, all)
+    });
+    // A row of the table is its id and itself.
+    let row = |evidence: &Evidence| String::from_utf8(evidence.judged.row.to_vec()).unwrap();
+    let mut found: Vec<String> = lines.iter().zip(&all).map(|(line, one)| line.ids[0].clone() + &row(one)).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found.len(), expected.len());
+    assert!(found == expected, "each anomaly once, with the id and the numbers that the sink has");
+    let n_ids = |stage| lines.iter().find(|line| line.stage == stage).unwrap().ids.len();
+    assert_eq!((n_ids("spikes"), n_ids("calm")), (2, 1), "one for each stage by which a row has come");
+
+    // Under another window by now: what counts is the stored one.
+    let changed = plan(&name, &state, 40);
+    for (line, evidence) in lines.iter().zip(&all) {
+        let again = judge_again(&changed, &line.stage, evidence).unwrap();
+        assert!(again.is_same, "{evidence:?}");
+        assert!(again.window.unwrap().len() <= 30);
+        let changed = [("window".to_owned(), Some(json!(12)), Some(json!(40)))];
+        assert_eq!(again.changed, if line.stage == "spikes" { &changed[..] } else { &[] });
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_again_is_told_from_what_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, name) = (folder.path().join("state").display().to_string(), unique_name("another"));
+    let plan = plan(&name, &state, 12);
+    run_for(&plan, once(), Duration::from_secs(60)).unwrap().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let evidence = runtime.block_on(async {
+        let tools = StateTools::beside(&state, "test").await.unwrap();
+        let newest = tools.evidence_lines().await.unwrap()[0].number;
+        tools.evidence(newest).await.unwrap().unwrap()
+    });
+    let judged_as = |change: &dyn Fn(&mut Evidence)| {
+        let mut changed = evidence.clone();
+        change(&mut changed);
+        judge_again(&plan, "spikes", &changed).map(|again| again.is_same).map_err(|error| error.chain())
+    };
+    assert_eq!(judged_as(&|_| ()), Ok(true));
+    let other_rule = |evidence: &mut Evidence| drop(evidence.judge.options.insert("threshold".into(), json!(2.25)));
+    assert_eq!(judged_as(&other_rule), Ok(false));
+    type Change = fn(&mut Evidence);
+    let impossible: [(Change, &str); 4] = [
+        (|one| one.judged.before = None, "the series before it was not kept"),
+        (|one| one.judge.of = "detector.gone".into(), "no detector is called `gone` here"),
+        (|one| drop(one.judge.options.insert("window".into(), json!(1))), "`window` is 1, it must be at least 2"),
+        (|one| one.judge.secrets.push("token".into()), "option `token` is a secret, which is not stored"),
+    ];
+    for (change, words) in impossible {
+        let error = judged_as(&change).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}
