@@ -20,3 +20,4 @@ mod production;
 mod python;
 mod rebuilt;
 mod scale_out;
+mod traces;

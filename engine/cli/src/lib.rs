@@ -18,6 +18,7 @@ mod schema;
 mod screen;
 mod stages;
 mod state;
+mod traces;
 mod validate;
 
 use std::io::{IsTerminal, Write};

@@ -19,7 +19,8 @@ use crate::args::PipelineArgs;
 use crate::books::{clock, grouped, span, table};
 use crate::dashboard::{self, DashboardArg};
 use crate::screen::{LogFormat, Screen};
-use crate::{FAILED, GlobalArgs, WRONG, print_report};
+use crate::traces::Traces;
+use crate::{FAILED, GlobalArgs, WRONG, complain, print_report};
 
 /// Run a pipeline
 ///
@@ -47,6 +48,10 @@ pub struct RunArgs {
     /// PIPELINE_DASHBOARD_TOKEN, and PIPELINE_ADMIN_TOKEN for what changes something
     #[arg(long, value_name = "ADDR|off")]
     dashboard: Option<DashboardArg>,
+    /// Send traces of epochs, stage calls and commits to an OpenTelemetry collector, by OTLP over HTTP:
+    /// http://localhost:4318. Without it, to OTEL_EXPORTER_OTLP_ENDPOINT if that is set
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
 }
 
 /// How often the progress line changes.
@@ -57,7 +62,15 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Runs the command.
 pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> ExitCode {
     let screen = Screen::new(global.log);
-    screen.start_logs(global.log, global.level());
+    let collector = args.otlp.clone().or_else(|| std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok());
+    let traces = match collector.map(|collector| Traces::to(&collector)).transpose() {
+        Ok(traces) => traces,
+        Err(error) => {
+            complain(&format!("error: {}", error.chain()));
+            return ExitCode::from(WRONG);
+        }
+    };
+    screen.start_logs(global.log, global.level(), traces.as_ref().map(Traces::tracer));
     let (plan, report) = match load(&args.pipeline.file, &args.pipeline.overlay.load_options(), &registry) {
         Ok(loaded) => loaded,
         Err(report) => return wrong(&report),
@@ -85,6 +98,7 @@ pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> Exit
     };
     // A thread that hangs in a foreign library must not hold up the end: everything is committed.
     runtime.shutdown_timeout(Duration::from_secs(5));
+    drop(traces);
     code
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use opentelemetry_sdk::trace::SdkTracer;
 use pipeline_stage::Console;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -37,20 +39,27 @@ impl Screen {
         Screen { bar }
     }
 
-    /// Sends log lines to standard error.
-    pub fn start_logs(&self, log: LogFormat, level: LevelFilter) {
-        let writer = LogWriter(self.clone());
-        let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
+    /// Sends log lines to standard error, and spans to a collector, if there is one.
+    pub fn start_logs(&self, log: LogFormat, level: LevelFilter, tracer: Option<SdkTracer>) {
+        let lines = tracing_subscriber::fmt::layer().with_writer(LogWriter(self.clone()));
+        let lines = match log {
+            LogFormat::Json => lines.json().boxed(),
+            LogFormat::Text => {
+                let is_colored = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                lines.with_target(false).with_ansi(is_colored).boxed()
+            }
+        };
         // What sqlx says of a lost connection is said in our words, too.
         let of_sqlx = if level < LevelFilter::DEBUG { LevelFilter::OFF } else { level };
         let targets = Targets::new().with_default(level).with_target("sqlx", of_sqlx);
-        match log {
-            LogFormat::Json => lines.json().finish().with(targets).init(),
-            LogFormat::Text => {
-                let is_colored = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-                lines.with_target(false).with_ansi(is_colored).finish().with(targets).init();
-            }
-        }
+        // Spans are for traces: a line says itself what it is about.
+        let lines = lines.with_filter(targets.and(filter_fn(|metadata| metadata.is_event())));
+        let traces = tracer.map(|tracer| {
+            let ours = Targets::new().with_target("pipeline_runtime", LevelFilter::TRACE);
+            let spans = filter_fn(|metadata| metadata.is_span());
+            tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours.and(spans))
+        });
+        tracing_subscriber::registry().with(traces).with(lines).init();
     }
 
     /// Whether the progress line is shown.

@@ -11,6 +11,7 @@ use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Resu
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::{Instrument, Span, debug_span};
 
 use super::compute::{Dead, EpochOutput};
 use super::retry::until_store_works;
@@ -38,6 +39,8 @@ pub struct EndedEpoch {
     pub ended: Instant,
     /// How long its rows waited for room: for sinks or the state store.
     pub waited: Duration,
+    /// From its first row to its commit, for traces.
+    pub span: Option<Span>,
 }
 
 /// A checkpoint whose parts come while the next epochs are computed.
@@ -87,7 +90,10 @@ impl Committer {
                 // A checkpoint that failed ends the task at once.
                 written = self.written(), if self.writing.is_some() => written?,
                 epoch = epochs.recv() => match epoch {
-                    Some(epoch) => self.commit_live(epoch).await?,
+                    Some(epoch) => {
+                        let span = epoch.span.clone().unwrap_or_else(Span::none);
+                        self.commit_live(epoch).instrument(span).await?;
+                    }
                     None => return self.written().await,
                 },
             }
@@ -114,7 +120,7 @@ impl Committer {
         if is_there(Bug::LettersBeforeLog) {
             until_store_works(|| self.shared.store.add_dead_letters(&append.dead_letters)).await?;
         }
-        self.shared.log.append(append).await?;
+        self.shared.log.append(append).instrument(debug_span!("log")).await?;
         self.unsaved_marks.clear();
         for outbox in self.shared.outboxes() {
             let count = put.iter().find(|(sink, _)| *sink == outbox.sink).map_or(0, |(_, count)| *count);
@@ -149,12 +155,13 @@ impl Committer {
             }
             let mark = self.mark(*stage, epoch, &positions);
             let view = &self.shared.progress.view;
-            commits.push(async move {
+            let commit = async move {
                 let began = Instant::now();
                 let committed = worker.commit(EpochRows { mark, rows }).await?;
                 view.sink_committed(*stage, began.elapsed());
                 Ok((*stage, *delivery, committed))
-            });
+            };
+            commits.push(commit.instrument(debug_span!("commit", sink = self.shared.id(*stage))));
         }
         let committed: Vec<(usize, Delivery, Committed)> =
             try_join_all(commits).await.map_err(|error: StageError| error)?;

@@ -8,6 +8,7 @@ use pipeline_stage::{
     ErrorKind, Kind, Origin, Outcome, Output, Result, Rows, StageError, StateWriter, Times, Transform, row_to_json,
 };
 use tokio::time::Instant;
+use tracing::trace_span;
 
 use super::decode::DecodedRows;
 use super::evidence::Keeper;
@@ -221,10 +222,11 @@ impl Compute {
         // What is computed again has its evidence.
         let keeper = self.stages[stage].keeper.as_ref().filter(|_| self.is_live);
         let mut out = Output::with_evidence(keeper.map_or(0, Keeper::room));
-        let transform =
-            self.stages[stage].transform.as_mut().expect("a stage that is no source and no sink transforms");
+        let Running { id, transform, .. } = &mut self.stages[stage];
+        let transform = transform.as_mut().expect("a stage that is no source and no sink transforms");
+        let span = trace_span!("stage", id = &**id, rows = rows.batch.num_rows());
         let began = Instant::now();
-        let processed = transform.process(edge, &rows.batch, &mut out);
+        let processed = span.in_scope(|| transform.process(edge, &rows.batch, &mut out));
         self.output.work[stage].busy += began.elapsed();
         match processed {
             Ok(()) => {}

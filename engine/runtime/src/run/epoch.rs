@@ -2,6 +2,7 @@
 
 use pipeline_stage::Position;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::store::{Segment, StoredRow};
 
@@ -28,6 +29,8 @@ pub struct Epoch {
     pub stored: Vec<StoredRow>,
     /// When rows were read, and how many.
     pub reads: Vec<(Instant, u64)>,
+    /// From the first row to the commit, for traces.
+    pub span: Option<Span>,
     /// When the first row was read.
     pub began: Option<Instant>,
 }

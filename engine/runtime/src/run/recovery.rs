@@ -197,6 +197,7 @@ async fn replay(task: &mut Task, committer: &mut Committer, log: &[EpochEntry]) 
             reads: Vec::new(),
             ended: Instant::now(),
             waited: Duration::ZERO,
+            span: None,
         };
         committer.commit_epoch(&mut ended).await?;
         task.has_uncheckpointed = true;

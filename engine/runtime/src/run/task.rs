@@ -8,7 +8,8 @@ use pipeline_stage::{Partition, Position, Result, SourceBatch, StageError, Times
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::field::Empty;
+use tracing::{Span, debug_span, warn};
 
 use super::commit::{EndedEpoch, NewCheckpoint, Part};
 use super::compute::{Compute, EpochOutput};
@@ -50,6 +51,11 @@ pub struct Task {
     saving: Option<mpsc::Sender<Part>>,
     /// Dead letters taken by this task: the store forgets them only once their epoch is logged.
     taken_letters: HashSet<i64>,
+}
+
+/// Of an epoch that begins: its number and its rows are known at its end.
+fn new_span(task: &str) -> Span {
+    debug_span!("epoch", task, epoch = Empty, rows = Empty)
 }
 
 impl Task {
@@ -128,6 +134,8 @@ impl Task {
 
     /// Takes a batch that was read.
     pub fn take(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
+        let span = epoch.span.get_or_insert_with(|| new_span(&self.partition.name)).clone();
+        let _in_span = span.enter();
         self.compute_batch(input, batch, epoch)?;
         let lag = self.inputs.iter().map(Input::lag).sum();
         self.shared.progress.set_lag(&self.partition.name, lag);
@@ -242,10 +250,13 @@ impl Task {
         self.continue_after(self.epoch + 1, ended_at);
         self.has_uncheckpointed |= !epoch.is_empty();
         let checkpoint = permit.map(|permit| self.begin_checkpoint(permit));
-        let Epoch { segments, rows, hash, replayed, stored, reads, .. } = epoch;
+        let Epoch { segments, rows, hash, replayed, stored, reads, span, .. } = epoch;
         let entry = EpochEntry { epoch: self.epoch, ended_at, segments, rows, hash, stored };
+        if let Some(span) = &span {
+            span.record("epoch", self.epoch).record("rows", rows);
+        }
         let (positions, ended) = (self.positions(), Instant::now());
-        Ok(EndedEpoch { entry, output, replayed, positions, checkpoint, reads, ended, waited: Duration::ZERO })
+        Ok(EndedEpoch { entry, output, replayed, positions, checkpoint, reads, ended, waited: Duration::ZERO, span })
     }
 
     fn begin_checkpoint(&mut self, permit: OwnedSemaphorePermit) -> NewCheckpoint {
