@@ -26,6 +26,8 @@ pub struct Archive {
 
 /// A table that can be read.
 pub struct Table {
+    /// The sink's stage.
+    pub stage: usize,
     /// What a page needs to know of it.
     pub info: TableInfo,
     /// Reads it.
@@ -71,7 +73,7 @@ impl Archive {
             match plan.build_history(stage, &RunSettings::default()) {
                 Ok(Some(history)) => {
                     let info = info(plan, stage, history.as_ref());
-                    tables.push(Table { info, history });
+                    tables.push(Table { stage, info, history });
                 }
                 Ok(None) => {}
                 Err(error) => warn!("{}: what it has stored cannot be shown: {}", sink.id, error.chain()),

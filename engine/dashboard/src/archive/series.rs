@@ -8,14 +8,14 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use axum::extract::{Query, State};
 use axum::response::Json;
-use pipeline_runtime::plan::RunSettings;
+use pipeline_runtime::plan::{Plan, RunSettings};
 use pipeline_stage::keyed::SCORE_COLUMNS;
 use pipeline_stage::{Cell, Kind, Output, Page, Selection, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::questions::next_page;
-use super::{Anomalies, Problem, Table};
+use super::{Problem, Table};
 use crate::server::Shared;
 
 /// More readings are made few by the database.
@@ -105,16 +105,15 @@ pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) 
     let detector = detector.ok_or_else(|| Problem::missing(format!("no detector is called `{}`", wanted.detector)))?;
     let series: Map<String, Value> =
         serde_json::from_str(&wanted.series).map_err(|error| Problem::wrong(format!("`series`: {error}")))?;
-    let table = readings_of(&shared, &wanted.detector)?;
-    let (Some(time), Some(value)) = (&table.info.time, &table.info.value) else {
-        return Err(Problem::missing(format!("`{}` does not store the values with their times", table.info.sink)));
-    };
+    let columns = Columns::of(plan, detector)?;
+    let table = readings_of(&shared, detector, &columns)?;
+    let value = &columns.value;
     if wanted.until <= wanted.from {
         return Err(Problem::wrong("`until` must be after `from`"));
     }
     let (from, until) = (Timestamp(wanted.from * 1_000), Timestamp(wanted.until * 1_000));
     let of_series = Selection { equal: series.into_iter().collect(), time: None, only: None };
-    let readings = Readings { table, of_series, time: time.clone() };
+    let readings = Readings { table, of_series, columns: &columns };
     let summary = table.history.summary(&readings.selection(None, None), value, from, until, POINTS).await?;
     let count = sum(&summary, "count");
     if MAX_READINGS < count {
@@ -124,22 +123,60 @@ pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) 
     let rows = readings.between(from, until).await?;
     let scored = score(&shared, detector, &[before.clone(), rows.clone()])?;
     let scored = scored.slice(before.num_rows(), rows.num_rows());
-    Ok(Json(Points { table: table.info.sink.clone(), ..of_readings(&scored, time, value).thinned() }))
+    Ok(Json(Points { table: table.info.sink.clone(), ..of_readings(&scored, &columns).thinned() }))
 }
 
-/// The table with the readings that a detector takes: all of them, not only the anomalies.
-fn readings_of<'s>(shared: &'s Shared, detector: &str) -> Result<&'s Table, Problem> {
-    let fits = |table: &&Table| {
-        let info = &table.info;
-        let has_all = info.key.is_some() && info.value.is_some() && info.time.is_some();
-        info.detector.as_deref() == Some(detector) && has_all && info.anomalies != Anomalies::All
+/// The columns that a detector reads.
+struct Columns {
+    key: Vec<String>,
+    value: String,
+    time: String,
+}
+
+impl Columns {
+    fn of(plan: &Plan, detector: usize) -> Result<Self, Problem> {
+        let stage = &plan.stages[detector];
+        let option = |name: &str| stage.options.get(name).and_then(Value::as_str).map(str::to_owned);
+        let key = plan.series_key(detector).map(|key| key.into_iter().map(|(name, _)| name).collect());
+        match (key, option("value"), option("time")) {
+            (Some(key), Some(value), Some(time)) => Ok(Columns { key, value, time }),
+            _ => Err(Problem::missing(format!(
+                "`{}` needs `value` and `time`: without them there is no picture",
+                stage.id
+            ))),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.key.iter().chain([&self.value, &self.time])
+    }
+}
+
+/// The table with the readings that a detector takes: all of them, whichever way they came there.
+fn readings_of<'s>(shared: &'s Shared, detector: usize, columns: &Columns) -> Result<&'s Table, Problem> {
+    let plan = &shared.watched.plan;
+    let has_all = |table: &Table| {
+        let schema = table.history.schema();
+        columns.all().all(|name| schema.column_with_name(name).is_some())
     };
-    let mut tables = shared.archive.tables.iter();
-    tables.find(fits).ok_or_else(|| {
+    let takes_all =
+        |table: &Table| plan.stages[detector].inputs.iter().all(|input| has_all_rows(plan, table.stage, *input));
+    let found = shared.archive.tables.iter().find(|table| takes_all(table) && has_all(table));
+    found.ok_or_else(|| {
+        let names: Vec<String> = columns.all().map(|name| format!("`{name}`")).collect();
         Problem::missing(format!(
-            "no sink stores the readings that `{detector}` takes with key, value and time in a table that can be read"
+            "no `postgres` or `sqlite` sink stores all readings that `{}` takes, with {}",
+            plan.stages[detector].id,
+            names.join(", ")
         ))
     })
+}
+
+/// Whether all rows that a stage gives come to another one below it: through detectors, which leave none out.
+fn has_all_rows(plan: &Plan, stage: usize, above: usize) -> bool {
+    let of = &plan.stages[stage];
+    let is_passed = stage == above || (of.when.is_empty() && matches!(of.kind, Kind::Detector | Kind::Sink));
+    is_passed && (stage == above || of.inputs.iter().any(|input| has_all_rows(plan, *input, above)))
 }
 
 fn warm_up(shared: &Shared, detector: usize) -> u64 {
@@ -150,35 +187,44 @@ fn warm_up(shared: &Shared, detector: usize) -> u64 {
 struct Readings<'t> {
     table: &'t Table,
     of_series: Selection,
-    time: String,
+    columns: &'t Columns,
 }
 
 impl Readings<'_> {
     fn selection(&self, from: Option<Timestamp>, until: Option<Timestamp>) -> Selection {
-        Selection { time: Some((self.time.clone(), from, until)), ..self.of_series.clone() }
+        Selection { time: Some((self.columns.time.clone(), from, until)), ..self.of_series.clone() }
     }
 
     /// The last readings before a time, in their order.
     async fn before(&self, until: Timestamp, count: u64) -> Result<RecordBatch, Problem> {
-        let page = Page { by: self.time.clone(), descending: true, after: None, limit: count.max(1) as u32 };
+        let page = Page { by: self.columns.time.clone(), descending: true, after: None, limit: count.max(1) as u32 };
         let found = self.table.history.page(&self.selection(None, Some(until)), &page).await?;
         let turned: UInt64Array = (0..found.num_rows() as u64).rev().collect();
-        Ok(take_record_batch(&found, &turned)?)
+        Ok(take_record_batch(&self.only_what_is_read(&found)?, &turned)?)
     }
 
     /// The readings between two times, in their order.
     async fn between(&self, from: Timestamp, until: Timestamp) -> Result<RecordBatch, Problem> {
-        let mut page = Page { by: self.time.clone(), descending: false, after: None, limit: AT_ONCE };
+        let mut page = Page { by: self.columns.time.clone(), descending: false, after: None, limit: AT_ONCE };
         let (selection, mut pages, mut rows) = (self.selection(Some(from), Some(until)), Vec::new(), 0);
         loop {
             let found = self.table.history.page(&selection, &page).await?;
             rows += found.num_rows() as u64;
             page.after = next_page(&found, &page);
-            pages.push(found);
+            pages.push(self.only_what_is_read(&found)?);
             if page.after.is_none() || MAX_READINGS <= rows {
-                return Ok(concat_batches(&self.table.history.schema(), &pages)?);
+                return Ok(concat_batches(&pages[0].schema(), &pages)?);
             }
         }
+    }
+
+    /// The table may hold the scores of then, which are not to be mixed with those of now.
+    fn only_what_is_read(&self, rows: &RecordBatch) -> Result<RecordBatch, Problem> {
+        let schema = rows.schema();
+        let mut columns = self.columns.all().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        columns.sort_unstable();
+        columns.dedup();
+        Ok(rows.project(&columns)?)
     }
 }
 
@@ -197,7 +243,7 @@ fn score(shared: &Shared, detector: usize, readings: &[RecordBatch]) -> Result<R
     }
 }
 
-fn of_readings(scored: &RecordBatch, time: &str, value: &str) -> Points {
+fn of_readings(scored: &RecordBatch, columns: &Columns) -> Points {
     let [score, is_anomaly, expected, lower, upper] = score_columns(scored);
     let anomaly = is_anomaly.map(|column| scored.column(column).as_boolean().clone());
     let column = |column: Option<usize>| match column {
@@ -207,8 +253,8 @@ fn of_readings(scored: &RecordBatch, time: &str, value: &str) -> Points {
     Points {
         kind: "readings",
         count: scored.num_rows() as u64,
-        at: times(scored, time),
-        value: column(scored.schema().index_of(value).ok()),
+        at: times(scored, &columns.time),
+        value: column(scored.schema().index_of(&columns.value).ok()),
         expected: column(expected),
         lower: column(lower),
         upper: column(upper),

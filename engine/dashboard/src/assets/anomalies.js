@@ -6,6 +6,8 @@ import { seriesLink } from './link.js';
 const ROWS = 25;
 const KEPT = 200;
 let pipeline = null;
+/** The tables that hold anomalies, and the one that is shown. */
+let tables = [];
 let table = null;
 let sorted = { by: null, ascending: false };
 let after = null;
@@ -16,9 +18,14 @@ let asked = 0;
 
 export function begin(found) {
   pipeline = found;
-  table = found.tables.find(({ anomalies }) => anomalies !== 'none') ?? null;
-  sorted = { by: table?.time ?? null, ascending: false };
+  tables = found.tables.filter(({ anomalies }) => anomalies !== 'none');
   live = [];
+  choose(tables[0] ?? null);
+}
+
+function choose(chosen) {
+  table = chosen;
+  sorted = { by: table?.time ?? null, ascending: false };
   form();
   by('csv').hidden = !table;
   by('page-first').hidden = !table;
@@ -50,9 +57,12 @@ function form() {
   const times = table?.time
     ? [['from', 'from (UTC)'], ['until', 'before (UTC)']].map(([name, label]) => element('label', {}, label, element('input', { name: `time ${name}`, type: 'datetime-local', step: 1 })))
     : [];
+  const others = tables.map((other) => element('option', { selected: other === table }, other.sink));
+  const change = (event) => { choose(tables[event.target.selectedIndex]); first(); };
+  const chooser = tables.length > 1 ? [element('label', {}, 'sink', element('select', { onchange: change }, ...others))] : [];
   const buttons = [element('button', {}, 'Filter'), element('button', { type: 'reset' }, 'Clear')];
   by('filters').hidden = !table;
-  by('filters').replaceChildren(...fields, ...times, ...buttons);
+  by('filters').replaceChildren(...chooser, ...fields, ...times, ...buttons);
 }
 
 by('filters').addEventListener('submit', (event) => { event.preventDefault(); first(); });

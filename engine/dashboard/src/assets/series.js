@@ -59,7 +59,7 @@ function ranges() {
 function again() { ranges(); if (key) load(); }
 
 const suggest = calmly(400, async () => {
-  const table = pipeline.tables.find(({ key: columns, detector: of }) => columns && of === detector?.id);
+  const table = pipeline.tables.find(({ key: columns }) => columns && String(columns) === String(detector?.key));
   if (!table) return;
   const prefix = by('series-name').value.split(' · ')[0];
   try {
