@@ -9,6 +9,7 @@ mod cut;
 mod disk;
 mod every_sink;
 mod exact;
+mod explain;
 mod faults;
 mod fenced;
 mod fleet;

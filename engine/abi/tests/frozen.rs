@@ -17,8 +17,8 @@ use pipeline_abi::host::Library;
 use pipeline_abi::raw;
 use pipeline_stage::{
     Alert, Assignment, Branches, BuiltSink, Claim, Commit, Console, Delivery, EpochRows, ErrorKind, Make, Mark, Origin,
-    Origins, Output, Owner, Partition, Position, Role, Rows, SavedState, SinkContext, SourceContext, SourceOutput,
-    SourceRows, StageContext, StageType, StateWriter, Times, Timestamp, Transform, WhenFull,
+    Origins, Outcome, Output, Owner, Partition, Position, Role, Rows, SavedState, SinkContext, SourceContext,
+    SourceOutput, SourceRows, StageContext, StageType, StateWriter, Times, Timestamp, Transform, WhenFull,
 };
 use pipeline_testkit::stage_context;
 use serde_json::{Value, json};
@@ -106,8 +106,20 @@ fn its_detector_of_one_series_runs_and_goes_on_where_it_was() {
     assert_eq!(found.2.last(), Some(&Some(true)));
     let mut saved = Saved::default();
     before.save(&mut saved).unwrap();
-    let mut after = transform("jump", options, &input, SavedState { entries: saved.0 });
+    let mut after = transform("jump", options.clone(), &input, SavedState { entries: saved.0 });
     assert_eq!(scores(&mut *after, &[-2.0]).0, [Some(0.5)]);
+
+    // Its memory before an anomaly is evidence.
+    let mut out = Output::with_evidence(1);
+    after.process(0, &batch(&[-3.0, 9.0, -9.0]), &mut out).unwrap();
+    let Outcome { emitted, mut evidence, .. } = out.take();
+    let (key, judged) = evidence.pop().map(|evidence| (evidence.key.clone(), evidence)).unwrap();
+    assert_eq!((evidence.len(), judged.row), (0, 1), "no more than is wanted");
+    let before = SavedState { entries: vec![(key, judged.before.unwrap())] };
+    let mut again = transform("jump", options, &input, before);
+    let mut out = Output::default();
+    again.process(0, &batch(&[9.0]), &mut out).unwrap();
+    assert_eq!(out.take().emitted[0].0, emitted[0].0.slice(1, 1));
 }
 
 #[test]

@@ -149,7 +149,6 @@ detectors:
     time: time
     window: {window}
     threshold: 2.5
-    include_anomalies: false
     expire_after: 5m
   calm: {{ type: zscore, inputs: spikes, when: not is_anomaly, value: value, prefix: calm_, threshold: 2 }}
 sinks:

@@ -54,6 +54,11 @@ impl<'a> Subject<'a> {
 pub struct Store(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Store {
+    /// Of one series.
+    pub fn of(key: Vec<u8>, series: Vec<u8>) -> Self {
+        Store(BTreeMap::from([(key, series)]))
+    }
+
     /// Adds what has changed in a stage since its last save.
     ///
     /// # Errors

@@ -37,6 +37,8 @@ pub struct Keyed<D: Detector> {
     table: Table<D::Series>,
     /// Why there is no evidence, if that is so.
     no_evidence: Option<String>,
+    /// What went wrong when a series was written as evidence.
+    failure: Option<StageError>,
     buffer: Vec<u8>,
 }
 
@@ -64,43 +66,36 @@ impl<D: Detector> Keyed<D> {
             })?,
             buffer: Vec::new(),
             no_evidence: detector.no_evidence().or_else(|| too_large(detector.bytes_per_series())),
+            failure: None,
             detector,
         })
     }
 
-    fn score(
-        &mut self,
-        arrays: &SeriesArrays<'_>,
-        row: usize,
-        reading: &Reading,
-        out: &mut Output,
-    ) -> Result<Option<Score>> {
-        let Keyed { detector, table, no_evidence, buffer, .. } = self;
+    fn score(&mut self, arrays: &SeriesArrays<'_>, row: usize, reading: &Reading, out: &mut Output) -> Option<Score> {
+        let Keyed { detector, table, no_evidence, failure, buffer, .. } = self;
         write_key(&arrays.keys, row, buffer);
-        let version = detector.state_version();
         let slot = table.touch(buffer, || detector.start(), drop);
         if self.columns.is_expired(slot.last_at, reading.at) {
             slot.series = detector.start();
         }
         let last_at = std::mem::replace(&mut slot.last_at, reading.at);
         if !out.wants_evidence() {
-            return Ok(detector.observe(&mut slot.series, reading));
+            return detector.observe(&mut slot.series, reading);
         }
+        let mut keep = |before| out.evidence(Evidence { row: row as u32, key: buffer.clone(), before });
         if let Some(why) = no_evidence {
             let score = detector.observe(&mut slot.series, reading);
             if score.is_some_and(|score| score.is_anomaly) {
-                out.evidence(Evidence { row: row as u32, key: buffer.clone(), before: Err(why.clone()) });
+                keep(Err(why.clone()));
             }
-            return Ok(score);
+            return score;
         }
-        let mut before = None;
-        let score = detector.observe_anomaly(&mut slot.series, reading, |series| {
-            before = Some(saved_series(version, last_at, series));
-        });
-        if let Some(before) = before {
-            out.evidence(Evidence { row: row as u32, key: buffer.clone(), before: Ok(before?) });
-        }
-        Ok(score)
+        detector.observe_anomaly(&mut slot.series, reading, |series| {
+            match saved_series(detector.state_version(), last_at, series) {
+                Ok(before) => keep(Ok(before)),
+                Err(error) => *failure = Some(error),
+            }
+        })
     }
 }
 
@@ -120,12 +115,15 @@ impl<D: Detector> Transform for Keyed<D> {
         let mut scores = ScoreColumns::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let score = match (arrays.values)(row) {
-                Some(value) => self.score(&arrays, row, &Reading { at: arrays.at(row), value }, out)?,
+                Some(value) => self.score(&arrays, row, &Reading { at: arrays.at(row), value }, out),
                 None => None,
             };
             scores.push(score);
         }
         self.detector.check()?;
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         let columns = rows.columns().iter().cloned().chain(scores.finish()).collect();
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?, Origin::Same);
         Ok(())

@@ -1,6 +1,7 @@
 //! The laws that every transform and detector obeys (DESIGN, section 9), checked by running it.
 
 mod epoch;
+mod judged;
 mod output;
 
 use arrow::array::RecordBatch;
@@ -11,6 +12,7 @@ use crate::broken::Broken;
 use crate::random::Random;
 use crate::subject::{Store, Subject};
 pub use epoch::{Clock, Epoch, cut_into_epochs};
+pub use judged::an_anomaly_is_judged_the_same_again;
 pub use output::{EpochOutput, run_epoch};
 
 /// How often a law is tried, with other random numbers each time.
@@ -47,6 +49,8 @@ pub struct Evidence {
     pub resumed: usize,
     /// How often that state was not empty.
     pub resumed_with_state: usize,
+    /// How many anomalies were judged again from their evidence.
+    pub judged_again: usize,
 }
 
 impl Evidence {
@@ -57,6 +61,7 @@ impl Evidence {
             rows_out: self.rows_out,
             resumed: self.resumed + other.resumed,
             resumed_with_state: self.resumed_with_state + other.resumed_with_state,
+            judged_again: self.judged_again + other.judged_again,
         }
     }
 }
@@ -81,12 +86,18 @@ pub fn obeys_laws_briefly(stage: &StageType, options: &Value, rows: &RecordBatch
 ///
 /// 1. [*Batching does not matter*](batching_does_not_matter).
 /// 2. [*A crash does not matter*](a_crash_does_not_matter).
+/// 3. [*An anomaly is judged the same again*](an_anomaly_is_judged_the_same_again), by a detector that keeps evidence.
 ///
 /// # Errors
 /// The first that does not hold, with the first difference.
 pub fn laws_hold(stage: &StageType, options: &Value, rows: &RecordBatch, effort: Effort) -> Result<Evidence, Broken> {
     let subject = Subject { stage, options };
-    Ok(batching_does_not_matter(subject, rows, effort)?.and(&a_crash_does_not_matter(subject, rows, effort)?))
+    let mut evidence =
+        batching_does_not_matter(subject, rows, effort)?.and(&a_crash_does_not_matter(subject, rows, effort)?);
+    if stage.kind == Kind::Detector {
+        evidence.judged_again = an_anomaly_is_judged_the_same_again(subject, rows)?;
+    }
+    Ok(evidence)
 }
 
 /// Any cut of the rows gives the same output; and the books balance in every epoch.

@@ -476,7 +476,7 @@ mod tests {
         ] {
             let evidence = obeys_laws(&stage, &own, &readings(3, 6_000));
             assert_eq!(evidence.rows_out, 6_000);
-            assert!(50 < evidence.resumed_with_state, "{evidence:?}");
+            assert!(50 < evidence.resumed_with_state && 50 < evidence.judged_again, "{evidence:?}");
         }
     }
 }
