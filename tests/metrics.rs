@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(240);
 /// Payloads that no row can be made of, with how many of each there are and words of their reason.
 const BROKEN: [(&str, usize, &str); 3] = [
     ("hello", 5, "JSON"),
-    (r#"{"sensor_id": "s", "metric_type": "t", "value": "21.5", "timestamp": 0}"#, 3, "`value`"),
+    (r#"{"sensor_id": "s", "metric_type": "t", "value": "21.5", "timestamp": 0}"#, 3, "must be a number"),
     ("", 2, "empty"),
 ];
 
