@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use pipeline_dashboard::{Address, Server, Tokens, Watched};
+use pipeline_runtime::store::StateStore;
 use pipeline_stage::{Result, StageError};
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{error, warn};
 
 /// `--dashboard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +66,35 @@ pub fn serve(server: Server, watched: Watched) -> Serving {
     }))
 }
 
+/// The setting under which a run notes where its dashboard is; empty when it has none.
+const NOTED: &str = "dashboard";
+
+/// Notes in the state where the dashboard is, for `pipeline top` and `pipeline tap`. Of several processes on one state
+/// the last one is noted. A pipeline runs without the note, too.
+pub async fn note(store: &dyn StateStore, url: Option<&str>) {
+    if let Err(error) = try_to_note(store, url.unwrap_or_default()).await {
+        warn!("where the dashboard is was not noted: {}; `top` and `tap` need `--connect`", error.chain());
+    }
+}
+
+async fn try_to_note(store: &dyn StateStore, url: &str) -> Result<()> {
+    if store.setting(NOTED).await?.unwrap_or_default() == url {
+        return Ok(());
+    }
+    store.set_setting(NOTED, url).await
+}
+
+/// What a run has noted; none when no run has, or the last one has no dashboard.
+///
+/// # Errors
+/// Those of the store.
+pub async fn noted(store: &dyn StateStore) -> Result<Option<String>> {
+    Ok(store.setting(NOTED).await?.filter(|url| !url.is_empty()))
+}
+
 /// A token of the environment: itself, or in a file, as secrets are given to containers. It is never an argument, which
 /// everybody on the machine could read.
-fn token(name: &str) -> Result<Option<String>> {
+pub fn token(name: &str) -> Result<Option<String>> {
     let of_file = format!("{name}_FILE");
     let found = match (std::env::var(name), std::env::var(&of_file)) {
         (Ok(token), _) => token,

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use pipeline_dashboard::{Server, Watched};
-use pipeline_runtime::diagnostics::Report;
 use pipeline_runtime::plan::{Plan, Promise, RunSettings, load};
 use pipeline_runtime::run::{Partitions, Progress, Run, RunEnd, Snapshot, Summary};
 use pipeline_stage::{Delivery, ErrorKind, Kind, Registry, StageError};
@@ -20,7 +19,7 @@ use crate::books::{clock, grouped, span, table};
 use crate::dashboard::{self, DashboardArg};
 use crate::screen::{LogFormat, Screen};
 use crate::traces::Traces;
-use crate::{FAILED, GlobalArgs, WRONG, complain, print_report};
+use crate::{FAILED, GlobalArgs, WRONG, complain};
 
 /// Run a pipeline
 ///
@@ -70,13 +69,16 @@ pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> Exit
             return ExitCode::from(WRONG);
         }
     };
-    screen.start_logs(global.log, global.level(), traces.as_ref().map(Traces::tracer));
+    screen.start_logs(global.level(), traces.as_ref().map(Traces::tracer));
     let (plan, report) = match load(&args.pipeline.file, &args.pipeline.overlay.load_options(), &registry) {
         Ok(loaded) => loaded,
-        Err(report) => return wrong(&report),
+        Err(report) => {
+            screen.report(&report);
+            return ExitCode::from(WRONG);
+        }
     };
     if !report.is_empty() {
-        print_report(&report);
+        screen.report(&report);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -89,7 +91,7 @@ pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> Exit
         catches_up: false,
         console: screen.console(),
     };
-    let code = match runtime.block_on(supervise(Arc::new(plan), settings, args.dashboard, &screen, global.log)) {
+    let code = match runtime.block_on(supervise(Arc::new(plan), settings, args.dashboard, &screen)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             screen.clear();
@@ -102,11 +104,6 @@ pub fn run(args: &RunArgs, global: &GlobalArgs, registry: Arc<Registry>) -> Exit
     code
 }
 
-fn wrong(report: &Report) -> ExitCode {
-    print_report(report);
-    ExitCode::from(WRONG)
-}
-
 fn failed(error: &StageError) -> ExitCode {
     error!("{}", error.chain());
     ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
@@ -117,17 +114,12 @@ async fn supervise(
     settings: RunSettings,
     dashboard: Option<DashboardArg>,
     screen: &Screen,
-    log: LogFormat,
 ) -> Result<(), StageError> {
     let server = dashboard::bind(dashboard).await?;
     let run = Run::prepare(plan.clone(), settings).await?;
     let url = server.as_ref().map(Server::url);
-    for line in opening(&plan, &run, url.as_deref()) {
-        match log {
-            LogFormat::Text => screen.say(&line),
-            LogFormat::Json => info!("{line}"),
-        }
-    }
+    opening(&plan, &run, url.as_deref()).iter().for_each(|line| screen.say(line));
+    dashboard::note(run.store().as_ref(), url.as_deref()).await;
     let _serving = server.map(|server| dashboard::serve(server, Watched::new(plan.clone(), &run)));
     let progress = run.progress();
     let stop = listen_for_stop(screen.clone())?;
@@ -136,7 +128,7 @@ async fn supervise(
     show.abort();
     screen.clear();
     let summary = ended?;
-    match log {
+    match screen.log() {
         LogFormat::Text => closing(&plan, &summary).iter().for_each(|line| screen.say(line)),
         LogFormat::Json => log_books(&plan, &summary),
     }

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use opentelemetry_sdk::trace::SdkTracer;
+use pipeline_runtime::diagnostics::Report;
 use pipeline_stage::Console;
 use tracing::level_filters::LevelFilter;
+use tracing::{error, info, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::print_report;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,6 +31,7 @@ pub enum LogFormat {
 #[derive(Clone)]
 pub struct Screen {
     bar: ProgressBar,
+    log: LogFormat,
 }
 
 impl Screen {
@@ -36,13 +41,13 @@ impl Screen {
         let target = if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(ProgressStyle::with_template("  {wide_msg}").expect("the template is right"));
-        Screen { bar }
+        Screen { bar, log }
     }
 
     /// Sends log lines to standard error, and spans to a collector, if there is one.
-    pub fn start_logs(&self, log: LogFormat, level: LevelFilter, tracer: Option<SdkTracer>) {
+    pub fn start_logs(&self, level: LevelFilter, tracer: Option<SdkTracer>) {
         let lines = tracing_subscriber::fmt::layer().with_writer(LogWriter(self.clone()));
-        let lines = match log {
+        let lines = match self.log {
             LogFormat::Json => lines.json().boxed(),
             LogFormat::Text => {
                 let is_colored = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -77,10 +82,27 @@ impl Screen {
         self.bar.finish_and_clear();
     }
 
-    /// Writes a line for people to standard error, above the progress line.
+    /// How log lines look.
+    pub fn log(&self) -> LogFormat {
+        self.log
+    }
+
+    /// Writes a line for people to standard error, above the progress line; among JSON it is a log line.
     pub fn say(&self, line: &str) {
-        // Nobody can be told that standard error is closed.
-        let _ = self.bar.suspend(|| writeln!(io::stderr(), "{line}"));
+        match self.log {
+            // Nobody can be told that standard error is closed.
+            LogFormat::Text => drop(self.bar.suspend(|| writeln!(io::stderr(), "{line}"))),
+            LogFormat::Json => info!("{line}"),
+        }
+    }
+
+    /// Says what is to be said about the pipeline file.
+    pub fn report(&self, report: &Report) {
+        match (self.log, report.has_errors()) {
+            (LogFormat::Text, _) => print_report(report),
+            (LogFormat::Json, false) => warn!("{}", report.render(false).trim_end()),
+            (LogFormat::Json, true) => error!("{}", report.render(false).trim_end()),
+        }
     }
 
     /// Standard output for the stages.

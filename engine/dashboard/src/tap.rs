@@ -14,7 +14,7 @@ use pipeline_runtime::expression::Expression;
 use pipeline_runtime::run::view::{Tap, text};
 use pipeline_stage::write_json_row;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::server::Shared;
 
@@ -40,9 +40,15 @@ struct Following {
     series: Vec<(usize, String)>,
     when: Option<Expression>,
     allowance: Allowance,
+    missed: u64,
+    unseen: u64,
 }
 
-/// Server-sent events `rows`: an array of rows; `missed`: how many passed that were not sent.
+/// What is missed is told with the next rows; if none come, so soon.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
+
+/// Server-sent events `rows`: `{"missed": 0, "unseen": 0, "rows": [{…}, …]}`. Missed are rows that were wanted and not sent,
+/// because more than `rate` came; unseen are rows that passed too fast to be looked at, wanted or not.
 pub async fn events(State(shared): State<Shared>, Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Response {
     let plan = &shared.watched.plan;
     let Some(stage) = plan.stages.iter().position(|stage| stage.id == id) else {
@@ -63,7 +69,7 @@ pub async fn events(State(shared): State<Shared>, Path(id): Path<String>, Query(
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
     let tap = shared.watched.progress.view.taps.look(stage);
-    let following = Following { tap, series, when, allowance: Allowance::new(wanted.rate) };
+    let following = Following { tap, series, when, allowance: Allowance::new(wanted.rate), missed: 0, unseen: 0 };
     let events = stream::unfold(following, |mut following| async {
         let event = following.next().await?;
         Some((event, following))
@@ -85,19 +91,39 @@ fn series_of(series: Option<&str>, schema: &arrow::datatypes::Schema) -> Result<
 
 impl Following {
     async fn next(&mut self) -> Option<Event> {
+        let tell_at = Instant::now() + TELL_WITHIN;
         loop {
-            let (tapped, mut missed) = self.tap.next().await?;
+            let (tapped, unseen) = match timeout_at(tell_at, self.tap.next()).await {
+                Ok(next) => next?,
+                Err(_) if 0 < self.missed + self.unseen => return Some(self.event(None)),
+                Err(_) => self.tap.next().await?,
+            };
+            self.unseen += unseen;
             let Ok(batch) = self.wanted(&tapped.rows.batch) else { continue };
             let rows = (batch.num_rows() as u64).min(self.allowance.now());
-            // What was missed before it is counted in batches: nobody knows how many rows they had.
-            missed += batch.num_rows() as u64 - rows;
-            if batch.num_rows() == 0 {
-                continue;
-            }
             self.allowance.used(rows);
-            let first = batch.num_rows() - rows as usize;
-            return Some(Event::default().event("rows").data(text_of(&batch, first, missed)));
+            self.missed += batch.num_rows() as u64 - rows;
+            if 0 < rows {
+                let first = batch.num_rows() - rows as usize;
+                return Some(self.event(Some((&batch, first))));
+            }
         }
+    }
+
+    /// With the rows of a batch from one on, and what was missed before them.
+    fn event(&mut self, rows: Option<(&RecordBatch, usize)>) -> Event {
+        let (missed, unseen) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.unseen));
+        let mut out = format!("{{\"missed\":{missed},\"unseen\":{unseen},\"rows\":[").into_bytes();
+        if let Some((batch, first)) = rows {
+            for row in first..batch.num_rows() {
+                if first < row {
+                    out.push(b',');
+                }
+                write_json_row(batch, row, &mut out);
+            }
+        }
+        out.extend_from_slice(b"]}");
+        Event::default().event("rows").data(String::from_utf8(out).unwrap_or_default())
     }
 
     fn wanted(&self, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
@@ -116,19 +142,6 @@ impl Following {
             None => Ok(batch),
         }
     }
-}
-
-/// `{"missed":0,"rows":[{…},…]}`.
-fn text_of(batch: &RecordBatch, first: usize, missed: u64) -> String {
-    let mut out = format!("{{\"missed\":{missed},\"rows\":[").into_bytes();
-    for row in first..batch.num_rows() {
-        if first < row {
-            out.push(b',');
-        }
-        write_json_row(batch, row, &mut out);
-    }
-    out.extend_from_slice(b"]}");
-    String::from_utf8(out).unwrap_or_default()
 }
 
 /// So many rows a second.

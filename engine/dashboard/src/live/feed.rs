@@ -63,7 +63,10 @@ impl Feed {
             let taps = self.taps.iter_mut().map(|(stage, tap)| tap.next().map(|next| (*stage, next)).boxed());
             let Ok(((stage, next), ..)) = timeout_at(until, select_all(taps)).await else { return };
             match next {
-                Some((tapped, _)) => self.passed(stage, &tapped),
+                Some((tapped, missed)) => {
+                    self.stages.entry(stage).or_default().count += missed;
+                    self.passed(stage, &tapped);
+                }
                 // The run has ended: nothing will pass any more.
                 None => return tokio::time::sleep_until(until).await,
             }

@@ -7,7 +7,7 @@ use pipeline_stage::{Partition, Result, StageError};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::commit::{Committer, EndedEpoch, Part};
 use super::epoch::Epoch;
@@ -116,6 +116,10 @@ impl From<StageError> for Stopped {
     }
 }
 
+/// How often a task looks how far it is behind while it takes nothing: the end of a partition may hold no rows but the
+/// marks of transactions, and reading may have to wait for a sink.
+const LOOK_AT_LAG: Duration = Duration::from_secs(1);
+
 /// Reads and computes until the sources are over or the task is told to finish.
 async fn read_all(
     task: &mut Task,
@@ -126,6 +130,7 @@ async fn read_all(
 ) -> Result<TaskEnd, Stopped> {
     let mut epoch = Epoch::default();
     let mut due_since = None;
+    let mut is_behind = false;
     loop {
         let is_due = task.is_due(&epoch);
         due_since = if is_due { due_since.or_else(|| Some(Instant::now())) } else { None };
@@ -156,12 +161,16 @@ async fn read_all(
                 Err(_) => return Err(StageError::fatal("the supervisor has ended").into()),
             },
             next = next_of(&mut task.inputs, &mut task.turn), if has_room => match next? {
-                Some((input, batch)) => task.take(input, batch, &mut epoch)?,
+                Some((input, batch)) => {
+                    task.take(input, batch, &mut epoch)?;
+                    is_behind = task.look_at_lag();
+                }
                 None => {
                     finish(task, epoch, &epochs).await?;
                     return Ok(TaskEnd::SourcesOver);
                 }
             },
+            () = sleep(LOOK_AT_LAG), if is_behind => is_behind = task.look_at_lag(),
         }
     }
 }

@@ -132,17 +132,17 @@ impl Task {
         epoch.is_full() || (self.has_deadline(epoch) && self.deadline(epoch) <= Instant::now())
     }
 
+    /// Notes how many rows are there and not read yet, and says whether there are any.
+    pub fn look_at_lag(&self) -> bool {
+        let lag = self.inputs.iter().map(Input::lag).sum();
+        self.shared.progress.set_lag(&self.partition.name, lag);
+        lag.is_some_and(|lag| 0 < lag)
+    }
+
     /// Takes a batch that was read.
     pub fn take(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
         let span = epoch.span.get_or_insert_with(|| new_span(&self.partition.name)).clone();
         let _in_span = span.enter();
-        self.compute_batch(input, batch, epoch)?;
-        let lag = self.inputs.iter().map(Input::lag).sum();
-        self.shared.progress.set_lag(&self.partition.name, lag);
-        Ok(())
-    }
-
-    fn compute_batch(&mut self, input: usize, batch: SourceBatch, epoch: &mut Epoch) -> Result<()> {
         let input = &mut self.inputs[input];
         epoch.add(&self.shared.plan.stages[input.source].id, &batch.offsets, input.position());
         let bytes = batch.bytes();
