@@ -126,17 +126,20 @@ impl Explained {
         words
     }
 
-    /// `zscore: window 30, threshold 3.0`; what is left out has its default.
+    /// `` zscore `spikes` of `value`: window 30, threshold 3.0 ``; what is left out has its default.
     fn rule(&self) -> String {
         let judge = &self.evidence.judge;
         let type_name = judge.of.split_once('.').map_or(judge.of.as_str(), |(_, name)| name);
         let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let column = self.option("value").and_then(Value::as_str).unwrap_or_default();
+        let of = format!("{type_name} `{}` of `{}`", self.line.stage, printable(column, 60));
+        let told = judge.options.iter().filter(|(name, _)| !["value", "time", "prefix"].contains(&name.as_str()));
         let mut options: Vec<String> =
-            judge.options.iter().map(|(name, value)| format!("{name} {}", printable(&plain(value), 60))).collect();
+            told.map(|(name, value)| format!("{name} {}", printable(&plain(value), 60))).collect();
         options.extend(judge.secrets.iter().map(|name| format!("{name} ***")));
         match options.is_empty() {
-            true => format!("{type_name} `{}`", self.line.stage),
-            false => format!("{type_name} `{}`: {}", self.line.stage, options.join(", ")),
+            true => of,
+            false => format!("{of}: {}", options.join(", ")),
         }
     }
 
