@@ -54,7 +54,7 @@ pub fn judge_again(plan: &Plan, stage: &str, evidence: &Evidence) -> Result<Agai
         console: Arc::new(NoConsole),
     };
     let state = SavedState { entries: vec![(judged.key.to_vec(), before.to_vec())] };
-    let mut detector = make(options(plan, stage, evidence)?, &context, &[input.clone()], state)?;
+    let mut detector = make(options(plan, stage, evidence)?, &context, std::slice::from_ref(&input), state)?;
     let window = detector.window(&judged.key);
     let mut out = Output::default();
     detector.process(0, &rows_of_json(&input, &judged.row)?, &mut out)?;

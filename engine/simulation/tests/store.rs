@@ -268,7 +268,7 @@ impl Caller {
             stage: "x".into(),
             ids: vec![self.random.bits().to_string(), "other".into()],
             series: r#"{"sensor":"a\u0000b","n":7}"#.into(),
-            row_at: (offset % 2 == 0).then_some(Timestamp(offset as i64)),
+            row_at: offset.is_multiple_of(2).then_some(Timestamp(offset as i64)),
             judge: judge_bytes.into(),
             judged: Judged {
                 place: "r/0".into(),
@@ -276,8 +276,8 @@ impl Caller {
                 branch: u64::MAX,
                 row: b"{}".to_vec().into(),
                 key: vec![0, 255].into(),
-                before: (offset % 3 == 0).then(|| vec![1].into()),
-                why_not: (offset % 3 != 0).then(|| "why".into()),
+                before: offset.is_multiple_of(3).then(|| vec![1].into()),
+                why_not: (!offset.is_multiple_of(3)).then(|| "why".into()),
             },
         }
     }

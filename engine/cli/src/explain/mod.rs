@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod find;
+mod json;
 mod shown;
 
 use std::process::ExitCode;

@@ -1,13 +1,13 @@
-//! An alert and its reasons, for people and for programs.
+//! An alert and its reasons, for people.
 
 use pipeline_runtime::explain::Again;
 use pipeline_runtime::store::{Evidence, EvidenceLine};
 use pipeline_stage::keyed::SCORE_COLUMNS;
-use pipeline_stage::{Timestamp, printable};
-use serde_json::{Map, Value, json};
+use pipeline_stage::printable;
+use serde_json::{Map, Value};
 
 use super::deliveries::Delivery;
-use super::find::{as_object, time_of};
+use super::find::time_of;
 use crate::books::grouped;
 
 /// All there is to say of an alert.
@@ -20,16 +20,16 @@ pub struct Explained {
 }
 
 /// What a window amounts to.
-struct Figures {
-    count: usize,
-    mean: f64,
-    deviation: f64,
-    least: f64,
-    greatest: f64,
+pub(super) struct Figures {
+    pub count: usize,
+    pub mean: f64,
+    pub deviation: f64,
+    pub least: f64,
+    pub greatest: f64,
 }
 
 impl Figures {
-    fn of(window: &[f64]) -> Option<Self> {
+    pub fn of(window: &[f64]) -> Option<Self> {
         let count = window.len() as f64;
         let mean = window.iter().map(|value| value / count).sum::<f64>();
         let squares = window.iter().map(|value| (value - mean) * (value - mean) / count).sum::<f64>();
@@ -44,16 +44,22 @@ impl Figures {
 }
 
 /// The numbers of an alert as it was given.
-struct Alert {
-    row: Map<String, Value>,
+pub(super) struct Alert {
+    pub row: Map<String, Value>,
     prefix: String,
     /// The name of the method's own figure.
     statistic: Option<String>,
 }
 
 impl Alert {
-    fn number(&self, name: &str) -> Option<f64> {
+    pub fn number(&self, name: &str) -> Option<f64> {
         self.row.get(&format!("{}{name}", self.prefix))?.as_f64()
+    }
+
+    /// Of the window: by a z-score it is the one that was expected, whose last digit may differ from that of a plain sum.
+    pub fn mean(&self, figures: &Figures) -> f64 {
+        let is_expected = self.statistic.as_ref().is_some_and(|name| name.ends_with("z_score"));
+        self.number("expected").filter(|_| is_expected).unwrap_or(figures.mean)
     }
 
     fn statistic(&self) -> Option<f64> {
@@ -66,14 +72,14 @@ impl Explained {
         self.evidence.judge.options.get(name)
     }
 
-    fn alert(&self) -> Alert {
+    pub fn alert(&self) -> Alert {
         let row: Map<String, Value> = serde_json::from_slice(&self.evidence.judged.row).unwrap_or_default();
         let prefix = self.option("prefix").and_then(Value::as_str).unwrap_or_default().to_owned();
         let statistic = row.keys().next_back().filter(|name| !name.ends_with(SCORE_COLUMNS[4])).cloned();
         Alert { row, prefix, statistic }
     }
 
-    fn window(&self) -> Option<&[f64]> {
+    pub fn window(&self) -> Option<&[f64]> {
         self.again.as_ref().ok()?.window.as_deref()
     }
 
@@ -126,17 +132,20 @@ impl Explained {
         words
     }
 
-    /// `zscore: window 30, threshold 3.0`; what is left out has its default.
+    /// `` zscore `spikes` of `value`: window 30, threshold 3.0 ``; what is left out has its default.
     fn rule(&self) -> String {
         let judge = &self.evidence.judge;
         let type_name = judge.of.split_once('.').map_or(judge.of.as_str(), |(_, name)| name);
         let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let column = self.option("value").and_then(Value::as_str).unwrap_or_default();
+        let of = format!("{type_name} `{}` of `{}`", self.line.stage, printable(column, 60));
+        let told = judge.options.iter().filter(|(name, _)| !["value", "time", "prefix"].contains(&name.as_str()));
         let mut options: Vec<String> =
-            judge.options.iter().map(|(name, value)| format!("{name} {}", printable(&plain(value), 60))).collect();
+            told.map(|(name, value)| format!("{name} {}", printable(&plain(value), 60))).collect();
         options.extend(judge.secrets.iter().map(|name| format!("{name} ***")));
         match options.is_empty() {
-            true => format!("{type_name} `{}`", self.line.stage),
-            false => format!("{type_name} `{}`: {}", self.line.stage, options.join(", ")),
+            true => of,
+            false => format!("{of}: {}", options.join(", ")),
         }
     }
 
@@ -201,55 +210,13 @@ impl Explained {
         };
         format!("computed again from the stored {what}, NOT the same: {}; {versions}", differing.join(", "))
     }
-
-    /// For programs: the list's object, and all numbers.
-    pub fn as_json(&self) -> Value {
-        let (alert, judged, judge) = (self.alert(), &self.evidence.judged, &self.evidence.judge);
-        let mut object = as_object(&self.line);
-        object["row"] = Value::Object(alert.row.clone());
-        object["position"] = json!({ "place": judged.place, "offset": judged.offset, "branch": judged.branch });
-        object["rule"] = json!({
-            "type": judge.of, "options": judge.options, "secret_options": judge.secrets, "version": judge.version,
-        });
-        object["window"] = self
-            .window()
-            .and_then(|window| {
-                let figures = Figures::of(window)?;
-                Some(json!({
-                    "values": window, "count": figures.count, "mean": alert.number("expected").unwrap_or(figures.mean),
-                    "deviation": figures.deviation, "min": figures.least, "max": figures.greatest,
-                }))
-            })
-            .unwrap_or_default();
-        object["band"] = json!({
-            "expected": alert.number("expected"), "lower": alert.number("lower"), "upper": alert.number("upper"),
-        });
-        object["again"] = match &self.again {
-            Ok(again) => json!({ "is_same": again.is_same, "row": again.row }),
-            Err(why) => json!({ "is_same": null, "why_not": why }),
-        };
-        object["changed_options"] = self.again.as_ref().map_or(Value::Null, |again| {
-            let changed = again.changed.iter();
-            changed.map(|(name, was, now)| json!({ "name": name, "was": was, "now": now })).collect()
-        });
-        let deliveries = self.deliveries.iter().map(|delivery| {
-            json!({
-                "sink": delivery.sink, "status": delivery.status, "at": delivery.at.map(Timestamp::to_rfc3339),
-                "words": delivery.words,
-            })
-        });
-        object["delivered"] = deliveries.collect();
-        object
-    }
 }
 
 fn window_in_words(figures: &Figures, alert: &Alert) -> String {
-    // The detector's own mean, whose last digit may differ from that of a plain sum.
-    let mean = alert.number("expected").filter(|expected| (expected - figures.mean).abs() <= figures.deviation);
     format!(
         "{} readings before it: mean {}, deviation {}, min {}, max {}",
         grouped(figures.count as u64),
-        short(mean.unwrap_or(figures.mean)),
+        short(alert.mean(figures)),
         short(figures.deviation),
         short(figures.least),
         short(figures.greatest)
