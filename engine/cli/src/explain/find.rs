@@ -1,6 +1,5 @@
 //! Which evidence is meant.
 
-use pipeline_runtime::plan::Plan;
 use pipeline_runtime::store::{EvidenceLine, MAX_EVIDENCE};
 use pipeline_stage::{Result, StageError, Timestamp, printable};
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use crate::books::grouped;
 const MIN_ID: usize = 4;
 
 /// The alert of an id: of each detector that judged it the newest evidence, the one nearest to the sinks first.
-pub fn by_id<'a>(plan: &Plan, lines: &'a [EvidenceLine], id: &str) -> Result<Vec<&'a EvidenceLine>> {
+pub fn by_id<'a>(pipeline: &str, lines: &'a [EvidenceLine], id: &str) -> Result<Vec<&'a EvidenceLine>> {
     let id = id.trim().to_lowercase();
     if id.len() < MIN_ID {
         return Err(StageError::config(format!(
@@ -22,7 +21,7 @@ pub fn by_id<'a>(plan: &Plan, lines: &'a [EvidenceLine], id: &str) -> Result<Vec
         lines.iter().flat_map(|line| &line.ids).map(String::as_str).filter(|known| known.starts_with(&id)).collect();
     ids.sort_unstable();
     ids.dedup();
-    let Some(first) = ids.first() else { return Err(unknown(plan, &id, lines)) };
+    let Some(first) = ids.first() else { return Err(unknown(pipeline, &id, lines)) };
     let mut found: Vec<&EvidenceLine> = Vec::new();
     for line in lines.iter().filter(|line| line.ids.iter().any(|known| known.starts_with(&id))) {
         // A pipeline that has begun anew has read the row again, and the newest alert is meant.
@@ -48,7 +47,7 @@ fn some(ids: &[&str]) -> String {
     if 5 < ids.len() { format!("{shown}, …") } else { shown }
 }
 
-fn unknown(plan: &Plan, id: &str, lines: &[EvidenceLine]) -> StageError {
+fn unknown(pipeline: &str, id: &str, lines: &[EvidenceLine]) -> StageError {
     let oldest = match lines.last() {
         None => {
             "there is no evidence yet: no detector has called a row an anomaly since this state keeps it".to_owned()
@@ -59,7 +58,7 @@ fn unknown(plan: &Plan, id: &str, lines: &[EvidenceLine]) -> StageError {
         "no alert `{id}` is known in the state of `{}`\n  = {oldest}\n  = kept are the newest {} of the last 30 days; of \
          a flood 100 a second for each detector and task\n  = the row may be none that a detector called an anomaly, or one of \
          several that a transform made of one\n  = `--series KEY --at TIME` finds alerts by their series",
-        plan.settings.name,
+        pipeline,
         grouped(MAX_EVIDENCE),
     ))
 }
@@ -141,6 +140,31 @@ mod tests {
 
     fn numbers(found: Result<Vec<&EvidenceLine>>) -> Vec<i64> {
         found.unwrap().iter().map(|line| line.number).collect()
+    }
+
+    #[test]
+    fn an_id_may_be_cut_as_long_as_it_means_one_row() {
+        let lines = [
+            line(5, "second", &["cccc-2"], "a"),
+            line(4, "first", &["aaaa-1", "cccc-2"], "a"),
+            line(3, "first", &["aaaa-9"], "b"),
+            line(2, "first", &["aaaa-1", "cccc-2"], "a"),
+            line(1, "first", &["bbbb-1", "bbbb-2"], "b"),
+        ];
+        for (id, expected) in [("CCCC-2", vec![5, 4]), ("cccc", vec![5, 4]), ("aaaa-1", vec![4]), ("bbbb", vec![1])] {
+            assert_eq!(numbers(by_id("iot", &lines, id)), expected, "{id}");
+        }
+        for (id, words) in [
+            ("aaaa", "several alerts begin with `aaaa`: aaaa-1, aaaa-9"),
+            ("aaa", "`aaa` is too short for an id"),
+            (
+                "dddd",
+                "no alert `dddd` is known in the state of `iot`\n  = the oldest that is kept is of 2025-07-20T08:19:17Z",
+            ),
+        ] {
+            let error = by_id("iot", &lines, id).unwrap_err().to_string();
+            assert!(error.starts_with(words), "{error}");
+        }
     }
 
     #[test]

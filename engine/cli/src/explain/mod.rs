@@ -68,7 +68,7 @@ async fn act(plan: &Plan, args: &ExplainArgs) -> Result<bool> {
     let tools = StateTools::beside(&plan.state_location(), &plan.settings.name).await?;
     let lines = tools.evidence_lines().await?;
     let found = match (&args.id, &args.series) {
-        (Some(id), _) => find::by_id(plan, &lines, id)?,
+        (Some(id), _) => find::by_id(&plan.settings.name, &lines, id)?,
         (None, series) => {
             let found = find::by_series(&lines, series.as_deref().unwrap_or_default(), args.at.as_deref())?;
             if 1 < found.len() {
