@@ -13,6 +13,7 @@ mod faults;
 mod fenced;
 mod fleet;
 mod killed;
+mod looking;
 mod metrics;
 mod plugin_kit;
 mod plugins;

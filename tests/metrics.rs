@@ -112,7 +112,11 @@ fn assert_same_as_ledger(figures: &Figures, ledger: &BTreeMap<String, Value>) {
 async fn assert_same_as_tables(figures: &Figures, production: &Production, n_dead: usize) {
     let database = &production.database;
     let rows = database.count("SELECT COUNT(*) FROM sensor_data").await as f64;
-    assert_eq!(sum(figures, "messages_processed_total"), rows + n_dead as f64, "every row that was read is one of these");
+    assert_eq!(
+        sum(figures, "messages_processed_total"),
+        rows + n_dead as f64,
+        "every row that was read is one of these"
+    );
     assert_eq!(figure(figures, "pipeline_stage_rows_total", &[("stage", "history"), ("outcome", "out")]), rows);
     assert_eq!(sum(figures, "pipeline_dead_letters_total"), n_dead as f64);
     let by_metric = database.query("SELECT metric_type, COUNT(*)::text FROM anomalies GROUP BY metric_type").await;
@@ -162,7 +166,8 @@ async fn ready_says_why_not_while_the_database_is_down() {
     let production = Production::on(kafka, &postgres, 1).await;
     let reading = |value: u32| {
         let time = "2025-06-01T12:00:00Z";
-        let row = serde_json::json!({"sensor_id": "s", "metric_type": "t", "value": f64::from(value), "timestamp": time});
+        let row =
+            serde_json::json!({"sensor_id": "s", "metric_type": "t", "value": f64::from(value), "timestamp": time});
         Record::new(row.to_string()).key("s")
     };
     let mut run = production.run(&["--dashboard", "127.0.0.1:0"]).start();

@@ -4,6 +4,7 @@
 
 mod feed;
 mod pulse;
+mod worst;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -119,12 +120,13 @@ async fn feed(live: Arc<Live>, watched: Arc<Watched>) {
             feed.collect(FEED_EVERY).await;
             if let Some(rows) = feed.take() {
                 live.tell("rows", &rows);
+                live.tell("worst", &feed.worst());
             }
         }
     }
 }
 
-/// `/api/live`: server-sent events `past`, `pulse` and `rows`.
+/// `/api/live`: server-sent events `past`, `pulse`, `rows` and `worst`.
 pub async fn events(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let news = BroadcastStream::new(shared.live.events.subscribe());
     let past = shared.live.past.lock().expect("no holder of this lock panics").clone();
