@@ -14,6 +14,7 @@ mod faults;
 mod fenced;
 mod fleet;
 mod killed;
+mod looking;
 mod metrics;
 mod page;
 mod plugin_kit;

@@ -13,11 +13,14 @@ mod graph;
 mod plugin;
 mod plugins;
 pub mod registry;
+mod remote;
 mod run;
 mod schema;
 mod screen;
 mod stages;
 mod state;
+mod tap;
+mod top;
 mod traces;
 mod validate;
 
@@ -79,6 +82,8 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Top(top::TopArgs),
+    Tap(tap::TapArgs),
     Validate(validate::ValidateArgs),
     Graph(graph::GraphArgs),
     Stages(stages::StagesArgs),
@@ -95,6 +100,8 @@ impl Command {
     fn search(&self) -> &SearchArgs {
         match self {
             Command::Run(args) => &args.pipeline.overlay.search,
+            Command::Top(args) => &args.pipeline.overlay.search,
+            Command::Tap(args) => &args.pipeline.overlay.search,
             Command::Validate(args) => &args.overlay.search,
             Command::Graph(args) => &args.pipeline.overlay.search,
             Command::Stages(args) => &args.libraries.search,
@@ -118,6 +125,8 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
     let registry = Arc::new(built_in);
     match &cli.command {
         Command::Run(args) => run::run(args, &cli.global, registry),
+        Command::Top(args) => top::run(args, &registry),
+        Command::Tap(args) => tap::run(args, &registry),
         Command::Validate(args) => validate::run(args, &registry),
         Command::Graph(args) => graph::run(args, &registry),
         Command::Stages(args) => stages::run(args, &registry),

@@ -16,8 +16,13 @@ use crate::dashboard::{noted, token};
 pub struct ConnectArgs {
     /// Where the run's dashboard is, like `http://127.0.0.1:8080`; without it, where the last run has noted in the state.
     /// A token that it wants is taken from PIPELINE_DASHBOARD_TOKEN, or from the file PIPELINE_DASHBOARD_TOKEN_FILE names
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = dashboard_url)]
     connect: Option<Url>,
+}
+
+fn dashboard_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| format!("`{text}` is no URL of a dashboard, it would be like `http://127.0.0.1:8080`"))
 }
 
 /// A dashboard that can be asked.

@@ -5,14 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
 use arrow::datatypes::{DataType, Field, Schema};
 use clap::{Args, ValueEnum};
 use pipeline_builtin::Lines;
 use pipeline_runtime::plan::Plan;
-use pipeline_stage::{ColumnType, ErrorKind, Registry, Result, StageError, Timestamp};
+use pipeline_runtime::run::rows_of_json;
+use pipeline_stage::{ColumnType, ErrorKind, Registry, Result, StageError};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -186,11 +184,10 @@ impl Printer {
         match self.format {
             TapFormat::Json => rows.iter().for_each(|row| out.extend_from_slice(format!("{row}\n").as_bytes())),
             TapFormat::Text => {
-                let columns = self.schema.fields().iter().map(|field| column(field, rows)).collect();
-                let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(io::Error::other)?;
-                for row in 0..batch.num_rows() {
+                for row in rows {
+                    let batch = rows_of_json(&self.schema, row.to_string().as_bytes()).map_err(io::Error::other)?;
                     let mut line = Vec::new();
-                    self.lines.print(&batch, row, "", &mut line);
+                    self.lines.print(&batch, 0, "", &mut line);
                     out.extend_from_slice(line.trim_ascii_end());
                     out.push(b'\n');
                 }
@@ -207,32 +204,6 @@ fn field(column: &Value) -> Field {
     let name = column["name"].as_str().unwrap_or_default();
     let column_type: Option<ColumnType> = serde_json::from_value(column["type"].clone()).ok();
     Field::new(name, column_type.map_or(DataType::Utf8, ColumnType::arrow), true)
-}
-
-fn column(field: &Field, rows: &[Value]) -> ArrayRef {
-    let cells = rows.iter().map(|row| &row[field.name().as_str()]);
-    match ColumnType::of(field.data_type()) {
-        Some(ColumnType::Float) => Arc::new(cells.map(Value::as_f64).collect::<Float64Array>()),
-        Some(ColumnType::Integer) => Arc::new(cells.map(Value::as_i64).collect::<Int64Array>()),
-        Some(ColumnType::Boolean) => Arc::new(cells.map(Value::as_bool).collect::<BooleanArray>()),
-        Some(ColumnType::Timestamp) => {
-            let micros = cells.map(|cell| cell.as_str().and_then(micros));
-            Arc::new(micros.collect::<TimestampMicrosecondArray>().with_data_type(field.data_type().clone()))
-        }
-        Some(ColumnType::String) | None => Arc::new(cells.map(text).collect::<StringArray>()),
-    }
-}
-
-fn micros(text: &str) -> Option<i64> {
-    todo_timestamp(text)
-}
-
-fn text(cell: &Value) -> Option<String> {
-    match cell {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    }
 }
 
 #[cfg(test)]

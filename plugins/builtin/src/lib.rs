@@ -8,6 +8,8 @@ mod sources;
 
 use pipeline_stage::StageType;
 
+pub use sinks::console::Lines;
+
 /// All of them, in the order users see them.
 pub fn stages() -> Vec<StageType> {
     [sources::stages(), formats::stages(), detectors::stages(), sinks::stages()].into_iter().flatten().collect()

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
+use super::worst::{Worst, WorstSeries};
 use crate::watched::{Watched, anomaly_column};
 
 /// Of what passes a stage between two tellings, so many rows are shown: nobody reads more.
@@ -25,6 +26,7 @@ pub struct Feed {
     watched: Arc<Watched>,
     taps: Vec<(usize, Tap)>,
     stages: BTreeMap<usize, Passed>,
+    worst: Worst,
 }
 
 /// What has passed a stage.
@@ -53,7 +55,7 @@ impl Feed {
         let stages = watched.plan.stages.iter().enumerate();
         let shown = stages.filter(|(_, stage)| matches!(stage.kind, Kind::Source | Kind::Detector));
         let taps = shown.map(|(number, _)| (number, watched.progress.view.taps.look(number))).collect();
-        Feed { watched: watched.clone(), taps, stages: BTreeMap::new() }
+        Feed { watched: watched.clone(), taps, stages: BTreeMap::new(), worst: Worst::default() }
     }
 
     /// Looks for some time.
@@ -74,6 +76,7 @@ impl Feed {
     }
 
     fn passed(&mut self, stage: usize, tapped: &Tapped) {
+        self.worst.look(&self.watched.plan, stage, tapped);
         let batch = &tapped.rows.batch;
         let passed = self.stages.entry(stage).or_default();
         passed.count += batch.num_rows() as u64;
@@ -106,6 +109,11 @@ impl Feed {
         let told: Vec<StageRows> = told.collect();
         (!told.is_empty()).then_some(told)
     }
+
+    /// The most unusual series of the last minute.
+    pub fn worst(&self) -> Vec<WorstSeries<'_>> {
+        self.worst.told(&self.watched.plan)
+    }
 }
 
 /// An anomalous row, with the id that its alerts have.
@@ -118,7 +126,7 @@ fn anomaly(tapped: &Tapped, row: usize, pipeline: &str) -> Option<Box<RawValue>>
 }
 
 /// A row as JSON.
-fn json(batch: &RecordBatch, row: usize) -> Option<Box<RawValue>> {
+pub fn json(batch: &RecordBatch, row: usize) -> Option<Box<RawValue>> {
     let mut text = Vec::new();
     write_json_row(batch, row, &mut text);
     RawValue::from_string(String::from_utf8(text).ok()?).ok()

@@ -4,6 +4,7 @@
 
 mod feed;
 mod pulse;
+mod worst;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -128,13 +129,14 @@ async fn feed(live: Arc<Live>, watched: Arc<Watched>) {
             feed.collect(FEED_EVERY).await;
             if let Some(rows) = feed.take() {
                 live.tell("rows", &rows);
+                live.tell("worst", &feed.worst());
             }
         }
         live.looks.send_replace(false);
     }
 }
 
-/// `/api/live`: server-sent events `past`, `pulse` and `rows`.
+/// `/api/live`: server-sent events `past`, `pulse`, `rows` and `worst`.
 pub async fn events(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let news = BroadcastStream::new(shared.live.events.subscribe());
     // A page that says it is live must not miss the next row.

@@ -45,6 +45,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 pub use clock::{Clock, SystemClock};
+pub use json_rows::rows_of_json;
 pub use ledger::Counts;
 pub use progress::{Lag, Partitions, Progress, Snapshot};
 

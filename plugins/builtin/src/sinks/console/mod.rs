@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::columns::choose;
-use lines::Lines;
+pub use lines::Lines;
 
 /// Prints rows on standard output, as readable lines or as JSON.
 ///
