@@ -69,7 +69,7 @@ pub fn summary(
     let mut conditions = columns.conditions(rows, &mut question)?;
     conditions.push(format!("{} IS NOT NULL", value.key));
     let number = format!("CAST({} AS double precision)", value.value_of(&value.key));
-    let computed = format!("count(*), min({number}), max({number}), avg({number})");
+    let computed = format!("count(*), min({number}), max({number}), sum({number}) / count(*)");
     let summary = |conditions: &[String]| Summary {
         table: &columns.table.name,
         conditions: conditions.join(" AND "),
