@@ -53,7 +53,6 @@ use crate::changes::can_replay;
 use crate::plan::{Plan, RunSettings, Stage};
 use crate::store::{self, StateStore};
 use deliveries::Deliveries;
-pub(crate) use json_rows::rows_of_json;
 use log_writer::LogWriter;
 use retry::{Retry, pause_unlike_others, until_store_works};
 use shared::{Shared, start_sinks};
