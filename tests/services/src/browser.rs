@@ -166,7 +166,7 @@ async fn call(request: reqwest::RequestBuilder, body: Value) -> Value {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It takes its browser along.
-        self.driver.end_orderly(Duration::from_secs(5));
+        // A driver that is ended leaves its browser behind.
+        self.driver.kill_all();
     }
 }

@@ -176,12 +176,9 @@ impl RunningPipeline {
         self.process.signal("INT");
     }
 
-    /// SIGTERM, and waits for the end, so that what it has started itself ends with it.
-    pub(crate) fn end_orderly(&mut self, within: Duration) {
-        if self.process.exit_status().is_none() {
-            self.process.signal("TERM");
-            self.process.wait(within);
-        }
+    /// SIGKILL, also to what it has started itself.
+    pub(crate) fn kill_all(&mut self) {
+        self.process.kill_group();
     }
 
     /// SIGTERM, what systemd and Kubernetes send.

@@ -96,6 +96,15 @@ impl Watched {
         self.exit_status()
     }
 
+    /// SIGKILL to the process and to all that it has started, unless they have left its group.
+    pub fn kill_group(&mut self) {
+        let group = format!("-{}", self.child.id());
+        // An error means that they are gone already.
+        let _ =
+            Command::new("sh").args(["-c", r#"kill -s KILL -- "$1""#, "kill", &group]).stderr(Stdio::null()).status();
+        self.kill();
+    }
+
     /// SIGKILL, and waits until the process is gone.
     pub fn kill(&mut self) {
         // An error means that it is gone already.
