@@ -16,6 +16,7 @@ use pipeline_stage::write_json_row;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
+use crate::live::MAX_PAGES;
 use crate::server::Shared;
 
 /// What of the rows is wanted.
@@ -25,7 +26,7 @@ pub struct Wanted {
     series: Option<String>,
     /// Only those for which an expression is true.
     when: Option<String>,
-    /// At most so many rows a second; 0 sends all.
+    /// At most so many rows a second; 0 sends as many as may be asked for.
     #[serde(default = "default_rate")]
     rate: u32,
 }
@@ -33,6 +34,13 @@ pub struct Wanted {
 /// More than anybody can read, and less than 200 KB a second.
 fn default_rate() -> u32 {
     100
+}
+
+/// Rows as text cost more than most stages: nobody may make the pipeline write all of them.
+const MAX_RATE: u32 = 10_000;
+
+fn allowed(rate: u32) -> u32 {
+    if rate == 0 { MAX_RATE } else { rate.min(MAX_RATE) }
 }
 
 struct Following {
@@ -68,8 +76,13 @@ pub async fn events(State(shared): State<Shared>, Path(id): Path<String>, Query(
         Ok(series) => series,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    let tap = shared.watched.progress.view.taps.look(stage);
-    let following = Following { tap, series, when, allowance: Allowance::new(wanted.rate), missed: 0, unseen: 0 };
+    let taps = &shared.watched.progress.view.taps;
+    if MAX_PAGES <= taps.lookers(stage) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many look at this stage").into_response();
+    }
+    let tap = taps.look(stage);
+    let following =
+        Following { tap, series, when, allowance: Allowance::new(allowed(wanted.rate)), missed: 0, unseen: 0 };
     let events = stream::unfold(following, |mut following| async {
         let event = following.next().await?;
         Some((event, following))

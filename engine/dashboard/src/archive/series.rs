@@ -111,7 +111,7 @@ pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) 
     if wanted.until <= wanted.from {
         return Err(Problem::wrong("`until` must be after `from`"));
     }
-    let (from, until) = (Timestamp(wanted.from * 1_000), Timestamp(wanted.until * 1_000));
+    let (from, until) = (Timestamp(wanted.from.saturating_mul(1_000)), Timestamp(wanted.until.saturating_mul(1_000)));
     let of_series = Selection { equal: series.into_iter().collect(), time: None, only: None };
     let readings = Readings { table, of_series, columns: &columns };
     let summary = table.history.summary(&readings.selection(None, None), value, from, until, POINTS).await?;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
@@ -33,6 +34,8 @@ const FEED_EVERY: Duration = Duration::from_millis(400);
 const LOOK_FOR_PAGES: Duration = Duration::from_millis(50);
 /// Events that wait for a page that reads slowly; it misses older ones.
 const WAITING: usize = 16;
+/// More pages would take from the pipeline what they show of it.
+pub const MAX_PAGES: usize = 100;
 /// What a page that has just been opened is told of the past: five minutes.
 const PAST: usize = 300;
 
@@ -137,7 +140,12 @@ async fn feed(live: Arc<Live>, watched: Arc<Watched>) {
 }
 
 /// `/api/live`: server-sent events `past`, `pulse`, `rows` and `worst`.
-pub async fn events(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+pub async fn events(
+    State(shared): State<Shared>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, (StatusCode, &'static str)> {
+    if MAX_PAGES <= shared.live.events.receiver_count() {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "too many pages are open"));
+    }
     let news = BroadcastStream::new(shared.live.events.subscribe());
     // A page that says it is live must not miss the next row.
     let mut looks = shared.live.looks.subscribe();
@@ -147,5 +155,5 @@ pub async fn events(State(shared): State<Shared>) -> Sse<impl Stream<Item = Resu
     // Whoever was too slow goes on with what comes now.
     let news = news.filter_map(|told| async { told.ok() });
     let news = news.map(|told| Event::default().event(told.name).data(&*told.data));
-    Sse::new(stream::iter([past]).chain(news).map(Ok)).keep_alive(KeepAlive::default())
+    Ok(Sse::new(stream::iter([past]).chain(news).map(Ok)).keep_alive(KeepAlive::default()))
 }

@@ -162,8 +162,14 @@ impl Collected {
         let mut given = BTreeSet::new();
         for sample in tasks.flat_map(|task| &task.samples) {
             let Some(key) = watched.plan.series_key(sample.stage) else { continue };
-            let names = key.iter().map(|(name, _)| label_name(name));
-            let labels: Vec<(String, String)> = names.zip(sample.key.iter().cloned()).collect();
+            let mut labels: Vec<(String, String)> = Vec::with_capacity(key.len());
+            for ((name, _), value) in key.iter().zip(&sample.key) {
+                let mut label = label_name(name);
+                while labels.iter().any(|(other, _)| *other == label) {
+                    label.push('_');
+                }
+                labels.push((label, value.clone()));
+            }
             if given.insert(labels.clone()) {
                 let value = Value::Level(sample.value);
                 self.0.push(Figure { name: "current_sensor_value", labels, value });

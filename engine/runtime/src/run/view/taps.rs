@@ -58,6 +58,11 @@ impl Taps {
         Tap { batches: stage.looking.subscribe(), seen: *shown }
     }
 
+    /// How many look at a stage.
+    pub fn lookers(&self, stage: usize) -> usize {
+        self.0[stage].looking.receiver_count()
+    }
+
     /// Shows rows to whoever looks; costs next to nothing when nobody does.
     pub fn show(&self, stage: usize, rows: &Rows, task: &Arc<str>) {
         let (stage, n_rows) = (&self.0[stage], rows.batch.num_rows() as u64);
