@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 
 use crate::access::Role;
 use crate::server::Shared;
-use crate::watched::anomaly_column;
 
 /// The page.
 pub async fn index() -> Html<&'static str> {
@@ -124,7 +123,7 @@ fn info(plan: &Arc<Plan>, number: usize) -> StageInfo<'_> {
         json!({ "name": field.name(), "type": column_type })
     });
     let key = plan.series_key(number).map(|key| key.into_iter().map(|(name, _)| name).collect());
-    let anomaly = anomaly_column(plan, number).map(|column| stage.schema.field(column).name().clone());
+    let anomaly = plan.anomaly_column(number).map(|column| stage.schema.field(column).name().clone());
     let prefix = anomaly.as_deref().and_then(|name| name.strip_suffix("is_anomaly")).unwrap_or_default().to_owned();
     StageInfo {
         id: &stage.id,

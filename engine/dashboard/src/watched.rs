@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use pipeline_runtime::plan::Plan;
 use pipeline_runtime::run::{Progress, Run};
 use pipeline_runtime::store::StateStore;
-use pipeline_stage::Kind;
 use tokio::time::Instant;
 
 /// A run, as the dashboard sees it.
@@ -40,12 +39,4 @@ impl Watched {
             version: env!("CARGO_PKG_VERSION"),
         }
     }
-}
-
-/// Where a detector's rows say whether they are anomalies; none for other stages.
-pub fn anomaly_column(plan: &Plan, stage: usize) -> Option<usize> {
-    let stage = &plan.stages[stage];
-    let mut names = stage.schema.fields().iter().rev().map(|field| field.name());
-    let name = names.find(|name| name.ends_with("is_anomaly")).filter(|_| stage.kind == Kind::Detector)?;
-    stage.schema.index_of(name).ok()
 }

@@ -13,8 +13,6 @@ use pipeline_stage::{ColumnType, ErrorKind, History, Kind, StageError};
 use serde::Serialize;
 use tracing::warn;
 
-use crate::watched::anomaly_column;
-
 pub use csv::csv;
 pub use questions::{counts, rows, series_names};
 pub use series::points;
@@ -145,7 +143,7 @@ fn below(plan: &Plan, stage: usize, above: usize) -> bool {
 
 fn anomalies(plan: &Plan, sink: usize, detector: Option<usize>, has: &dyn Fn(&String) -> bool) -> Anomalies {
     let column = detector.and_then(|detector| {
-        let column = anomaly_column(plan, detector)?;
+        let column = plan.anomaly_column(detector)?;
         Some(plan.stages[detector].schema.field(column).name().clone())
     });
     let Some(column) = column else { return Anomalies::None };

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::worst::{Worst, WorstSeries};
-use crate::watched::{Watched, anomaly_column};
+use crate::watched::Watched;
 
 /// Of what passes a stage between two tellings, so many rows are shown: nobody reads more.
 const ROWS: usize = 8;
@@ -91,7 +91,7 @@ impl Feed {
             }
             passed.rows.extend(json(batch, row));
         }
-        let Some(column) = anomaly_column(&self.watched.plan, stage) else { return };
+        let Some(column) = self.watched.plan.anomaly_column(stage) else { return };
         let is_anomaly = batch.column(column).as_boolean();
         for row in (0..batch.num_rows()).filter(|row| is_anomaly.is_valid(*row) && is_anomaly.value(*row)) {
             match passed.anomalies.len() < ANOMALIES {

@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::feed::json;
-use crate::watched::anomaly_column;
 
 /// For how long a score counts.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -96,6 +95,6 @@ impl Worst {
 /// Beside the column that says whether a row is an anomaly, with the same prefix.
 fn score_column(plan: &Plan, stage: usize) -> Option<usize> {
     let schema = &plan.stages[stage].schema;
-    let anomaly = schema.field(anomaly_column(plan, stage)?).name();
+    let anomaly = schema.field(plan.anomaly_column(stage)?).name();
     schema.index_of(&format!("{}score", anomaly.strip_suffix("is_anomaly")?)).ok()
 }

@@ -211,6 +211,14 @@ impl Plan {
         typed.collect()
     }
 
+    /// Where a detector's rows say whether they are anomalies: the column it has added last that is called so, with whatever
+    /// prefix; none for other stages.
+    pub fn anomaly_column(&self, stage: usize) -> Option<usize> {
+        let stage = self.stages.get(stage).filter(|stage| stage.kind == Kind::Detector)?;
+        let fields = stage.schema.fields();
+        (0..fields.len()).rev().find(|column| fields[*column].name().ends_with("is_anomaly"))
+    }
+
     /// The column by which anomalies of a detector are counted: the last of its series' key, if that has several columns.
     /// In `[sensor_id, metric_type]` it is the metric.
     pub fn metric_column(&self, stage: usize) -> Option<usize> {

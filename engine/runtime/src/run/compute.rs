@@ -128,10 +128,7 @@ impl Compute {
                 let edges = other.inputs.iter().enumerate().filter(|(_, input)| **input == number);
                 edges.map(move |(edge, _)| (reader, edge)).collect::<Vec<_>>()
             });
-            let mut anomaly = stage.schema.fields().iter().rev();
-            let anomaly = anomaly.find(|field| field.name().ends_with("is_anomaly"));
-            let is_detector = stage.kind == Kind::Detector;
-            let anomaly_column = anomaly.filter(|_| is_detector).and_then(|f| stage.schema.index_of(f.name()).ok());
+            let anomaly_column = plan.anomaly_column(number);
             stages.push(Running {
                 id: stage.id.as_str().into(),
                 transform,
