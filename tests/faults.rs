@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::production::{Motes, Production};
+use crate::production::{Motes, Production, pipeline, repository};
 use pipeline_services::{Kafka, Postgres, Reply, RunningPipeline, StopMode, eventually};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -94,4 +94,18 @@ async fn slack_may_refuse_fail_and_hang() {
     assert_eq!(repeated, [&5], "the first was tried until it was taken, no other twice");
     assert_eq!(warnings(&running, "alerts:"), 1, "{}", running.stderr());
     stop_and_compare(&production, &motes, running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_state_is_out_of_reach_can_be_stopped() {
+    let mut running = pipeline()
+        .args(["run"])
+        .args([repository().join("pipelines/iot.yaml")])
+        .env("STATE", "postgres://nobody@127.0.0.1:9/nothing")
+        .start();
+    running.wait_for_line("trying again until it works", Duration::from_secs(60)).await;
+    running.interrupt();
+    let finished = running.wait().await;
+    finished.assert_code(0);
+    assert!(finished.stderr.contains("stopped before anything was read"), "{}", finished.stderr);
 }

@@ -63,8 +63,9 @@ async fn all_end_well(fleet: &mut Fleet, n_rows: u64) {
         if fleet.member(name).is_paused {
             fleet.resume(name);
         }
-        if fleet.member(name).running.is_none() {
-            fleet.start(name);
+        if let Some(running) = &mut fleet.restarted(name).running {
+            // Before that it cannot be stopped in good order: it has nothing yet.
+            running.wait_for_line("state ", LONG).await;
         }
     }
     fleet.until_all_is_done(n_rows).await;

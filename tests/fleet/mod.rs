@@ -92,6 +92,14 @@ impl Fleet {
         finished
     }
 
+    /// The place of a process, which is started if it does not run.
+    pub fn restarted(&mut self, name: &'static str) -> &mut Member {
+        if self.member(name).running.is_none() {
+            self.start(name);
+        }
+        self.member(name)
+    }
+
     /// The place of a process.
     pub fn member(&mut self, name: &str) -> &mut Member {
         self.members.get_mut(name).expect("it was started")

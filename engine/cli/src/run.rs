@@ -115,14 +115,22 @@ async fn supervise(
     dashboard: Option<DashboardArg>,
     screen: &Screen,
 ) -> Result<(), StageError> {
+    let mut stop = listen_for_stop(screen.clone())?;
     let server = dashboard::bind(dashboard).await?;
-    let run = Run::prepare(plan.clone(), settings).await?;
+    let run = tokio::select! {
+        biased;
+        run = Run::prepare(plan.clone(), settings) => run?,
+        // The state may be out of reach: nothing is read yet, so there is nothing to end in good order.
+        _ = stop.wait_for(|stop| *stop) => {
+            screen.say("stopped before anything was read");
+            return Ok(());
+        }
+    };
     let url = server.as_ref().map(Server::url);
     opening(&plan, &run, url.as_deref()).iter().for_each(|line| screen.say(line));
     dashboard::note(run.store().as_ref(), url.as_deref()).await;
     let _serving = server.map(|server| dashboard::serve(server, Watched::new(plan.clone(), &run)));
     let progress = run.progress();
-    let stop = listen_for_stop(screen.clone())?;
     let show = tokio::spawn(show_progress(plan.clone(), progress, screen.clone()));
     let ended = run.run(stop).await;
     show.abort();
