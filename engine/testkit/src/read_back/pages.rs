@@ -29,7 +29,7 @@ async fn check_one(history: &dyn History, meant: &[&Row], selection: &Selection,
     loop {
         let rows = history.page(selection, &page).await.unwrap_or_else(|error| panic!("{words}: {error}"));
         assert!(rows.num_rows() <= page.limit as usize, "{words}");
-        found.extend(rows_of(&[rows.clone()]));
+        found.extend(rows_of(std::slice::from_ref(&rows)));
         if rows.num_rows() < page.limit as usize {
             break;
         }
