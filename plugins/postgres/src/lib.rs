@@ -1,6 +1,6 @@
 //! PostgreSQL: rows into tables, exactly once.
 //!
-//! [`sinks::postgres`] is the stage. Below it: `address` (the URL), `database` (one connection), `errors` (what an
+//! [`sinks::postgres`] is the stage. Below it: `address` (the URL), `database` (one connection), `connection_name`, `errors` (what an
 //! error means to the engine), `table` and `create` (what the table is and how it is made), `value` (a value in
 //! PostgreSQL's binary form), `target` (which value goes where), `write` (rows by INSERT or COPY),
 //! `marks` (who writes, and how far they got), `check` (`validate --connect`) and `history` (reading back).
@@ -9,6 +9,7 @@ use pipeline_stage::StageType;
 
 mod address;
 mod check;
+mod connection_name;
 mod create;
 mod database;
 mod errors;

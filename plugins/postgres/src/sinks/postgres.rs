@@ -3,12 +3,10 @@
 //! Rows and marks are written in one transaction over one connection. After any error the connection is dropped and
 //! the next call makes another one, which looks at the table again: it may have been altered in the meantime.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use async_trait::async_trait;
 use pipeline_stage::{
     BuiltSink, Claim, Commit, Delivery, EpochRows, History, Owner, Refused, Result, Secret, Sink, SinkContext,
-    SinkOptions, StageContext, StageError, StageOptions,
+    SinkOptions, StageError, StageOptions,
 };
 use pipeline_tables::history::TableHistory;
 use pipeline_tables::{
@@ -19,6 +17,7 @@ use serde::Deserialize;
 
 use crate::address::Address;
 use crate::check;
+use crate::connection_name::{name_of_owner, name_of_reader};
 use crate::create::{create, statements};
 use crate::database::{BEGIN, Database};
 use crate::errors::Failure;
@@ -85,9 +84,7 @@ impl SinkOptions for PostgresOptions {
 
     fn history(self, context: SinkContext) -> Result<Option<Box<dyn History>>> {
         let Settings { address, place, name, written, .. } = self.settings(&context)?;
-        // Not the name of the sink's own connection: a later owner of a task ends that one.
-        let connection_name = printable_name(&format!("pipeline history {}", sink_name(&context.stage)));
-        let archive = Archive { address, place, connection_name, name };
+        let archive = Archive { address, place, connection_name: name_of_reader(&context.stage), name };
         Ok(Some(Box::new(TableHistory::new(Box::new(archive), &context.schema, &written))))
     }
 }
@@ -105,24 +102,9 @@ impl PostgresOptions {
         }
         check_indexes(&self.indexes, &written)?;
         let place = address.place();
-        let connection_name = connection_name(&context.stage);
+        let connection_name = name_of_owner(&context.stage);
         Ok(Settings { address, place, connection_name, name, written, create: self.create, indexes: self.indexes })
     }
-}
-
-/// The name of this process' connections, by which the next owner finds them: random, then as much of pipeline and
-/// sink as PostgreSQL's 63 bytes hold, for people who look at `pg_stat_activity`.
-fn connection_name(context: &StageContext) -> String {
-    let random = RandomState::new().build_hasher().finish();
-    printable_name(&format!("pipeline {random:016x} {}", sink_name(context)))
-}
-
-fn sink_name(context: &StageContext) -> String {
-    format!("{}/{}", context.pipeline, context.id)
-}
-
-fn printable_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(63).collect()
 }
 
 struct PostgresSink {

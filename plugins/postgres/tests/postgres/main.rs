@@ -4,6 +4,7 @@
 
 mod fixture;
 mod history;
+mod history_tables;
 mod marks;
 mod outages;
 mod refusals;

@@ -13,7 +13,8 @@ fn says_what_it_is_and_builds_its_example() {
 #[tokio::test]
 async fn makes_a_missing_table_with_id_and_indexes() {
     let database = database().await;
-    let options = json!({ "table": "sensor_data", "indexes": ["timestamp", "sensor_id"] });
+    let indexes = json!(["timestamp", "sensor_id", ["sensor_id", "metric_type", "timestamp"]]);
+    let options = json!({ "table": "sensor_data", "indexes": indexes });
     let mut sink = sink(&database, options, schema());
     assert!(sink.check().await.is_empty());
     assert_eq!(
@@ -39,7 +40,8 @@ async fn makes_a_missing_table_with_id_and_indexes() {
     );
     let indexes = database.query("SELECT indexname FROM pg_indexes WHERE tablename = 'sensor_data' ORDER BY 1").await;
     let indexes: Vec<String> = indexes.into_iter().map(|row| row[0].clone().unwrap()).collect();
-    assert_eq!(indexes, ["sensor_data_pkey", "sensor_data_sensor_id_idx", "sensor_data_timestamp_idx"]);
+    let names = ["pkey", "sensor_id_idx", "sensor_id_metric_type_timestamp_idx", "timestamp_idx"];
+    assert_eq!(indexes, names.map(|name| format!("sensor_data_{name}")));
     let ids = database.query("SELECT string_agg(id || sensor_id, ' ' ORDER BY id) FROM sensor_data").await;
     assert_eq!(ids[0][0].as_deref(), Some("1a 2b"));
     assert!(sink.check().await.is_empty());
@@ -197,6 +199,8 @@ fn refuses_bad_options() {
         (json!({ "table": "t", "columns": { "value": "" } }), "columns", "`` is no name of a column: it is empty"),
         (json!({ "table": "t", "columns": 7 }), "columns", "expected a list of columns, or a map"),
         (json!({ "table": "t", "indexes": ["id"] }), "indexes.0", "column `id` is not written into the table"),
+        (json!({ "table": "t", "indexes": [["value", "id"]] }), "indexes.0.1", "column `id` is not written"),
+        (json!({ "table": "t", "indexes": [7] }), "indexes[0]", "expected a column, or a list of columns"),
         (
             json!({ "table": "t", "create": "always" }),
             "create",

@@ -27,7 +27,7 @@ fn says_what_it_is_and_builds_its_example() {
 #[tokio::test]
 async fn makes_missing_folders_file_and_table() {
     let folder = Folder::new();
-    let options = json!({ "path": "data/deep/iot.db", "table": "sensor_data", "indexes": ["timestamp", "sensor_id"] });
+    let options = json!({ "path": "data/deep/iot.db", "table": "sensor_data", "indexes": ["timestamp", ["sensor_id", "timestamp"]] });
     let mut sink = folder.sink(options, readings().schema());
     assert!(sink.check().await.is_empty());
     assert!(!folder.path().join("data").exists(), "a check made a folder");
@@ -43,7 +43,7 @@ async fn makes_missing_folders_file_and_table() {
         [
             r#"CREATE TABLE "sensor_data" ("id" INTEGER PRIMARY KEY, "sensor_id" TEXT NOT NULL, "count" INTEGER NOT NULL, "value" REAL, "is_on" BOOLEAN NOT NULL, "timestamp" TIMESTAMP NOT NULL)"#,
             r#"CREATE INDEX "sensor_data_timestamp_idx" ON "sensor_data" ("timestamp")"#,
-            r#"CREATE INDEX "sensor_data_sensor_id_idx" ON "sensor_data" ("sensor_id")"#,
+            r#"CREATE INDEX "sensor_data_sensor_id_timestamp_idx" ON "sensor_data" ("sensor_id", "timestamp")"#,
         ]
     );
     assert_eq!(folder.count("SELECT max(id) FROM sensor_data").await, 2);
@@ -138,6 +138,20 @@ async fn names_are_only_names() {
     assert_eq!(folder.count("SELECT count(*) FROM x").await, 0);
 }
 
+#[tokio::test]
+async fn indexes_whose_columns_read_the_same_have_names_of_their_own() {
+    let folder = Folder::new();
+    let column = |name: &'static str| -> (&str, arrow::array::ArrayRef) { (name, Arc::new(Int64Array::from(vec![1]))) };
+    let rows = batch(vec![column("a"), column("b"), column("a_b"), column("b_c"), column("c")]);
+    let options = json!({ "indexes": [["a", "b_c"], ["a_b", "c"], ["a", "b", "c"]] });
+    let mut sink = folder.sink(options, rows.schema());
+    sink.claim(&owner("0", "life-1", 1)).await.unwrap();
+    let names =
+        folder.query("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 't' ORDER BY name").await;
+    let names: Vec<String> = names.into_iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(names, ["t_a_b_c_idx", "t_a_b_c_idx1", "t_a_b_c_idx2"]);
+}
+
 #[test]
 fn refuses_bad_options() {
     let folder = Folder::new();
@@ -157,6 +171,7 @@ fn refuses_bad_options() {
             "column `x` of the table would be written twice",
         ),
         (json!({ "indexes": ["id"] }), "indexes.0", "column `id` is not written into the table"),
+        (json!({ "indexes": ["count", ["value", "id"]] }), "indexes.1.1", "column `id` is not written into the table"),
     ] {
         let error = failed(folder.try_sink(options.clone(), readings().schema()));
         assert_eq!((error.kind(), error.option()), (ErrorKind::Config, Some(option)), "{error}");
