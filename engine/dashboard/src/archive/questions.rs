@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
-use pipeline_stage::{Page, Selection, Timestamp, row_to_json};
+use pipeline_stage::{Cell, Page, Selection, Timestamp, row_to_json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -101,7 +101,12 @@ pub fn next_page(found: &RecordBatch, page: &Page) -> Option<(Value, u64)> {
     if found.num_rows() < page.limit as usize {
         return None;
     }
-    let value = |row: usize| row_to_json(found, row).remove(&page.by).unwrap_or_default();
+    let column = found.column_by_name(&page.by)?;
+    let value = |row: usize| match Cell::of(column.as_ref(), row) {
+        // JSON has no infinities, and null would be the rows without a value.
+        Cell::Float(number) if number.is_infinite() => (if number < 0.0 { "-Infinity" } else { "Infinity" }).into(),
+        cell => Value::from(cell),
+    };
     let last = value(found.num_rows() - 1);
     let same = (0..found.num_rows()).rev().take_while(|row| value(*row) == last).count() as u64;
     let before = page.after.as_ref().filter(|(value, _)| *value == last && same == found.num_rows() as u64);
@@ -138,4 +143,27 @@ pub async fn series_names(
 /// Rows as JSON.
 pub fn objects(batch: &RecordBatch) -> Vec<Map<String, Value>> {
     (0..batch.num_rows()).map(|row| row_to_json(batch, row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array};
+
+    use super::*;
+
+    #[test]
+    fn the_next_page_begins_behind_all_rows_of_the_last_value() {
+        let page = |after| Page { by: "z".into(), descending: true, after, limit: 3 };
+        let next = |values: [f64; 3], after| {
+            let column: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
+            next_page(&RecordBatch::try_from_iter([("z", column)]).unwrap(), &page(after))
+        };
+        assert_eq!(next([9.0, 5.0, 5.0], None), Some((json!(5.0), 2)));
+        assert_eq!(next([5.0, 5.0, 5.0], Some((json!(5.0), 2))), Some((json!(5.0), 5)));
+        assert_eq!(next([5.0, 4.0, 4.0], Some((json!(5.0), 2))), Some((json!(4.0), 2)));
+        assert_eq!(next([f64::INFINITY; 3], None), Some((json!("Infinity"), 3)));
+        assert_eq!(next_page(&RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())), &page(None)), None);
+    }
 }
