@@ -83,17 +83,11 @@ impl Access {
 
     /// What the sender of a request may do.
     pub fn role(&self, headers: &HeaderMap) -> Role {
-        let shown = bearer(headers).map(Secret::of);
-        let session = cookie(headers, COOKIE_NAME);
-        let is = |secret: &Option<Secret>| {
-            let Some(secret) = secret else { return false };
-            shown.as_ref() == Some(secret) || session.is_some_and(|session| session == secret.session())
-        };
-        if is(&self.admin) {
+        if is_shown(headers, &self.admin) {
             return Role::Admin;
         }
         let is_open = self.view.is_none() && self.address.ip().is_loopback();
-        if is_open || is(&self.view) { Role::Viewer } else { Role::Nobody }
+        if is_open || is_shown(headers, &self.view) { Role::Viewer } else { Role::Nobody }
     }
 
     /// Whether there is anything to log in for.
@@ -102,13 +96,8 @@ impl Access {
     }
 
     fn may_scrape(&self, headers: &HeaderMap) -> bool {
-        let shown = bearer(headers).map(Secret::of);
-        self.metrics.is_none() || shown == self.metrics || Role::Viewer <= self.role_by_token(headers)
-    }
-
-    /// Without the right of whoever uses the machine.
-    fn role_by_token(&self, headers: &HeaderMap) -> Role {
-        if self.view.is_none() && self.admin.is_none() { Role::Nobody } else { self.role(headers) }
+        let known = [&self.metrics, &self.view, &self.admin];
+        self.metrics.is_none() || known.into_iter().any(|secret| is_shown(headers, secret))
     }
 
     /// Whether the `Host` header names this machine: on loopback, by name or by address.
@@ -132,6 +121,13 @@ impl Access {
         let origin = origin.to_str().unwrap_or_default();
         origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host))
     }
+}
+
+/// Whether a request shows a token, or the session of one.
+fn is_shown(headers: &HeaderMap, secret: &Option<Secret>) -> bool {
+    let Some(secret) = secret else { return false };
+    let is_token = bearer(headers).is_some_and(|token| Secret::of(token) == *secret);
+    is_token || cookie(headers, COOKIE_NAME).is_some_and(|session| session == secret.session())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -221,6 +217,19 @@ mod tests {
             (headers(&[("authorization", "Bearer root")]), Role::Admin),
         ] {
             assert_eq!(open.role(&sent), role, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn metrics_with_a_token_are_not_open_on_loopback_either() {
+        let tokens = Tokens { view: None, admin: Some("root".into()), metrics: Some("m".into()) };
+        let access = Access::new("127.0.0.1:1".parse().unwrap(), &tokens);
+        for (sent, may) in [
+            (headers(&[]), false),
+            (headers(&[("authorization", "Bearer m")]), true),
+            (headers(&[("authorization", "Bearer root")]), true),
+        ] {
+            assert_eq!(access.may_scrape(&sent), may, "{sent:?}");
         }
     }
 

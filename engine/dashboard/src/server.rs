@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use pipeline_stage::{Result, StageError};
 use tokio::net::TcpListener;
 
-use crate::access::{Access, Tokens, guard};
+use crate::access::{Access, Role, Tokens, guard};
 use crate::archive::Archive;
 use crate::health::readiness;
 use crate::live::Live;
@@ -146,8 +146,12 @@ async fn alive() -> &'static str {
     "alive\n"
 }
 
-async fn ready(State(shared): State<Shared>) -> Response {
-    let readiness = readiness(&shared.watched);
+async fn ready(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let mut readiness = readiness(&shared.watched);
+    if shared.access.role(&headers) < Role::Viewer {
+        // Reasons name machines and quote what they say.
+        readiness.reasons.clear();
+    }
     let status = if readiness.is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

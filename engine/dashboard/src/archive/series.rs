@@ -44,7 +44,7 @@ pub struct Wanted {
 /// A part of a series, column by column; all of the same length.
 #[derive(Debug, Default, Serialize)]
 pub struct Points {
-    /// `readings`: each is one; `summary`: each stands for several.
+    /// `readings`: each is one; `unjudged`: the same, without a band; `summary`: each stands for several.
     kind: &'static str,
     /// How many readings there are.
     count: u64,
@@ -119,6 +119,11 @@ pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) 
     if MAX_READINGS < count {
         return Ok(Json(Points { table: table.info.sink.clone(), ..of_summary(&summary, count) }));
     }
+    if !can_be_judged(plan, detector) {
+        let rows = readings.between(from, until).await?;
+        let points = Points { kind: "unjudged", ..of_readings(&rows, &columns) };
+        return Ok(Json(Points { table: table.info.sink.clone(), ..points.thinned() }));
+    }
     let before = readings.before(from, warm_up(&shared, detector)).await?;
     let rows = readings.between(from, until).await?;
     let scored = score(&shared, detector, &[before.clone(), rows.clone()])?;
@@ -172,11 +177,21 @@ fn readings_of<'s>(shared: &'s Shared, detector: usize, columns: &Columns) -> Re
     })
 }
 
-/// Whether all rows that a stage gives come to another one below it: through detectors, which leave none out.
+/// Whether all rows that a stage gives, and no others, come to another one below it: through detectors, which leave none
+/// out.
 fn has_all_rows(plan: &Plan, stage: usize, above: usize) -> bool {
     let of = &plan.stages[stage];
     let is_passed = stage == above || (of.when.is_empty() && matches!(of.kind, Kind::Detector | Kind::Sink));
-    is_passed && (stage == above || of.inputs.iter().any(|input| has_all_rows(plan, *input, above)))
+    is_passed && (stage == above || of.inputs.iter().all(|input| has_all_rows(plan, *input, above)))
+}
+
+/// Whether a detector that sees some readings from before comes to the verdicts of then: not if it saw only some of the
+/// readings, nor if what it remembers depends on all that came before.
+fn can_be_judged(plan: &Plan, detector: usize) -> bool {
+    let stage = &plan.stages[detector];
+    let leaves_out = stage.options.get("include_anomalies") == Some(&Value::Bool(false));
+    let window = stage.options.get("window").and_then(Value::as_u64).unwrap_or_default();
+    stage.when.is_empty() && !leaves_out && window <= MAX_WARM_UP
 }
 
 fn warm_up(shared: &Shared, detector: usize) -> u64 {

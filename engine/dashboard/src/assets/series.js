@@ -98,7 +98,7 @@ async function load() {
     points = { ...found, from, until: end };
     chart();
     table();
-    const words = { summary: 'too many to judge one by one: each point stands for several; zoom in for the expected band', readings: 'with the band in which the detector expected them' };
+    const words = { summary: 'too many to judge one by one: each point stands for several; zoom in for the expected band', readings: 'with the band in which the detector expected them', unjudged: 'without a band: what this detector expected depends on more than these readings' };
     note(found.count === 0 ? `No readings of ${nameOf(key)} in these ${span(seconds)}: another time may have some.` : `${nameOf(key)}: ${number(found.count)} readings of ${found.table}, ${words[found.kind]}`);
   } catch (error) {
     if (question === asked) note(error.message);
