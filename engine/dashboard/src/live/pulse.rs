@@ -120,6 +120,7 @@ impl Pulse {
         let is_balanced = stages.iter().all(|stage| stage.is_balanced);
         let waiting = (now.totals.waited.saturating_sub(before.totals.waited)).as_secs_f64() / seconds;
         let (health, sentence) = judge(&readiness.reasons, is_balanced, now, waiting);
+        let by_metric = now.totals.anomalies_by_metric();
         let latency = now.totals.latency.since(&before.totals.latency);
         let ids = |stage: usize| watched.plan.stages[stage].id.clone();
         let sources = watched.plan.stages.iter().zip(&now.books.stages).filter(|(stage, _)| stage.kind == Kind::Source);
@@ -135,7 +136,7 @@ impl Pulse {
             rows: sources.map(|(_, counts)| counts.rows_in).sum(),
             anomalies: now.books.anomalies,
             anomaly_rate: now.books.anomalies.saturating_sub(before.books.anomalies) as f64 / seconds,
-            anomalies_by_metric: by_metric(&now.totals),
+            anomalies_by_metric: by_metric.into_iter().map(|(metric, count)| (metric.to_owned(), count)).collect(),
             lag: now.books.lag.map(|lag| lag.left),
             dead: now.books.stages.iter().map(|counts| counts.dead).sum(),
             latency: latency.quantile(0.5).zip(latency.quantile(0.95)),
@@ -172,14 +173,6 @@ fn judge(reasons: &[String], is_balanced: bool, now: &Look, waiting: f64) -> (&'
         return ("warning", "Sinks are slower than the sources: reading waits for them.".into());
     }
     ("good", "All is well: rows flow and the books balance.".into())
-}
-
-fn by_metric(totals: &Totals) -> Vec<(String, u64)> {
-    let mut counts = std::collections::BTreeMap::new();
-    for (metric, count) in totals.work.iter().flat_map(|work| &work.anomalies) {
-        *counts.entry(metric.clone()).or_insert(0) += count;
-    }
-    counts.into_iter().collect()
 }
 
 fn count_tasks(tasks: &[TaskView]) -> (usize, usize) {

@@ -110,11 +110,7 @@ impl Collected {
     }
 
     fn anomalies(&mut self, totals: &Totals) {
-        let mut by_metric = std::collections::BTreeMap::new();
-        for (metric, count) in totals.work.iter().flat_map(|work| &work.anomalies) {
-            *by_metric.entry(metric.as_str()).or_insert(0) += count;
-        }
-        for (metric, count) in by_metric {
+        for (metric, count) in totals.anomalies_by_metric() {
             self.count("anomalies_detected_total", &[("metric_type", metric)], count);
         }
     }
@@ -160,7 +156,7 @@ impl Collected {
     /// Two detectors of the same series have the same values: the first one's are given.
     fn values<'a>(&mut self, watched: &Watched, tasks: impl Iterator<Item = &'a TaskView>) {
         let mut given = BTreeSet::new();
-        for sample in tasks.flat_map(|task| &task.samples) {
+        for sample in tasks.flat_map(|task| task.samples.iter()) {
             let Some(key) = watched.plan.series_key(sample.stage) else { continue };
             let mut labels: Vec<(String, String)> = Vec::with_capacity(key.len());
             for ((name, _), value) in key.iter().zip(&sample.key) {
@@ -187,9 +183,9 @@ impl Collected {
             self.level("pipeline_outbox_waiting", &label, outbox.waiting as f64);
             self.level("pipeline_outbox_limit", &label, outbox.max_waiting as f64);
             self.count("pipeline_outbox_delivered_total", &label, outbox.ends.delivered);
-            for (reason, count) in &outbox.ends.reasons {
-                let labels = [("stage", id(outbox.stage)), ("reason", reason.as_str())];
-                self.count("pipeline_dead_letters_total", &labels, *count);
+            for (reason, count) in outbox.ends.reasons.iter() {
+                let labels = [("stage", id(outbox.stage)), ("reason", reason)];
+                self.count("pipeline_dead_letters_total", &labels, count);
             }
         }
     }

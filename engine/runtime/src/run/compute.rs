@@ -327,9 +327,13 @@ impl Compute {
                 Err(error) => return Err(error.named(&self.stages[stage].id)),
             }
         }
+        // They replace those of before, so all detectors give theirs when one of them has new ones.
+        if self.stages.iter().any(|stage| stage.sampler.as_ref().is_some_and(|sampler| sampler.is_fresh)) {
+            let samplers = self.stages.iter_mut().filter_map(|stage| stage.sampler.as_mut());
+            self.output.samples = samplers.flat_map(Sampler::samples).collect();
+        }
         for (stage, work) in self.stages.iter_mut().zip(&mut self.output.work) {
             work.series = stage.transform.as_ref().and_then(|transform| transform.series());
-            self.output.samples.extend(stage.sampler.iter().flat_map(Sampler::samples));
             stage.counts.held = stage.transform.as_ref().map_or(0, |transform| transform.held());
             stage.counts.check(&stage.id)?;
             self.output.counts.push(stage.counts);

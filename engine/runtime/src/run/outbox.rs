@@ -1,6 +1,5 @@
 //! An outbox, as the tasks see it: they put alerts in, and wait or send fewer when it is full.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tracing::debug;
 
 use super::retry::until_store_works;
-use super::view::family_of;
+use super::view::Families;
 use crate::store::{NewAlert, OutboxStore};
 
 /// The outbox of one sink.
@@ -34,7 +33,7 @@ pub struct Ends {
     /// Could never be delivered and became dead letters.
     pub refused: u64,
     /// Why, without values.
-    pub reasons: BTreeMap<String, u64>,
+    pub reasons: Families,
 }
 
 #[derive(Clone, Copy)]
@@ -106,7 +105,7 @@ impl Outbox {
     pub fn refused(&self, count: u64, reason: &str) -> bool {
         let mut ends = self.ends.lock().expect("no holder of this lock panics");
         ends.refused += count;
-        *ends.reasons.entry(family_of(reason)).or_default() += count;
+        ends.reasons.add(reason, count);
         ends.refused == count
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use super::outbox::Ends;
 pub use histogram::{BUCKETS, Histogram};
-pub use reasons::{OTHER, Reasons, family_of};
+pub use reasons::{Families, OTHER, Reasons};
 pub use samples::{MAX_SERIES, Sample, Sampler, text};
 pub use taps::{Tap, Tapped, Taps};
 pub use tasks::{CheckpointView, TaskPhase, TaskView};
@@ -72,6 +72,17 @@ pub struct Totals {
     pub checkpoints: u64,
     /// What was written for them, in bytes.
     pub checkpoint_bytes: u64,
+}
+
+impl Totals {
+    /// Anomalies of all detectors by metric, sorted by it.
+    pub fn anomalies_by_metric(&self) -> BTreeMap<&str, u64> {
+        let mut counts = BTreeMap::new();
+        for (metric, count) in self.work.iter().flat_map(|work| &work.anomalies) {
+            *counts.entry(metric.as_str()).or_insert(0) += count;
+        }
+        counts
+    }
 }
 
 impl RunView {

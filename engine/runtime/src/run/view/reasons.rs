@@ -10,28 +10,42 @@ const MAX_REASONS: usize = 20;
 /// Of a reason this many characters are kept.
 const MAX_CHARACTERS: usize = 120;
 
-/// How many dead letters there were of each reason.
+/// How many dead letters of each stage there were of each reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reasons(BTreeMap<usize, BTreeMap<String, u64>>);
+pub struct Reasons(BTreeMap<usize, Families>);
+
+/// How many dead letters of one stage there were of each reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Families(BTreeMap<String, u64>);
 
 impl Reasons {
     /// A row of a stage became a dead letter.
     pub fn add(&mut self, stage: usize, reason: &str) {
-        let of_stage = self.0.entry(stage).or_default();
-        let family = family_of(reason);
-        let is_known = of_stage.contains_key(&family) || of_stage.len() < MAX_REASONS;
-        *of_stage.entry(if is_known { family } else { OTHER.into() }).or_default() += 1;
+        self.0.entry(stage).or_default().add(reason, 1);
     }
 
     /// Stage, reason, count.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &str, u64)> {
-        let each = self.0.iter();
-        each.flat_map(|(stage, reasons)| reasons.iter().map(|(reason, count)| (*stage, reason.as_str(), *count)))
+        self.0.iter().flat_map(|(stage, reasons)| reasons.iter().map(|(reason, count)| (*stage, reason, count)))
+    }
+}
+
+impl Families {
+    /// So many rows became dead letters for one reason.
+    pub fn add(&mut self, reason: &str, count: u64) {
+        let family = family_of(reason);
+        let is_known = self.0.contains_key(&family) || self.0.len() < MAX_REASONS;
+        *self.0.entry(if is_known { family } else { OTHER.into() }).or_default() += count;
+    }
+
+    /// Reason, count.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(reason, count)| (reason.as_str(), *count))
     }
 }
 
 /// A reason without the values in it: what stands in quotes and all numbers become `…`.
-pub fn family_of(reason: &str) -> String {
+fn family_of(reason: &str) -> String {
     let mut family = String::new();
     let mut quote = None;
     let mut is_in_number = false;

@@ -30,13 +30,15 @@ pub struct Sampler {
     key: Vec<usize>,
     value: usize,
     next: Instant,
+    /// It has looked since it was last asked.
+    pub is_fresh: bool,
     latest: HashMap<Vec<String>, f64>,
 }
 
 impl Sampler {
     /// Of the key's columns and the column of values.
     pub fn new(stage: usize, key: Vec<usize>, value: usize) -> Self {
-        Sampler { stage, key, value, next: Instant::now(), latest: HashMap::new() }
+        Sampler { stage, key, value, next: Instant::now(), is_fresh: false, latest: HashMap::new() }
     }
 
     /// Looks at a batch if it is time.
@@ -45,7 +47,7 @@ impl Sampler {
         if now < self.next {
             return;
         }
-        self.next = now + LOOK_EVERY;
+        (self.next, self.is_fresh) = (now + LOOK_EVERY, true);
         for row in 0..batch.num_rows() {
             let Some(value) = number(batch.column(self.value).as_ref(), row) else { continue };
             let key: Vec<String> = self.key.iter().map(|column| text(batch.column(*column).as_ref(), row)).collect();
@@ -56,7 +58,8 @@ impl Sampler {
     }
 
     /// All that is known, sorted by key.
-    pub fn samples(&self) -> Vec<Sample> {
+    pub fn samples(&mut self) -> Vec<Sample> {
+        self.is_fresh = false;
         let mut samples: Vec<Sample> = self
             .latest
             .iter()

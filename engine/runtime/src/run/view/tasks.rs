@@ -1,5 +1,6 @@
 //! What can be seen of one task.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,7 +23,7 @@ pub struct TaskView {
     /// For each stage how many series it keeps; none for those that keep none.
     pub series: Vec<Option<u64>>,
     /// The latest values of some series.
-    pub samples: Vec<Sample>,
+    pub samples: Arc<[Sample]>,
 }
 
 /// What a task does.
@@ -56,14 +57,14 @@ impl TaskView {
             committed_at: None,
             checkpoint: None,
             series: Vec::new(),
-            samples: Vec::new(),
+            samples: Arc::default(),
         }
     }
 
     pub(super) fn committed(&mut self, epoch: u64, series: Vec<Option<u64>>, samples: Vec<Sample>) {
         (self.epoch, self.committed_at, self.series) = (Some(epoch), Some(Instant::now()), series);
         if !samples.is_empty() {
-            self.samples = samples;
+            self.samples = samples.into();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use pipeline_stage::{Result, Timestamp};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::super::errors::store_error;
 use super::super::values::{number, text, unreadable};
@@ -34,16 +35,9 @@ pub struct Refusal {
 impl StateTools {
     /// The alerts in outboxes that were made of a row of a source, delivered ones as long as they are kept.
     pub async fn outbox_of(&self, place: &str, offset: u64) -> Result<Vec<OutboxEntry>> {
-        let rows = sqlx::query(
-            "SELECT sink, alert, delivered_at, is_excess FROM pipeline_state_outbox
-             WHERE pipeline = $1 AND place = $2 AND row_offset = $3 ORDER BY number",
-        )
-        .bind(&self.store.pipeline)
-        .bind(place)
-        .bind(offset as i64)
-        .fetch_all(&self.store.log)
-        .await
-        .map_err(|error| store_error(&error))?;
+        let sql = "SELECT sink, alert, delivered_at, is_excess FROM pipeline_state_outbox
+             WHERE pipeline = $1 AND place = $2 AND row_offset = $3 ORDER BY number";
+        let rows = self.made_of(sql, place, offset).await?;
         let entries = rows.iter().map(|row| {
             let alert: pipeline_stage::Alert = serde_json::from_str(&text(row, 1)?).map_err(unreadable)?;
             let delivered_at: Option<i64> = row.try_get(2).map_err(|error| store_error(&error))?;
@@ -59,18 +53,17 @@ impl StateTools {
 
     /// The dead letters that were made of a row of a source.
     pub async fn refusals_of(&self, place: &str, offset: u64) -> Result<Vec<Refusal>> {
-        let rows = sqlx::query(
-            "SELECT stage, number, reason FROM pipeline_state_dead_letters
-             WHERE pipeline = $1 AND place = $2 AND row_offset = $3 ORDER BY number",
-        )
-        .bind(&self.store.pipeline)
-        .bind(place)
-        .bind(offset as i64)
-        .fetch_all(&self.store.log)
-        .await
-        .map_err(|error| store_error(&error))?;
+        let sql = "SELECT stage, number, reason FROM pipeline_state_dead_letters
+             WHERE pipeline = $1 AND place = $2 AND row_offset = $3 ORDER BY number";
+        let rows = self.made_of(sql, place, offset).await?;
         let refusals =
             rows.iter().map(|row| Ok(Refusal { stage: text(row, 0)?, number: number(row, 1)?, reason: text(row, 2)? }));
         refusals.collect()
+    }
+
+    /// What a question about the pipeline, a place and an offset finds.
+    async fn made_of(&self, sql: &'static str, place: &str, offset: u64) -> Result<Vec<AnyRow>> {
+        let rows = sqlx::query(sql).bind(&self.store.pipeline).bind(place).bind(offset as i64);
+        rows.fetch_all(&self.store.log).await.map_err(|error| store_error(&error))
     }
 }
