@@ -11,6 +11,7 @@ mod live;
 mod login;
 mod metrics;
 mod page;
+mod scores;
 mod server;
 mod tap;
 mod watched;

@@ -96,7 +96,6 @@ struct StageInfo<'a> {
     value: Option<&'a str>,
     time: Option<&'a str>,
     anomaly: Option<String>,
-    prefix: String,
 }
 
 /// `/api/pipeline`.
@@ -124,7 +123,6 @@ fn info(plan: &Arc<Plan>, number: usize) -> StageInfo<'_> {
     });
     let key = plan.series_key(number).map(|key| key.into_iter().map(|(name, _)| name).collect());
     let anomaly = plan.anomaly_column(number).map(|column| stage.schema.field(column).name().clone());
-    let prefix = anomaly.as_deref().and_then(|name| name.strip_suffix("is_anomaly")).unwrap_or_default().to_owned();
     StageInfo {
         id: &stage.id,
         kind: stage.kind.name(),
@@ -137,6 +135,5 @@ fn info(plan: &Arc<Plan>, number: usize) -> StageInfo<'_> {
         time: key.as_ref().and(option("time")),
         key,
         anomaly,
-        prefix,
     }
 }

@@ -9,13 +9,13 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use axum::extract::{Query, State};
 use axum::response::Json;
 use pipeline_runtime::plan::{Plan, RunSettings};
-use pipeline_stage::keyed::SCORE_COLUMNS;
 use pipeline_stage::{Cell, Kind, Output, Page, Selection, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::questions::next_page;
 use super::{Problem, Table};
+use crate::scores::score_columns;
 use crate::server::Shared;
 
 /// More readings are made few by the database.
@@ -259,7 +259,7 @@ fn score(shared: &Shared, detector: usize, readings: &[RecordBatch]) -> Result<R
 }
 
 fn of_readings(scored: &RecordBatch, columns: &Columns) -> Points {
-    let [score, is_anomaly, expected, lower, upper] = score_columns(scored);
+    let [score, is_anomaly, expected, lower, upper] = score_columns(&scored.schema());
     let anomaly = is_anomaly.map(|column| scored.column(column).as_boolean().clone());
     let column = |column: Option<usize>| match column {
         Some(column) => numbers(scored, column),
@@ -292,14 +292,6 @@ fn of_summary(summary: &RecordBatch, count: u64) -> Points {
         max: column("max"),
         ..Points::default()
     }
-}
-
-/// The columns of the detector's scores, with whatever prefix it was given: those it has added last.
-fn score_columns(batch: &RecordBatch) -> [Option<usize>; 5] {
-    let schema = batch.schema();
-    let mut names = schema.fields().iter().rev().map(|field| field.name());
-    let prefix = names.find_map(|name| name.strip_suffix("is_anomaly")).unwrap_or_default();
-    SCORE_COLUMNS.map(|name| schema.index_of(&format!("{prefix}{name}")).ok())
 }
 
 /// The numbers of a column; none for those that JSON cannot hold.

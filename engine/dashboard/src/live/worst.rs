@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::feed::json;
+use crate::scores::score_columns;
 
 /// For how long a score counts.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -46,7 +47,8 @@ pub struct WorstSeries<'w> {
 impl Worst {
     /// Looks at a batch that a detector has given.
     pub fn look(&mut self, plan: &Plan, stage: usize, tapped: &Tapped) {
-        let (Some(score), Some(key)) = (score_column(plan, stage), plan.series_key(stage)) else { return };
+        let [score, ..] = score_columns(&plan.stages[stage].schema);
+        let (Some(score), Some(key)) = (score, plan.series_key(stage)) else { return };
         let batch = &tapped.rows.batch;
         let keys: Option<Vec<&ArrayRef>> = key.iter().map(|(name, _)| batch.column_by_name(name)).collect();
         let (Some(keys), Some(scores)) = (keys, batch.column(score).as_primitive_opt::<Float64Type>()) else { return };
@@ -90,11 +92,4 @@ impl Worst {
         told.truncate(TOLD);
         told
     }
-}
-
-/// Beside the column that says whether a row is an anomaly, with the same prefix.
-fn score_column(plan: &Plan, stage: usize) -> Option<usize> {
-    let schema = &plan.stages[stage].schema;
-    let anomaly = schema.field(plan.anomaly_column(stage)?).name();
-    schema.index_of(&format!("{}score", anomaly.strip_suffix("is_anomaly")?)).ok()
 }
