@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Result, Rows, StageError, row_to_json};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug_span};
@@ -17,9 +17,12 @@ use super::compute::{Dead, EpochOutput};
 use super::retry::until_store_works;
 use super::shared::{Shared, SinkEnd};
 use super::sink_worker::Committed;
-use super::view::CheckpointView;
 use crate::bugs::{Bug, is_there};
-use crate::store::{Append, Checkpoint, DeadLetter, EpochEntry, NewAlert, StageChanges, in_parts};
+use crate::store::{Append, DeadLetter, EpochEntry, NewAlert};
+
+mod checkpoint;
+
+pub use checkpoint::{NewCheckpoint, Part};
 
 /// An epoch that has ended and waits to be made durable.
 pub struct EndedEpoch {
@@ -41,24 +44,6 @@ pub struct EndedEpoch {
     pub waited: Duration,
     /// From its first row to its commit, for traces.
     pub span: Option<Span>,
-}
-
-/// A checkpoint whose parts come while the next epochs are computed.
-pub struct NewCheckpoint {
-    /// What it is of.
-    pub checkpoint: Checkpoint,
-    /// All that has changed since the last one.
-    pub parts: mpsc::Receiver<Part>,
-    /// Given back when it is published: then the next one may begin.
-    pub _permit: OwnedSemaphorePermit,
-}
-
-/// A part of a checkpoint.
-pub enum Part {
-    /// What has changed in a stage, or some of it.
-    Changes(StageChanges),
-    /// There is no more: it may be published.
-    Last,
 }
 
 /// Who commits: a task and its place in the world.
@@ -131,7 +116,7 @@ impl Committer {
         }
         self.commit_epoch(&mut ended).await?;
         let output = &ended.output;
-        self.shared.progress.committed(&output.counts, output.anomalies, ended.ended.elapsed());
+        self.shared.progress.committed(&self.task, &output.counts, output.anomalies, ended.ended.elapsed());
         self.shared.progress.view.committed(&self.task, &mut ended, &dead);
         if let Some(checkpoint) = ended.checkpoint.take() {
             self.write_checkpoint(checkpoint, ended.positions).await?;
@@ -232,49 +217,6 @@ impl Committer {
     fn dead_reasons(&self, dead: &[Dead]) -> Vec<(usize, String)> {
         dead.iter().filter_map(|dead| Some((self.shared.stage(&dead.row.stage)?, dead.reason.clone()))).collect()
     }
-
-    /// Writes a checkpoint beside the epochs that follow; one at a time.
-    async fn write_checkpoint(&mut self, new: NewCheckpoint, positions: Vec<(usize, Position)>) -> Result<()> {
-        self.written().await?;
-        self.save_marks().await?;
-        let (shared, task, partition, generation) =
-            (self.shared.clone(), self.task.clone(), self.partition.clone(), self.generation);
-        self.writing = Some(tokio::spawn(async move {
-            let NewCheckpoint { checkpoint, mut parts, _permit } = new;
-            let began = Instant::now();
-            if is_there(Bug::ForgetBeforeCheckpoint) {
-                forget(&shared, &partition, &positions).await;
-            }
-            if let Some(bytes) = write_parts(&shared, (&task, generation), checkpoint.epoch, &mut parts).await? {
-                publish(&shared, &task, generation, &checkpoint).await?;
-                let (epoch, at, took) = (checkpoint.epoch, Instant::now(), began.elapsed());
-                shared.progress.view.checkpointed(&task, CheckpointView { epoch, at, took, bytes });
-                forget(&shared, &partition, &positions).await;
-            }
-            Ok(())
-        }));
-        Ok(())
-    }
-
-    /// A checkpoint is published only when the marks of all sinks have reached it, on disk.
-    pub async fn save_marks(&mut self) -> Result<()> {
-        if is_there(Bug::CheckpointBeforeMarks) {
-            return Ok(());
-        }
-        let marks: Vec<Mark> = std::mem::take(&mut self.unsaved_marks).into_values().collect();
-        if marks.is_empty() {
-            return Ok(());
-        }
-        until_store_works(|| self.shared.store.set_marks(&marks)).await
-    }
-
-    /// Waits until no checkpoint is being written. Cancel-safe.
-    async fn written(&mut self) -> Result<()> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
-        let written = writing.await;
-        self.writing = None;
-        written.map_err(|error| StageError::fatal("writing a checkpoint failed").because(error))?
-    }
 }
 
 /// A task that is dropped stops writing: the partition has another owner.
@@ -283,46 +225,6 @@ impl Drop for Committer {
         if let Some(writing) = &self.writing {
             writing.abort();
         }
-    }
-}
-
-/// Writes the parts of a checkpoint as they come, and says how many bytes. None: the task has ended before the last one.
-async fn write_parts(
-    shared: &Shared,
-    (task, generation): (&str, u64),
-    epoch: u64,
-    parts: &mut mpsc::Receiver<Part>,
-) -> Result<Option<u64>> {
-    let (mut number, mut bytes) = (0, 0);
-    while let Some(part) = parts.recv().await {
-        let changes = match part {
-            Part::Changes(changes) => changes,
-            Part::Last => return Ok(Some(bytes)),
-        };
-        let stage = changes.stage;
-        let sizes = changes.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-        bytes += sizes.sum::<usize>() as u64;
-        for changes in in_parts(changes.changes) {
-            let changes = StageChanges { stage: stage.clone(), changes };
-            until_store_works(|| shared.store.write_changes(task, generation, epoch, number, &changes)).await?;
-            number += 1;
-        }
-    }
-    Ok(None)
-}
-
-async fn publish(shared: &Shared, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
-    let store = &shared.store;
-    if is_there(Bug::DropLogBeforePublish) {
-        until_store_works(|| store.drop_log(task, generation, checkpoint)).await?;
-    }
-    until_store_works(|| store.publish(task, generation, checkpoint)).await?;
-    until_store_works(|| store.drop_log(task, generation, checkpoint)).await
-}
-
-async fn forget(shared: &Shared, partition: &Partition, positions: &[(usize, Position)]) {
-    for (source, position) in positions {
-        shared.sources[source].forget(partition, position.clone()).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use pipeline_stage::{
-    ErrorKind, Kind, Origin, Outcome, Output, Result, Rows, StageError, StateWriter, Times, Transform, row_to_json,
+    ErrorKind, Kind, Origin, Outcome, Output, Result, Rows, StageError, Times, Transform, row_to_json,
 };
 use tokio::time::Instant;
 use tracing::trace_span;
@@ -16,10 +16,13 @@ use super::ledger::Counts;
 use super::origins::Naming;
 use super::progress::Progress;
 use super::view::{Sample, Sampler, Work, text};
-use crate::bugs::{Bug, is_there};
 use crate::expression::Expression;
 use crate::plan::{Plan, RunSettings};
-use crate::store::{NewEvidence, StageChanges, StoredRow};
+use crate::store::{NewEvidence, StoredRow};
+
+mod save;
+
+use save::ToSave;
 
 /// All stages of a task, and the books of the epoch that is being made.
 pub struct Compute {
@@ -54,20 +57,6 @@ struct Running {
     /// Of a save that is under way.
     to_save: Option<ToSave>,
 }
-
-/// What of a stage is still to be saved.
-enum ToSave {
-    /// Written when the save began, by a stage that writes all at once.
-    Whole(Result<StageChanges>),
-    /// The stage has more.
-    Parts,
-    /// The stage was not asked yet.
-    Late,
-}
-
-/// How many keys a stage writes at once, which holds up the rows for some milliseconds. The simulation has few keys, and
-/// wants more than one part.
-const KEYS_IN_PART: usize = if cfg!(feature = "deliberate-bugs") { 1 } else { 4_096 };
 
 /// What an epoch has given so far.
 #[derive(Default)]
@@ -129,6 +118,8 @@ impl Compute {
                 edges.map(move |(edge, _)| (reader, edge)).collect::<Vec<_>>()
             });
             let anomaly_column = plan.anomaly_column(number);
+            // What it held when its state was saved, it holds again.
+            let held_before = transform.as_ref().map_or(0, |transform| transform.held());
             stages.push(Running {
                 id: stage.id.as_str().into(),
                 transform,
@@ -140,7 +131,7 @@ impl Compute {
                 metric_column: plan.metric_column(number),
                 sampler: sampler(plan, number),
                 keeper: Keeper::new(plan, number, anomaly_column)?,
-                counts: Counts::default(),
+                counts: Counts { held_before, ..Counts::default() },
                 to_save: None,
             });
         }
@@ -314,6 +305,11 @@ impl Compute {
         Ok(())
     }
 
+    /// For each stage, how many rows it holds.
+    pub fn held(&self) -> Vec<u64> {
+        self.stages.iter().map(|stage| stage.transform.as_ref().map_or(0, |transform| transform.held())).collect()
+    }
+
     /// Ends the epoch: ticks, checks the books, and gives what there is to be committed.
     pub fn end_epoch(&mut self, at: Times) -> Result<EpochOutput> {
         for stage in self.order.clone() {
@@ -341,41 +337,6 @@ impl Compute {
         }
         Ok(std::mem::replace(&mut self.output, EpochOutput::of(self.stages.len())))
     }
-
-    /// Begins to save what has changed in each stage's state since the last save, as it is here: `save_part` gives it.
-    pub fn begin_save(&mut self) {
-        for stage in &mut self.stages {
-            if is_there(Bug::LateSave) {
-                stage.to_save = stage.transform.as_ref().map(|_| ToSave::Late);
-                continue;
-            }
-            stage.to_save = stage.transform.as_mut().map(|transform| match transform.begin_save() {
-                true => ToSave::Parts,
-                false => ToSave::Whole(save_whole(&stage.id, transform)),
-            });
-        }
-    }
-
-    /// The next part of what is to be saved; none when there is no more.
-    pub fn save_part(&mut self) -> Result<Option<StageChanges>> {
-        for stage in &mut self.stages {
-            let Some(transform) = stage.transform.as_mut() else { continue };
-            match stage.to_save.take() {
-                None => continue,
-                Some(ToSave::Whole(changes)) => return changes.map(Some),
-                Some(ToSave::Late) if !transform.begin_save() => return save_whole(&stage.id, transform).map(Some),
-                Some(ToSave::Parts | ToSave::Late) => {
-                    let mut changes = Changes::of(&stage.id);
-                    let saved = transform.save_part(KEYS_IN_PART, &mut changes);
-                    if !saved.map_err(|error| error.named(&stage.id))? {
-                        stage.to_save = Some(ToSave::Parts);
-                    }
-                    return Ok(Some(changes.0));
-                }
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// What looks at the values of a detector's series; none when it has no column of values.
@@ -391,27 +352,4 @@ fn sampler(plan: &Plan, stage: usize) -> Option<Sampler> {
 fn bytes_of(batch: &RecordBatch) -> usize {
     let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default());
     sizes.sum()
-}
-
-fn save_whole(id: &Arc<str>, transform: &mut Box<dyn Transform>) -> Result<StageChanges> {
-    let mut changes = Changes::of(id);
-    transform.save(&mut changes).map_err(|error| error.named(id))?;
-    Ok(changes.0)
-}
-
-impl Changes {
-    fn of(stage: &Arc<str>) -> Self {
-        Changes(StageChanges { stage: stage.to_string(), changes: Vec::new() })
-    }
-}
-
-struct Changes(StageChanges);
-
-impl StateWriter for Changes {
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.changes.push((key.to_vec(), Some(value.to_vec())));
-    }
-    fn delete(&mut self, key: &[u8]) {
-        self.0.changes.push((key.to_vec(), None));
-    }
 }

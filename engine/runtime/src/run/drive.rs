@@ -74,10 +74,9 @@ async fn run_recovered(
         *order = watch::channel(Order::Finish).1;
     }
     let mut commits = tokio::spawn(committer.run(receiver));
-    let _guard = AbortOnDrop(commits.abort_handle());
+    let _guard = EndOnDrop { commits: commits.abort_handle(), shared: shared.clone(), task: task.name().into() };
     replays.mark_changed();
     let end = read_all(task, epochs, &mut commits, order, replays).await;
-    shared.progress.forget_task(task.name());
     let committed = match end {
         // The committer has said why already.
         Err(Stopped::ByCommitter(result)) => return Err(result),
@@ -90,12 +89,18 @@ async fn run_recovered(
     }
 }
 
-/// A task that is dropped takes its committer along: the partition has another owner.
-struct AbortOnDrop(AbortHandle);
+/// A task that is dropped takes its committer along: the partition has another owner. However it ends, it is seen no
+/// more.
+struct EndOnDrop {
+    commits: AbortHandle,
+    shared: Arc<Shared>,
+    task: String,
+}
 
-impl Drop for AbortOnDrop {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.abort();
+        self.commits.abort();
+        self.shared.progress.forget_task(&self.task);
     }
 }
 

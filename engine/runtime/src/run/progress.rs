@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::ledger::Counts;
+use super::ledger::{Books, Counts};
 use super::view::RunView;
 
 /// Shared by all tasks of a run. Counts what is committed, so that it never has to be taken back.
 #[derive(Debug)]
 pub struct Progress {
-    stages: Mutex<Vec<Counts>>,
+    books: Mutex<Books>,
     anomalies: AtomicU64,
     read: AtomicU64,
     /// By task: rows still to be read, and those there were when it started.
@@ -66,7 +66,7 @@ impl Progress {
     /// Of a pipeline with so many stages.
     pub fn new(n_stages: usize) -> Self {
         Progress {
-            stages: Mutex::new(vec![Counts::default(); n_stages]),
+            books: Mutex::new(Books::new(n_stages)),
             anomalies: AtomicU64::new(0),
             read: AtomicU64::new(0),
             lag: Mutex::new(BTreeMap::new()),
@@ -104,16 +104,22 @@ impl Progress {
         *partitions = Some(Partitions { owned, gained: before.gained + gained, given_up: before.given_up + given_up });
     }
 
+    /// A task reads new rows from here on. For each stage, how many rows it holds.
+    pub fn live(&self, task: &str, held: Vec<u64>) {
+        self.view.live(task);
+        self.books.lock().expect("no holder of this lock panics").begin(task, held);
+    }
+
     /// A task has ended: what it has not read is somebody else's.
     pub fn forget_task(&self, task: &str) {
         self.view.ended(task);
+        self.books.lock().expect("no holder of this lock panics").end(task);
         self.lag.lock().expect("no holder of this lock panics").remove(task);
     }
 
-    /// An epoch was committed.
-    pub fn committed(&self, counts: &[Counts], anomalies: u64, took: Duration) {
-        let mut stages = self.stages.lock().expect("no holder of this lock panics");
-        stages.iter_mut().zip(counts).for_each(|(stage, counts)| stage.add(counts));
+    /// A task has committed an epoch.
+    pub fn committed(&self, task: &str, counts: &[Counts], anomalies: u64, took: Duration) {
+        self.books.lock().expect("no holder of this lock panics").committed(task, counts);
         self.anomalies.fetch_add(anomalies, Ordering::Relaxed);
         self.slowest_commit_micros.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
     }
@@ -126,7 +132,7 @@ impl Progress {
     /// As it is now.
     pub fn snapshot(&self) -> Snapshot {
         let lag = self.lag.lock().expect("no holder of this lock panics");
-        let mut stages = self.stages.lock().expect("no holder of this lock panics").clone();
+        let mut stages = self.books.lock().expect("no holder of this lock panics").stages();
         // Their rows count as written when they are in the outbox.
         self.view.outboxes().iter().for_each(|outbox| stages[outbox.stage].bury(outbox.ends.refused));
         let sum = |sum: Lag, lag: &Lag| Lag { left: sum.left + lag.left, at_start: sum.at_start + lag.at_start };

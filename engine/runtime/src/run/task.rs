@@ -96,7 +96,7 @@ impl Task {
     /// From here on it reads new rows.
     pub fn go_live(&mut self) {
         self.compute.is_live = true;
-        self.shared.progress.view.live(&self.partition.name);
+        self.shared.progress.live(&self.partition.name, self.compute.held());
     }
 
     /// The time to record. The clock may have been set back; what is recorded is never earlier than the epoch before.

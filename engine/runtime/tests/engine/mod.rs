@@ -28,8 +28,14 @@ pub fn registry() -> Arc<Registry> {
 }
 
 /// Plans a file; its relative paths start at `folder`.
+#[allow(dead_code, reason = "a test with stages of its own plans with them")]
 pub fn plan(text: &str, folder: &Path) -> Arc<Plan> {
-    let loaded = load_text("test.yaml", text, folder, &LoadOptions::default(), &registry());
+    plan_with(text, folder, &registry())
+}
+
+/// Plans a file of these stages.
+pub fn plan_with(text: &str, folder: &Path, registry: &Arc<Registry>) -> Arc<Plan> {
+    let loaded = load_text("test.yaml", text, folder, &LoadOptions::default(), registry);
     Arc::new(loaded.map_err(|report| report.render(false)).unwrap().0)
 }
 
