@@ -4,6 +4,7 @@
 //! plugins, `pipeline-slim` those that need no heavy client.
 
 mod args;
+mod bench;
 mod books;
 mod dashboard;
 mod dead_letters;
@@ -86,6 +87,7 @@ enum Command {
     Tap(tap::TapArgs),
     Validate(validate::ValidateArgs),
     Graph(graph::GraphArgs),
+    Bench(bench::BenchArgs),
     Stages(stages::StagesArgs),
     Schema(schema::SchemaArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
@@ -104,6 +106,7 @@ impl Command {
             Command::Tap(args) => &args.pipeline.overlay.search,
             Command::Validate(args) => &args.overlay.search,
             Command::Graph(args) => &args.pipeline.overlay.search,
+            Command::Bench(args) => &args.pipeline.overlay.search,
             Command::Stages(args) => &args.libraries.search,
             Command::Schema(args) => &args.libraries.search,
             Command::DeadLetters(args) => &args.pipeline.overlay.search,
@@ -129,6 +132,7 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Tap(args) => tap::run(args, &registry),
         Command::Validate(args) => validate::run(args, &registry),
         Command::Graph(args) => graph::run(args, &registry),
+        Command::Bench(args) => bench::run(args, &registry),
         Command::Stages(args) => stages::run(args, &registry),
         Command::Schema(args) => schema::run(args, &registry),
         Command::DeadLetters(args) => dead_letters::run(args, &registry),

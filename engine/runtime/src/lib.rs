@@ -4,6 +4,7 @@
 //! file → graph → plan (nothing opened) → run: tasks → epoch log, sinks with marks, checkpoints
 //! ```
 
+pub mod bench;
 #[cfg(feature = "deliberate-bugs")]
 pub mod bugs;
 #[cfg(not(feature = "deliberate-bugs"))]

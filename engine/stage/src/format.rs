@@ -76,6 +76,11 @@ pub trait Format: Send {
     /// Decodes the payloads that it can into a batch of the declared columns, in order; the others are rejected with
     /// the reason. `offsets` has one entry for each payload.
     fn decode(&mut self, raw: &RawRows, offsets: &[u64]) -> Result<Decoded>;
+
+    /// Payloads that decode to these rows, which have the declared columns; none when it can only read. For benchmarks.
+    fn encode(&self, _rows: &RecordBatch) -> Result<Option<RawRows>> {
+        Ok(None)
+    }
 }
 
 /// What `decode` made of a batch of payloads.

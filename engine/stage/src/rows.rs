@@ -36,6 +36,20 @@ pub struct RawRows {
     pub partition: u32,
 }
 
+impl RawRows {
+    /// Payloads alone, from nowhere.
+    pub fn of_payloads<P: AsRef<[u8]>>(payloads: Vec<P>) -> Self {
+        RawRows {
+            payloads: BinaryArray::from_iter_values(payloads),
+            keys: None,
+            times: None,
+            header: None,
+            topic: "".into(),
+            partition: 0,
+        }
+    }
+}
+
 /// What a reader hands over: at most [`MAX_BATCH_ROWS`] rows in the order of their offsets.
 #[derive(Debug, Clone)]
 pub struct SourceBatch {

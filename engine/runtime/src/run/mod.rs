@@ -45,6 +45,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 pub use clock::{Clock, SystemClock};
+pub(crate) use compute::Compute;
+pub(crate) use decode::Decode;
 pub use json_rows::rows_of_json;
 pub use ledger::Counts;
 pub use progress::{Lag, Partitions, Progress, Snapshot};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
+use arrow::array::RecordBatch;
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator, WriterBuilder};
 use pipeline_stage::{
-    ColumnFrom, Decoded, Format, FormatContext, FormatOptions, Framing, RawRows, Result, StageError, StageOptions,
-    printable,
+    Cell, ColumnFrom, Decoded, Format, FormatContext, FormatOptions, Framing, RawRows, Result, StageError,
+    StageOptions, printable,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -145,6 +146,44 @@ impl Format for Csv {
         let Csv { table, record, options, .. } = self;
         let null = options.null_text.as_deref();
         table.decode(raw, offsets, |text, row| read_record(text, &layout, null, record, row))
+    }
+
+    fn encode(&self, rows: &RecordBatch) -> Result<Option<RawRows>> {
+        let record = |row: usize| {
+            let cells = self.from_fields.iter().map(|(column, _)| match Cell::of(rows.column(*column), row) {
+                Cell::Null => self.options.null_text.clone().unwrap_or_default(),
+                Cell::Text(text) => text.into(),
+                Cell::Integer(number) => number.to_string(),
+                Cell::Float(number) => number.to_string(),
+                Cell::Boolean(is_true) => is_true.to_string(),
+                Cell::Time(time) => time.to_rfc3339(),
+                Cell::Other(text) => text,
+            });
+            self.write_record(cells)
+        };
+        let mut raw = RawRows::of_payloads((0..rows.num_rows()).map(record).collect());
+        let header = || self.write_record(self.from_fields.iter().map(|(_, name)| name.clone()));
+        raw.header = self.options.header.then(|| header().into());
+        Ok(Some(raw))
+    }
+}
+
+impl Csv {
+    /// One record without its line feed.
+    fn write_record(&self, fields: impl Iterator<Item = String>) -> Vec<u8> {
+        let mut writer = WriterBuilder::new().delimiter(self.delimiter).quote(self.quote).build();
+        let mut record = Vec::new();
+        for (number, field) in fields.enumerate() {
+            // At most a quote for each byte, two around them, and what ends the field before.
+            let mut room = vec![0; 2 * field.len() + 4];
+            let ended = if number == 0 { 0 } else { writer.delimiter(&mut room).1 };
+            let (_, _, written) = writer.field(field.as_bytes(), &mut room[ended..]);
+            record.extend_from_slice(&room[..ended + written]);
+        }
+        let mut end = [0; 4];
+        let (_, written) = writer.finish(&mut end);
+        record.extend_from_slice(&end[..written]);
+        record
     }
 }
 

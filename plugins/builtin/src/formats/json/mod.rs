@@ -2,10 +2,15 @@
 
 mod fields;
 
-use pipeline_stage::{Decoded, Format, FormatContext, FormatOptions, Framing, RawRows, Result, StageOptions};
+use arrow::array::RecordBatch;
+use pipeline_stage::{
+    Column, ColumnFrom, Decoded, Format, FormatContext, FormatOptions, Framing, RawRows, Result, StageOptions,
+    row_to_json,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
+use serde_json::{Map, Value};
 
 use super::rows::{Row, Table};
 use fields::{Fields, Walk, not_json};
@@ -63,6 +68,27 @@ impl Format for Json {
         let Json { table, fields, seen } = self;
         table.decode(raw, offsets, |text, row| read_object(text, fields, seen, row))
     }
+
+    fn encode(&self, rows: &RecordBatch) -> Result<Option<RawRows>> {
+        let payloads = (0..rows.num_rows()).map(|row| write_object(self.table.columns(), rows, row));
+        Ok(Some(RawRows::of_payloads(payloads.collect::<Vec<_>>())))
+    }
+}
+
+/// A row as an object from which it can be read; columns from beside the payload are left out.
+fn write_object(columns: &[Column], rows: &RecordBatch, row: usize) -> Vec<u8> {
+    let mut object = Map::new();
+    for (column, value) in columns.iter().zip(row_to_json(rows, row).into_iter().map(|(_, value)| value)) {
+        let ColumnFrom::Field(path) = &column.from else { continue };
+        let Some((last, outer)) = path.split_last() else { continue };
+        let mut inside = &mut object;
+        for name in outer {
+            let below = inside.entry(name).or_insert_with(|| Value::Object(Map::new()));
+            inside = below.as_object_mut().expect("`schema` has no field below one that has a value");
+        }
+        inside.insert(last.clone(), value);
+    }
+    Value::Object(object).to_string().into_bytes()
 }
 
 fn read_object(text: &str, fields: &Fields, seen: &mut [bool], row: &mut Row) -> Result<(), String> {
