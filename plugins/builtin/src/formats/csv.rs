@@ -11,7 +11,7 @@ use pipeline_stage::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::rows::{Row, Table};
+use super::rows::{Row, Table, text_of};
 use super::value::Value;
 use crate::quotes::Quotes;
 
@@ -145,7 +145,7 @@ impl Format for Csv {
         let layout = self.layout(raw.header.as_ref())?;
         let Csv { table, record, options, .. } = self;
         let null = options.null_text.as_deref();
-        table.decode(raw, offsets, |text, row| read_record(text, &layout, null, record, row))
+        table.decode(raw, offsets, |payload, row| read_record(text_of(payload)?, &layout, null, record, row))
     }
 
     fn encode(&self, rows: &RecordBatch) -> Result<Option<RawRows>> {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringBuilder,
+    Array, ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringArray,
     TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::SchemaRef;
+use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
 use pipeline_stage::{
     Column, ColumnFrom, ColumnType, Decoded, FormatContext, Meta, RawRows, Result, StageError, Zone, schema_of,
 };
 
+use super::time::time_of_bytes;
 use super::value::{Found, Value, expected, value_of_field};
 
 /// Decodes payloads with a function that reads one of them.
@@ -22,6 +24,8 @@ pub(super) struct Table {
 /// The values of one row while it is read. They go into the columns together, once all of them are good.
 pub(super) struct Row {
     columns: Vec<Column>,
+    /// Those that come from beside the payload.
+    metas: Vec<(usize, Meta)>,
     zone: Zone,
     values: Vec<Kept>,
     /// The texts of the row, one behind the other; kept over rows to save its memory.
@@ -35,6 +39,8 @@ enum Kept {
     Null,
     /// From where to where it stands in `texts`.
     Text(usize, usize),
+    /// From where to where it stands in the payload, which is UTF-8 there.
+    PayloadText(usize, usize),
     Integer(i64),
     Float(f64),
     Boolean(bool),
@@ -55,7 +61,13 @@ impl Table {
         }
         let values = vec![Kept::Missing; context.columns.len()];
         let schema = schema_of(&context.columns);
-        Ok(Table { schema, row: Row { columns: context.columns, zone: context.zone, values, texts: String::new() } })
+        let metas = context.columns.iter().enumerate().filter_map(|(idx, column)| match column.from {
+            ColumnFrom::Meta(meta) => Some((idx, meta)),
+            ColumnFrom::Field(_) => None,
+        });
+        let metas = metas.collect();
+        let FormatContext { columns, zone } = context;
+        Ok(Table { schema, row: Row { columns, metas, zone, values, texts: String::new() } })
     }
 
     /// The declared columns.
@@ -68,39 +80,44 @@ impl Table {
         &mut self,
         raw: &RawRows,
         offsets: &[u64],
-        mut read: impl FnMut(&str, &mut Row) -> Result<(), String>,
+        mut read: impl FnMut(&[u8], &mut Row) -> Result<(), String>,
     ) -> Result<Decoded> {
         let n_rows = raw.payloads.len();
         let mut builders: Vec<Builder> = self.row.columns.iter().map(|column| Builder::new(column, n_rows)).collect();
         let (mut good, mut rejected) = (Vec::with_capacity(n_rows), Vec::new());
         for idx in 0..n_rows {
             self.row.clear();
-            let filled = payload_of(raw, idx)
-                .and_then(|text| read(text, &mut self.row))
+            let payload = payload_of(raw, idx);
+            let filled = payload
+                .map_err(str::to_owned)
+                .and_then(|payload| read(payload, &mut self.row))
                 .and_then(|()| self.row.set_meta(raw, offsets, idx))
                 .and_then(|()| self.row.is_complete());
             match filled {
                 Ok(()) => {
                     for (builder, value) in builders.iter_mut().zip(&self.row.values) {
-                        builder.append(*value, &self.row.texts);
+                        builder.append(*value, self.row.texts.as_bytes(), payload.unwrap_or_default());
                     }
                     good.push(idx as u32);
                 }
                 Err(why) => rejected.push((idx as u32, why)),
             }
         }
-        let columns = builders.into_iter().map(Builder::finish).collect();
+        let columns = builders.into_iter().map(Builder::finish).collect::<Result<_>>()?;
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         Ok(Decoded { batch, rows: (!rejected.is_empty()).then_some(good), rejected })
     }
 }
 
-/// The payload as text.
-fn payload_of(raw: &RawRows, idx: usize) -> Result<&str, String> {
-    if raw.payloads.is_null(idx) {
-        return Err("it has no payload (a tombstone)".into());
+fn payload_of(raw: &RawRows, idx: usize) -> Result<&[u8], &'static str> {
+    match raw.payloads.is_null(idx) {
+        true => Err("it has no payload (a tombstone)"),
+        false => Ok(raw.payloads.value(idx)),
     }
-    let payload = raw.payloads.value(idx);
+}
+
+/// The payload as text.
+pub(super) fn text_of(payload: &[u8]) -> Result<&str, String> {
     if payload.trim_ascii().is_empty() {
         return Err("the payload is empty".into());
     }
@@ -108,7 +125,8 @@ fn payload_of(raw: &RawRows, idx: usize) -> Result<&str, String> {
 }
 
 impl Row {
-    fn clear(&mut self) {
+    /// Forgets what was set.
+    pub fn clear(&mut self) {
         self.values.fill(Kept::Missing);
         self.texts.clear();
     }
@@ -124,6 +142,17 @@ impl Row {
         let value = value.map_err(|why| format!("{} {why}", describe(&self.columns[column])))?;
         self.set(column, value);
         Ok(())
+    }
+
+    /// Sets a column to a text that stands in the payload from `start` to `end`, and is UTF-8 there. None when the column
+    /// cannot take it.
+    pub fn set_payload_text(&mut self, column: usize, payload: &[u8], start: usize, end: usize) -> Option<()> {
+        self.values[column] = match self.columns[column].column_type {
+            ColumnType::String => Kept::PayloadText(start, end),
+            ColumnType::Timestamp => Kept::Time(time_of_bytes(&payload[start..end], self.zone).ok()?),
+            _ => return None,
+        };
+        Some(())
     }
 
     /// Sets a column to a text without a type.
@@ -152,8 +181,7 @@ impl Row {
 
     /// Sets the columns that come from beside the payload.
     fn set_meta(&mut self, raw: &RawRows, offsets: &[u64], idx: usize) -> Result<(), String> {
-        for column in 0..self.columns.len() {
-            let ColumnFrom::Meta(meta) = &self.columns[column].from else { continue };
+        for (column, meta) in self.metas.clone() {
             let value = match meta {
                 Meta::Topic => Value::Text(&raw.topic),
                 Meta::Partition => Value::Integer(i64::from(raw.partition)),
@@ -224,7 +252,7 @@ fn check_meta(column: &Column) -> Result<()> {
 
 /// Builds one column.
 enum Builder {
-    Text(StringBuilder),
+    Text(Texts),
     Integer(Int64Builder),
     Float(Float64Builder),
     Boolean(BooleanBuilder),
@@ -234,8 +262,7 @@ enum Builder {
 impl Builder {
     fn new(column: &Column, rows: usize) -> Self {
         match column.column_type {
-            // Sensor ids, units: a dozen bytes; longer texts make it grow.
-            ColumnType::String => Builder::Text(StringBuilder::with_capacity(rows, 12 * rows)),
+            ColumnType::String => Builder::Text(Texts::with_capacity(rows)),
             ColumnType::Integer => Builder::Integer(Int64Builder::with_capacity(rows)),
             ColumnType::Float => Builder::Float(Float64Builder::with_capacity(rows)),
             ColumnType::Boolean => Builder::Boolean(BooleanBuilder::with_capacity(rows)),
@@ -243,9 +270,10 @@ impl Builder {
         }
     }
 
-    fn append(&mut self, value: Kept, texts: &str) {
+    fn append(&mut self, value: Kept, texts: &[u8], payload: &[u8]) {
         match (self, value) {
-            (Builder::Text(column), Kept::Text(start, end)) => column.append_value(&texts[start..end]),
+            (Builder::Text(column), Kept::Text(start, end)) => column.append(&texts[start..end]),
+            (Builder::Text(column), Kept::PayloadText(start, end)) => column.append(&payload[start..end]),
             (Builder::Integer(column), Kept::Integer(number)) => column.append_value(number),
             (Builder::Float(column), Kept::Float(number)) => column.append_value(number),
             (Builder::Boolean(column), Kept::Boolean(is_true)) => column.append_value(is_true),
@@ -259,14 +287,49 @@ impl Builder {
         }
     }
 
-    fn finish(self) -> ArrayRef {
-        match self {
-            Builder::Text(mut column) => Arc::new(column.finish()),
+    fn finish(self) -> Result<ArrayRef> {
+        Ok(match self {
+            Builder::Text(column) => Arc::new(column.finish()?),
             Builder::Integer(mut column) => Arc::new(column.finish()),
             Builder::Float(mut column) => Arc::new(column.finish()),
             Builder::Boolean(mut column) => Arc::new(column.finish()),
             Builder::Time(mut column) => Arc::new(column.finish().with_timezone("UTC")),
+        })
+    }
+}
+
+/// Texts in the making. That they are UTF-8 is checked once for all of them, at the end.
+struct Texts {
+    bytes: Vec<u8>,
+    ends: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+impl Texts {
+    fn with_capacity(rows: usize) -> Self {
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        // Sensor ids, units: a dozen bytes; longer texts make it grow.
+        Texts { bytes: Vec::with_capacity(12 * rows), ends, nulls: NullBufferBuilder::new(rows) }
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.ends.push(self.bytes.len() as i32);
+        self.nulls.append_non_null();
+    }
+
+    fn append_null(&mut self) {
+        self.ends.push(self.bytes.len() as i32);
+        self.nulls.append_null();
+    }
+
+    fn finish(mut self) -> Result<StringArray> {
+        if i32::try_from(self.bytes.len()).is_err() {
+            return Err(StageError::fatal("a batch has more than 2 GiB of text in one column"));
         }
+        let ends = OffsetBuffer::new(self.ends.into());
+        Ok(StringArray::try_new(ends, self.bytes.into(), self.nulls.finish())?)
     }
 }
 

@@ -26,7 +26,12 @@ pub(crate) enum NotATime {
 /// `+02:00`, `+0200`, `+02` or none, which means `zone`; the date alone, which means its midnight. Decimals beyond
 /// microseconds are cut off. The second 60 is the first of the next minute.
 pub(crate) fn time_of_text(text: &str, zone: Zone) -> Result<i64, NotATime> {
-    let mut rest = Rest(text.as_bytes());
+    time_of_bytes(text.as_bytes(), zone)
+}
+
+/// The same of a text's bytes.
+pub(crate) fn time_of_bytes(text: &[u8], zone: Zone) -> Result<i64, NotATime> {
+    let mut rest = Rest(text);
     let (date, time) = date_and_time(&mut rest).ok_or(NotATime::Form)?;
     let east = match rest.zone().ok_or(NotATime::Form)? {
         Some(seconds) => seconds,

@@ -24,7 +24,8 @@ struct Field {
     below: Vec<usize>,
 }
 
-const ROOT: usize = 0;
+/// The whole payload.
+pub(super) const ROOT: usize = 0;
 
 impl Fields {
     /// The fields that columns come from.
@@ -70,12 +71,19 @@ impl Fields {
         }
     }
 
+    /// The columns that want the value of a field itself; none for a field that must be an object or null.
+    pub fn columns(&self, field: usize) -> Option<&[usize]> {
+        let Field { columns, below, .. } = &self.fields[field];
+        below.is_empty().then_some(columns)
+    }
+
     /// The field of that name below another. Payloads have a handful: a map would be slower.
-    fn find(&self, at: usize, name: &str) -> Option<usize> {
+    pub fn find(&self, at: usize, name: &str) -> Option<usize> {
         self.fields[at].below.iter().copied().find(|&field| self.fields[field].name == name)
     }
 
-    fn find_index(&self, at: usize, index: usize) -> Option<usize> {
+    /// The same of an array's place.
+    pub fn find_index(&self, at: usize, index: usize) -> Option<usize> {
         self.fields[at].below.iter().copied().find(|&field| self.fields[field].index == Some(index))
     }
 }

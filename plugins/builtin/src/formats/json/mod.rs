@@ -1,6 +1,9 @@
 //! `json`: one JSON object for each row.
 
 mod fields;
+mod layouts;
+mod literals;
+mod values;
 
 use arrow::array::RecordBatch;
 use pipeline_stage::{
@@ -12,8 +15,9 @@ use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 
-use super::rows::{Row, Table};
+use super::rows::{Row, Table, text_of};
 use fields::{Fields, Walk, not_json};
+use layouts::Layouts;
 
 /// Reads one JSON object for each row (RFC 8259); in files one object for each line.
 ///
@@ -49,7 +53,7 @@ impl FormatOptions for JsonOptions {
     fn build(self, context: FormatContext) -> Result<Box<dyn Format>> {
         let table = Table::new(context)?;
         let fields = Fields::new(table.columns());
-        Ok(Box::new(Json { seen: vec![false; fields.len()], fields, table }))
+        Ok(Box::new(Json { seen: vec![false; fields.len()], fields, table, layouts: Layouts::new() }))
     }
 }
 
@@ -57,6 +61,7 @@ struct Json {
     table: Table,
     fields: Fields,
     seen: Vec<bool>,
+    layouts: Layouts,
 }
 
 impl Format for Json {
@@ -65,8 +70,17 @@ impl Format for Json {
     }
 
     fn decode(&mut self, raw: &RawRows, offsets: &[u64]) -> Result<Decoded> {
-        let Json { table, fields, seen } = self;
-        table.decode(raw, offsets, |text, row| read_object(text, fields, seen, row))
+        let Json { table, fields, seen, layouts } = self;
+        layouts.begin_batch();
+        table.decode(raw, offsets, |payload, row| {
+            if layouts.read(payload, fields, row) {
+                return Ok(());
+            }
+            row.clear();
+            read_object(text_of(payload)?, fields, seen, row)?;
+            layouts.learn(payload, fields);
+            Ok(())
+        })
     }
 
     fn encode(&self, rows: &RecordBatch) -> Result<Option<RawRows>> {
@@ -114,7 +128,7 @@ mod tests {
     use super::*;
     use crate::formats::fixtures::{column, context, decode, decode_one, from, nullable, raw_rows};
 
-    fn json(columns: Vec<pipeline_stage::Column>) -> Box<dyn Format> {
+    fn json(columns: Vec<Column>) -> Box<dyn Format> {
         JsonOptions {}.build(context(columns)).unwrap()
     }
 

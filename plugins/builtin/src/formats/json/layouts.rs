@@ -1,0 +1,174 @@
+//! Payloads of a shape that was seen before, read without a JSON parser.
+//!
+//! Producers write the same text around their values again and again. What stands between two values is kept as
+//! a literal, in a graph whose states are "behind the value of this field". A payload is read by comparing every byte
+//! with one of the literals that were seen in that place, and by checking each value for itself. Whatever does not fit
+//! is left to the JSON parser, which has the last word on what is right, and whose good payloads teach new shapes.
+//!
+//! Why a path through the graph is JSON: each literal closes and opens the same containers wherever it stands behind the
+//! same field, so a walk from the start to an end is an object, nested as it should be. Only names could come twice; the
+//! declared ones are watched as they are entered, the others may.
+
+use std::collections::HashMap;
+
+use super::fields::Fields;
+use super::literals::{Learned, learn};
+use super::values::{Scalar, scalar, skip};
+use crate::formats::rows::Row;
+
+/// More steps than this, and all are forgotten: payloads without a fixed shape are not worth the memory.
+const MAX_STEPS: usize = 1_024;
+
+/// A place from which more steps than this go on is not one of a fixed shape.
+const MAX_STEPS_OF_STATE: usize = 16;
+
+/// How many payloads may be learned from at once, and how many more with each batch.
+const LEARNINGS: u32 = 64;
+const LEARNINGS_OF_BATCH: u32 = 8;
+
+/// Fields are watched by a bit each.
+const MAX_FIELDS: usize = 64;
+
+/// The shapes that were seen.
+pub(super) struct Layouts {
+    /// By number; the first is the start of a payload.
+    states: Vec<State>,
+    /// The numbers of the others: where in the object their value stands.
+    numbers: HashMap<Box<[u8]>, usize>,
+    n_steps: usize,
+    learnings: u32,
+}
+
+/// Behind a value, or at the start: what may come next, what came last first.
+#[derive(Default)]
+struct State {
+    steps: Vec<Step>,
+}
+
+struct Step {
+    literal: Box<[u8]>,
+    /// The declared fields whose names are in it, a bit each.
+    enters: u64,
+    next: Next,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Next {
+    /// A value that columns want, and the state behind it.
+    Wanted { field: usize, state: usize },
+    /// Any value, and the state behind it.
+    Any { state: usize },
+    /// Nothing more.
+    End,
+}
+
+impl Layouts {
+    /// None are known.
+    pub fn new() -> Self {
+        Layouts { states: vec![State::default()], numbers: HashMap::new(), n_steps: 0, learnings: LEARNINGS }
+    }
+
+    /// A batch begins.
+    pub fn begin_batch(&mut self) {
+        self.learnings = (self.learnings + LEARNINGS_OF_BATCH).min(LEARNINGS);
+    }
+
+    /// Reads a payload of a known shape into the row. False: it is of no known shape, or something is wrong with it; the
+    /// row may be half full then.
+    pub fn read(&mut self, payload: &[u8], fields: &Fields, row: &mut Row) -> bool {
+        self.try_read(payload, fields, row).is_some()
+    }
+
+    fn try_read(&mut self, payload: &[u8], fields: &Fields, row: &mut Row) -> Option<()> {
+        let (mut at, mut state, mut seen) = (0, 0, 0);
+        loop {
+            let step = self.states[state].step(payload, at)?;
+            if seen & step.enters != 0 {
+                return None;
+            }
+            seen |= step.enters;
+            at += step.literal.len();
+            (at, state) = match step.next {
+                Next::Wanted { field, state } => (wanted(payload, at, fields.columns(field)?, row)?, state),
+                Next::Any { state } => (skip(payload, at)?, state),
+                Next::End => return Some(()),
+            };
+        }
+    }
+
+    /// Learns from a payload that the JSON parser has read without complaint.
+    pub fn learn(&mut self, payload: &[u8], fields: &Fields) {
+        if self.learnings == 0 || MAX_FIELDS < fields.len() {
+            return;
+        }
+        self.learnings -= 1;
+        let Some(shape) = learn(payload, fields) else { return };
+        if MAX_STEPS < self.n_steps + shape.values.len() + 1 {
+            *self = Layouts { learnings: self.learnings, ..Layouts::new() };
+        }
+        let mut state = 0;
+        for Learned { literal, enters, field, place } in shape.values {
+            let n_states = self.states.len();
+            let behind = *self.numbers.entry(place.into()).or_insert(n_states);
+            if behind == n_states {
+                self.states.push(State::default());
+            }
+            let next = match field {
+                Some(field) => Next::Wanted { field, state: behind },
+                None => Next::Any { state: behind },
+            };
+            self.add(state, Step { literal: literal.into(), enters, next });
+            state = behind;
+        }
+        let (literal, enters) = shape.end;
+        self.add(state, Step { literal: literal.into(), enters, next: Next::End });
+    }
+
+    fn add(&mut self, state: usize, step: Step) {
+        let steps = &mut self.states[state].steps;
+        if steps.len() < MAX_STEPS_OF_STATE && !steps.iter().any(|known| known.is_same(&step)) {
+            steps.push(step);
+            self.n_steps += 1;
+        }
+    }
+}
+
+impl State {
+    /// The step that fits the payload from there on.
+    fn step(&mut self, payload: &[u8], at: usize) -> Option<&Step> {
+        let found = self.steps.iter().position(|step| step.fits(payload, at))?;
+        if 0 < found {
+            // Payloads of one shape come in a row: the next one most likely takes the same step.
+            self.steps[..=found].rotate_right(1);
+        }
+        self.steps.first()
+    }
+}
+
+impl Step {
+    fn fits(&self, payload: &[u8], at: usize) -> bool {
+        let Some(rest) = payload.get(at..).and_then(|rest| rest.strip_prefix(&*self.literal)) else { return false };
+        match (self.next, rest.first()) {
+            (Next::End, first) => first.is_none(),
+            // `"a": ` is the beginning of `"a": {"b": ` too.
+            (_, Some(first)) => matches!(first, b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'),
+            (_, None) => false,
+        }
+    }
+
+    fn is_same(&self, other: &Step) -> bool {
+        self.literal == other.literal && self.next == other.next
+    }
+}
+
+/// Reads a value for these columns; gives the place behind it.
+fn wanted(payload: &[u8], at: usize, columns: &[usize], row: &mut Row) -> Option<usize> {
+    let (value, end) = scalar(payload, at)?;
+    for &column in columns {
+        match value {
+            Scalar::Text { start, end } => row.set_payload_text(column, payload, start, end)?,
+            Scalar::Other(found) => row.set_found(column, found).ok()?,
+        }
+    }
+    Some(end)
+}
