@@ -83,6 +83,12 @@ pub trait Detector: Send + 'static {
         score
     }
 
+    /// Reads a little of each part of a series that lies elsewhere in memory, and gives any number made of it: many series
+    /// are asked at once, so that the processor waits for all of them together. Changes nothing.
+    fn warm(&self, _series: &Self::Series) -> u64 {
+        0
+    }
+
     /// Why it keeps no evidence, in words for people: then `observe_anomaly` is never called. None: it does.
     fn no_evidence(&self) -> Option<String> {
         None

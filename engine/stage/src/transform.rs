@@ -1,9 +1,12 @@
 //! Rows into rows.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
 use crate::error::Result;
+use crate::keyed::{KeyCache, KeyColumns, Keys};
 use crate::position::Timestamp;
 use crate::state::StateWriter;
 
@@ -95,6 +98,7 @@ pub struct Output {
     evidence: Vec<Evidence>,
     /// How much more of it is wanted.
     evidence_room: usize,
+    keys: KeyCache,
 }
 
 /// What a row was judged by, so that its score can be computed again.
@@ -112,6 +116,16 @@ impl Output {
     /// For a call of which so much evidence is wanted.
     pub fn with_evidence(room: usize) -> Self {
         Output { evidence_room: room, ..Output::default() }
+    }
+
+    /// For a call that comes after another one in the same task: what was found out about the batch goes along.
+    pub fn after(self, other: &mut Output) -> Self {
+        Output { keys: std::mem::take(&mut other.keys), ..self }
+    }
+
+    /// The keys of the rows of a batch.
+    pub(crate) fn keys(&mut self, columns: &KeyColumns, rows: &RecordBatch) -> Arc<Keys> {
+        self.keys.keys(columns, rows)
     }
 
     /// Whether evidence is wanted: for a limited number of rows only.
@@ -155,7 +169,9 @@ impl Output {
 
     /// Takes everything out; for the engine.
     pub fn take(&mut self) -> Outcome {
-        let Output { emitted, rejected, late, filtered, created, evidence, .. } = std::mem::take(self);
+        let keys = std::mem::take(&mut self.keys);
+        let Output { emitted, rejected, late, filtered, created, evidence, .. } =
+            std::mem::replace(self, Output { keys, ..Output::default() });
         Outcome { emitted, rejected, late, filtered, created, evidence }
     }
 }

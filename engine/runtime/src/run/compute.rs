@@ -31,6 +31,8 @@ pub struct Compute {
     /// The number of the epoch that is being made.
     epoch: u64,
     output: EpochOutput,
+    /// What was said last: it knows the keys of the batch that goes through the stages.
+    said: Output,
     task: Arc<str>,
     progress: Arc<Progress>,
     /// New rows are read, not those of the log: what passes may be looked at.
@@ -136,7 +138,16 @@ impl Compute {
             });
         }
         let output = EpochOutput::of(stages.len());
-        Ok(Compute { stages, order: plan.order.clone(), epoch: 0, output, task: task.into(), progress, is_live: false })
+        Ok(Compute {
+            stages,
+            order: plan.order.clone(),
+            epoch: 0,
+            output,
+            said: Output::default(),
+            task: task.into(),
+            progress,
+            is_live: false,
+        })
     }
 
     /// The rows that come next are of this epoch.
@@ -209,7 +220,7 @@ impl Compute {
     fn process(&mut self, stage: usize, edge: usize, rows: Rows) -> Result<()> {
         // What is computed again has its evidence.
         let keeper = self.stages[stage].keeper.as_ref().filter(|_| self.is_live);
-        let mut out = Output::with_evidence(keeper.map_or(0, Keeper::room));
+        let mut out = Output::with_evidence(keeper.map_or(0, Keeper::room)).after(&mut self.said);
         let Running { id, transform, .. } = &mut self.stages[stage];
         let transform = transform.as_mut().expect("a stage that is no source and no sink transforms");
         let span = trace_span!("stage", id = &**id, rows = rows.batch.num_rows());
@@ -225,7 +236,9 @@ impl Compute {
             }
             Err(error) => return Err(error.named(&self.stages[stage].id)),
         }
-        self.spread(stage, Some(Given { rows, edge }), out.take())
+        let outcome = out.take();
+        self.said = out;
+        self.spread(stage, Some(Given { rows, edge }), outcome)
     }
 
     /// Books what a stage has said and hands its rows on.
@@ -312,6 +325,7 @@ impl Compute {
 
     /// Ends the epoch: ticks, checks the books, and gives what there is to be committed.
     pub fn end_epoch(&mut self, at: Times) -> Result<EpochOutput> {
+        self.said = Output::default();
         for stage in self.order.clone() {
             let Some(transform) = self.stages[stage].transform.as_mut() else { continue };
             let mut out = Output::default();

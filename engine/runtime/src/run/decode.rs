@@ -138,6 +138,7 @@ impl Share {
         let mut key = Vec::new();
         let mine: BooleanArray = (0..batch.num_rows())
             .map(|row| {
+                key.clear();
                 write_key(&arrays, row, &mut key);
                 Some(self.is_mine(&key))
             })

@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use super::KeyedOptions;
 use super::columns::{SeriesArrays, SeriesColumns, with_scores};
-use super::key::write_key;
+use super::keys::Keys;
 use super::scores::ScoreColumns;
 use super::table::Table;
 use crate::context::StageContext;
@@ -78,7 +78,6 @@ pub struct KeyedBatch<D: BatchDetector> {
     schema: SchemaRef,
     table: Table<u32>,
     numbers: Numbers,
-    buffer: Vec<u8>,
 }
 
 /// Which numbers series have.
@@ -120,7 +119,6 @@ impl<D: BatchDetector> KeyedBatch<D> {
             schema,
             table,
             numbers: Numbers { next: saved.len() as u32, ..Numbers::default() },
-            buffer: Vec::new(),
         };
         keyed.load(saved)?;
         Ok(keyed)
@@ -139,12 +137,11 @@ impl<D: BatchDetector> KeyedBatch<D> {
     }
 
     /// The number of the series of a row.
-    fn number(&mut self, arrays: &SeriesArrays<'_>, row: usize) -> u32 {
-        write_key(&arrays.keys, row, &mut self.buffer);
+    fn number(&mut self, arrays: &SeriesArrays<'_>, keys: &Keys, row: usize) -> u32 {
         let Numbers { next, free, forgotten } = &mut self.numbers;
         let mut take = || free.pop().unwrap_or_else(|| std::mem::replace(next, *next + 1));
         let at = arrays.at(row);
-        let slot = self.table.touch(&self.buffer, &mut take, |number| forgotten.push(number));
+        let slot = self.table.touch(keys.key(row), keys.hash(row), &mut take, |number| forgotten.push(number));
         if self.columns.is_expired(slot.last_at, at) {
             forgotten.push(std::mem::replace(&mut slot.series, take()));
         }
@@ -152,15 +149,15 @@ impl<D: BatchDetector> KeyedBatch<D> {
         slot.series
     }
 
-    fn readings(&mut self, rows: &RecordBatch) -> Readings {
+    fn readings(&mut self, rows: &RecordBatch, keys: &Keys) -> Readings {
         let arrays = self.columns.of(rows);
         let mut readings = Readings { forgotten: std::mem::take(&mut self.numbers.forgotten), ..Readings::default() };
         self.numbers.free.extend(&readings.forgotten);
         readings.series.reserve(rows.num_rows());
         readings.values.reserve(rows.num_rows());
         for row in 0..rows.num_rows() {
-            let Some(value) = (arrays.values)(row) else { continue };
-            readings.series.push(self.number(&arrays, row));
+            let Some(value) = arrays.value(row) else { continue };
+            readings.series.push(self.number(&arrays, keys, row));
             readings.values.push(value);
             if self.columns.has_times() {
                 readings.at.push(arrays.at(row).map_or(NO_TIME, |at| at.0));
@@ -177,7 +174,7 @@ impl<D: BatchDetector> Transform for KeyedBatch<D> {
 
     fn process(&mut self, _input: usize, rows: &RecordBatch, out: &mut Output) -> Result<()> {
         let columns = self.columns.clone();
-        let readings = self.readings(rows);
+        let readings = self.readings(rows, &out.keys(&columns.key, rows));
         // What is forgotten is told even when there is no reading: the numbers may be given again from here on.
         let found = match readings.series.is_empty() && readings.forgotten.is_empty() {
             true => Vec::new(),
@@ -190,7 +187,7 @@ impl<D: BatchDetector> Transform for KeyedBatch<D> {
         let mut scores = ScoreColumns::with_capacity(rows.num_rows());
         let (mut found, arrays) = (found.into_iter(), columns.of(rows));
         for row in 0..rows.num_rows() {
-            scores.push((arrays.values)(row).and_then(|_| found.next()));
+            scores.push(arrays.value(row).and_then(|_| found.next()));
         }
         let columns = rows.columns().iter().cloned().chain(scores.finish()).collect();
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?, Origin::Same);

@@ -1,13 +1,14 @@
 //! The columns of a detector's input that matter to it, checked once and read for every batch.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use super::key::{KeyArray, KeyColumns, find_column};
+use super::key::{KeyColumns, find_column};
 use super::{KeyedOptions, SCORE_COLUMNS};
 use crate::context::StageContext;
 use crate::error::{Result, StageError};
@@ -17,7 +18,8 @@ use crate::rows::ColumnType;
 /// Where key, value and time stand, and when a series starts anew.
 #[derive(Debug, Clone)]
 pub(super) struct SeriesColumns {
-    key: KeyColumns,
+    /// What makes the key of a row.
+    pub key: KeyColumns,
     value: usize,
     time: Option<usize>,
     expire_after_micros: Option<i64>,
@@ -25,11 +27,9 @@ pub(super) struct SeriesColumns {
 
 /// The same columns of one batch.
 pub(super) struct SeriesArrays<'a> {
-    /// What makes the key of a row.
-    pub keys: Vec<KeyArray<'a>>,
-    /// The value of a row; none for null and for what is not finite.
-    pub values: Box<dyn Fn(usize) -> Option<f64> + 'a>,
-    times: Option<&'a arrow_array::TimestampMicrosecondArray>,
+    /// The value of each row; not finite where there is none.
+    values: Cow<'a, [f64]>,
+    times: Option<&'a TimestampMicrosecondArray>,
 }
 
 impl SeriesColumns {
@@ -61,7 +61,6 @@ impl SeriesColumns {
     /// The arrays of a batch.
     pub fn of<'a>(&self, rows: &'a RecordBatch) -> SeriesArrays<'a> {
         SeriesArrays {
-            keys: self.key.of(rows),
             values: as_floats(rows.column(self.value)),
             times: self.time.map(|column| rows.column(column).as_primitive::<TimestampMicrosecondType>()),
         }
@@ -78,6 +77,11 @@ impl SeriesColumns {
 }
 
 impl SeriesArrays<'_> {
+    /// The value of a row; none for null and for what is not finite.
+    pub fn value(&self, row: usize) -> Option<f64> {
+        Some(self.values[row]).filter(|value| value.is_finite())
+    }
+
     /// The event time of a row, if it has one.
     pub fn at(&self, row: usize) -> Option<Timestamp> {
         self.times.and_then(|times| times.is_valid(row).then(|| Timestamp(times.value(row))))
@@ -123,16 +127,19 @@ pub(super) fn with_scores(input: &Schema, prefix: &str, statistic: &str) -> Resu
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The values of a numeric column as floats; none for null and for what is not finite.
-fn as_floats(array: &ArrayRef) -> Box<dyn Fn(usize) -> Option<f64> + '_> {
+/// The values of a numeric column as floats; NaN for null.
+fn as_floats(array: &ArrayRef) -> Cow<'_, [f64]> {
     match array.data_type() {
         DataType::Int64 => {
             let values = array.as_primitive::<Int64Type>();
-            Box::new(|row| values.is_valid(row).then(|| values.value(row) as f64))
+            Cow::Owned(values.iter().map(|value| value.map_or(f64::NAN, |value| value as f64)).collect())
         }
         _ => {
             let values = array.as_primitive::<Float64Type>();
-            Box::new(|row| (values.is_valid(row) && values.value(row).is_finite()).then(|| values.value(row)))
+            match values.null_count() {
+                0 => Cow::Borrowed(values.values()),
+                _ => Cow::Owned(values.iter().map(|value| value.unwrap_or(f64::NAN)).collect()),
+            }
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
@@ -35,68 +38,69 @@ impl KeyColumns {
         Ok(KeyColumns { columns })
     }
 
+    /// The columns of a batch that make its keys.
+    pub(super) fn arrays<'a>(&self, batch: &'a RecordBatch) -> impl Iterator<Item = &'a ArrayRef> {
+        self.columns.iter().map(|&column| batch.column(column))
+    }
+
     /// The arrays of a batch that make its keys.
     pub fn of<'a>(&self, batch: &'a RecordBatch) -> Vec<KeyArray<'a>> {
-        self.columns.iter().map(|&column| KeyArray::new(batch.column(column))).collect()
+        self.arrays(batch).map(KeyArray::new).collect()
     }
 }
 
 /// One column of the keys of a batch.
 pub struct KeyArray<'a> {
-    array: &'a ArrayRef,
+    nulls: Option<&'a NullBuffer>,
     values: KeyValues<'a>,
 }
 
 enum KeyValues<'a> {
-    Text(&'a arrow_array::StringArray),
-    Bits(Box<dyn Fn(usize) -> u64 + 'a>),
+    Text(&'a StringArray),
+    Integers(&'a Int64Array),
+    Floats(&'a Float64Array),
+    Booleans(&'a BooleanArray),
+    Times(&'a TimestampMicrosecondArray),
 }
 
 impl<'a> KeyArray<'a> {
     fn new(array: &'a ArrayRef) -> Self {
         let values = match array.data_type() {
             DataType::Utf8 => KeyValues::Text(array.as_string::<i32>()),
-            DataType::Int64 => {
-                let values = array.as_primitive::<Int64Type>();
-                KeyValues::Bits(Box::new(|row| values.value(row) as u64))
-            }
-            DataType::Float64 => {
-                let values = array.as_primitive::<Float64Type>();
-                // -0.0 + 0.0 is 0.0: one series for both zeros.
-                KeyValues::Bits(Box::new(|row| (values.value(row) + 0.0).to_bits()))
-            }
-            DataType::Boolean => {
-                let values = array.as_boolean();
-                KeyValues::Bits(Box::new(|row| u64::from(values.value(row))))
-            }
-            _ => {
-                let values = array.as_primitive::<TimestampMicrosecondType>();
-                KeyValues::Bits(Box::new(|row| values.value(row) as u64))
-            }
+            DataType::Int64 => KeyValues::Integers(array.as_primitive::<Int64Type>()),
+            DataType::Float64 => KeyValues::Floats(array.as_primitive::<Float64Type>()),
+            DataType::Boolean => KeyValues::Booleans(array.as_boolean()),
+            _ => KeyValues::Times(array.as_primitive::<TimestampMicrosecondType>()),
         };
-        KeyArray { array, values }
+        KeyArray { nulls: array.nulls(), values }
     }
 
     fn write(&self, row: usize, key: &mut Vec<u8>) {
-        if self.array.is_null(row) {
+        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
             key.push(0);
             return;
         }
-        key.push(1);
-        match &self.values {
+        let bits = match self.values {
             KeyValues::Text(texts) => {
                 let text = texts.value(row).as_bytes();
-                key.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                let [a, b, c, d] = (text.len() as u32).to_le_bytes();
+                key.extend_from_slice(&[1, a, b, c, d]);
                 key.extend_from_slice(text);
+                return;
             }
-            KeyValues::Bits(bits) => key.extend_from_slice(&bits(row).to_le_bytes()),
-        }
+            KeyValues::Integers(values) => values.value(row) as u64,
+            // -0.0 + 0.0 is 0.0: one series for both zeros.
+            KeyValues::Floats(values) => (values.value(row) + 0.0).to_bits(),
+            KeyValues::Booleans(values) => u64::from(values.value(row)),
+            KeyValues::Times(values) => values.value(row) as u64,
+        };
+        key.push(1);
+        key.extend_from_slice(&bits.to_le_bytes());
     }
 }
 
-/// Writes the key of a row into `key`, which is cleared before.
+/// Appends the key of a row.
 pub fn write_key(arrays: &[KeyArray<'_>], row: usize, key: &mut Vec<u8>) {
-    key.clear();
     for array in arrays {
         array.write(row, key);
     }
@@ -124,7 +128,6 @@ pub fn find_column(schema: &Schema, name: &str) -> Result<usize> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Int64Array, StringArray};
     use arrow_schema::Field;
 
     use super::*;

@@ -67,6 +67,7 @@ mod tests {
         let expected = [["sensor, 4", "-3", "1.5", "true"], ["", "0", "0", "false"], ["null", "7", "inf", "null"]];
         let mut key = Vec::new();
         for (row, expected) in expected.iter().enumerate() {
+            key.clear();
             write_key(&keys.of(&batch), row, &mut key);
             assert_eq!(read_key(&key, &types).unwrap(), expected);
             assert_eq!(read_key(&key, &types[..3]), None, "there is more than three columns");

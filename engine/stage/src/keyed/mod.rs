@@ -2,8 +2,10 @@
 
 mod batch;
 mod columns;
+mod index;
 mod key;
 mod key_text;
+mod keys;
 mod options;
 mod scores;
 mod table;
@@ -12,12 +14,13 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
 pub use batch::{BatchDetector, KeyedBatch, Method, NO_TIME, Readings};
-use columns::{SeriesArrays, SeriesColumns, with_scores};
+use columns::{SeriesColumns, with_scores};
 pub use key::{KeyArray, KeyColumns, find_column, write_key};
 pub use key_text::read_key;
+pub(crate) use keys::{KeyCache, Keys};
 pub use options::KeyedOptions;
 use scores::ScoreColumns;
-use table::{Table, saved_series};
+use table::{AHEAD, Table, saved_series};
 
 use crate::context::StageContext;
 use crate::detector::{Detector, Reading, Score};
@@ -39,7 +42,6 @@ pub struct Keyed<D: Detector> {
     no_evidence: Option<String>,
     /// What went wrong when a series was written as evidence.
     failure: Option<StageError>,
-    buffer: Vec<u8>,
 }
 
 /// The largest series that is kept as evidence, in bytes: some thousand readings. Each anomaly has its own copy.
@@ -64,17 +66,16 @@ impl<D: Detector> Keyed<D> {
             table: Table::restore(&state, detector.state_version(), options.max_series as usize, |series| {
                 detector.adopt(series)
             })?,
-            buffer: Vec::new(),
             no_evidence: detector.no_evidence().or_else(|| too_large(detector.bytes_per_series())),
             failure: None,
             detector,
         })
     }
 
-    fn score(&mut self, arrays: &SeriesArrays<'_>, row: usize, reading: &Reading, out: &mut Output) -> Option<Score> {
-        let Keyed { detector, table, no_evidence, failure, buffer, .. } = self;
-        write_key(&arrays.keys, row, buffer);
-        let slot = table.touch(buffer, || detector.start(), drop);
+    fn score(&mut self, keys: &Keys, row: usize, reading: &Reading, out: &mut Output) -> Option<Score> {
+        let Keyed { detector, table, no_evidence, failure, .. } = self;
+        let key = keys.key(row);
+        let slot = table.touch(key, keys.hash(row), || detector.start(), drop);
         if self.columns.is_expired(slot.last_at, reading.at) {
             slot.series = detector.start();
         }
@@ -82,7 +83,7 @@ impl<D: Detector> Keyed<D> {
         if !out.wants_evidence() {
             return detector.observe(&mut slot.series, reading);
         }
-        let mut keep = |before| out.evidence(Evidence { row: row as u32, key: buffer.clone(), before });
+        let mut keep = |before| out.evidence(Evidence { row: row as u32, key: key.to_vec(), before });
         if let Some(why) = no_evidence {
             let score = detector.observe(&mut slot.series, reading);
             if score.is_some_and(|score| score.is_anomaly) {
@@ -111,14 +112,19 @@ impl<D: Detector> Transform for Keyed<D> {
     }
 
     fn process(&mut self, _input: usize, rows: &RecordBatch, out: &mut Output) -> Result<()> {
-        let arrays = self.columns.of(rows);
-        let mut scores = ScoreColumns::with_capacity(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let score = match (arrays.values)(row) {
-                Some(value) => self.score(&arrays, row, &Reading { at: arrays.at(row), value }, out),
-                None => None,
-            };
-            scores.push(score);
+        let n_rows = rows.num_rows();
+        let (arrays, keys) = (self.columns.of(rows), out.keys(&self.columns.key, rows));
+        let mut scores = ScoreColumns::with_capacity(n_rows);
+        for start in (0..n_rows).step_by(AHEAD) {
+            let near = start..n_rows.min(start + AHEAD);
+            self.table.warm(&keys, near.clone(), |series| self.detector.warm(series));
+            for row in near {
+                let score = match arrays.value(row) {
+                    Some(value) => self.score(&keys, row, &Reading { at: arrays.at(row), value }, out),
+                    None => None,
+                };
+                scores.push(score);
+            }
         }
         self.detector.check()?;
         if let Some(failure) = self.failure.take() {

@@ -1,11 +1,13 @@
 //! All series of one detector in one task: found by key, limited in number, saved by what has changed.
 
-use std::hash::BuildHasher;
+use std::hint::black_box;
+use std::ops::Range;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::index::Index;
+use super::keys::{Keys, hash_of};
 use crate::error::{Result, StageError};
 use crate::position::Timestamp;
 use crate::state::{SavedState, StateWriter, decode, encode};
@@ -24,8 +26,7 @@ pub(super) struct Slot<S> {
 
 /// The series, each in a slot that does not move while there is room.
 pub(super) struct Table<S> {
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    index: Index,
     slots: Vec<Slot<S>>,
     max_series: usize,
     readings: u64,
@@ -70,6 +71,12 @@ struct SavedVersion {
 /// When the table is full, one of this many series is forgotten at once: finding the oldest costs a pass over all.
 const FORGET_PART: usize = 16;
 
+/// How many series are brought near the processor at once: enough to wait for all of them together, few enough to stay.
+pub(super) const AHEAD: usize = 64;
+
+/// So few series are near it anyway.
+const FEW: usize = 1_000;
+
 impl<S: Serialize> Table<S> {
     /// The table as it was saved; `adopt` sees each series in its saved form.
     pub fn restore<T: DeserializeOwned>(
@@ -79,8 +86,7 @@ impl<S: Serialize> Table<S> {
         mut adopt: impl FnMut(T) -> Result<S>,
     ) -> Result<Self> {
         let mut table = Table {
-            index: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            index: Index::with_capacity(saved.entries.len()),
             slots: Vec::with_capacity(saved.entries.len()),
             max_series,
             readings: 0,
@@ -120,19 +126,34 @@ impl<S: Serialize> Table<S> {
             },
         };
         self.readings = self.readings.max(saved.reading + 1);
-        let hash = self.hasher.hash_one(key);
-        self.insert(hash, key, adopt(saved.series)?);
+        self.insert(hash_of(key), key, adopt(saved.series)?);
         let slot = self.slots.last_mut().expect("just inserted");
         (slot.last_at, slot.last_reading) = (saved.at, saved.reading);
         Ok(())
     }
 
+    /// Brings the series of some rows near the processor, all at once: one after the other, each would be waited for.
+    /// `warm` reads what a series has elsewhere. At most [`AHEAD`] rows.
+    pub fn warm(&self, keys: &Keys, rows: Range<usize>, warm: impl Fn(&S) -> u64) {
+        if self.slots.len() < FEW {
+            return;
+        }
+        let mut found = [u32::MAX; AHEAD];
+        for (found, row) in found.iter_mut().zip(rows) {
+            *found = self.index.find(keys.hash(row), |_| true).unwrap_or(u32::MAX);
+        }
+        let slots = || found.iter().filter_map(|&number| self.slots.get(number as usize));
+        // In steps, as each needs the address that the one before has brought.
+        black_box(slots().fold(0, |sum, slot| sum ^ slot.last_reading ^ slot.key.len() as u64));
+        black_box(
+            slots().fold(0, |sum, slot| sum ^ warm(&slot.series) ^ u64::from(slot.key.first().copied().unwrap_or(0))),
+        );
+    }
+
     /// The series of a key, made by `start` if there is none, and counted as read now. When that takes the place of
-    /// others, `forget` is given them.
-    pub fn touch(&mut self, key: &[u8], start: impl FnOnce() -> S, forget: impl FnMut(S)) -> &mut Slot<S> {
-        let hash = self.hasher.hash_one(key);
-        let found = self.index.find(hash, |&slot| *self.slots[slot as usize].key == *key).copied();
-        let number = match found {
+    /// others, `forget` is given them. `hash` is that of the key.
+    pub fn touch(&mut self, key: &[u8], hash: u64, start: impl FnOnce() -> S, forget: impl FnMut(S)) -> &mut Slot<S> {
+        let number = match self.index.find(hash, |slot| *self.slots[slot as usize].key == *key) {
             Some(number) => number,
             None => {
                 if self.slots.len() >= self.max_series {
@@ -154,10 +175,8 @@ impl<S: Serialize> Table<S> {
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], series: S) {
-        let number = self.slots.len() as u32;
+        self.index.insert(hash, self.slots.len() as u32);
         self.slots.push(Slot { key: key.into(), series, last_at: None, last_reading: 0, changed_before: 0 });
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, number, |&slot| hasher.hash_one(&*slots[slot as usize].key));
     }
 
     /// Forgets the `count` series that were read longest ago.
@@ -176,11 +195,9 @@ impl<S: Serialize> Table<S> {
         self.changed.clear();
         let is_saving = self.saving.unsaved.drain(..).next().is_some();
         for slot in kept {
-            let (hash, changed_before) = (self.hasher.hash_one(&*slot.key), slot.changed_before);
-            let number = self.slots.len() as u32;
+            let (number, changed_before) = (self.slots.len() as u32, slot.changed_before);
+            self.index.insert(hash_of(&slot.key), number);
             self.slots.push(slot);
-            let (slots, hasher) = (&self.slots, &self.hasher);
-            self.index.insert_unique(hash, number, |&slot| hasher.hash_one(&*slots[slot as usize].key));
             if changed_before == self.next_save {
                 self.changed.push(number);
             } else if is_saving && changed_before + 1 == self.next_save {
@@ -196,9 +213,8 @@ impl<S: Serialize> Table<S> {
 
     /// The series of a key, if there is one.
     pub fn get(&self, key: &[u8]) -> Option<&S> {
-        let hash = self.hasher.hash_one(key);
-        let found = self.index.find(hash, |&slot| *self.slots[slot as usize].key == *key)?;
-        Some(&self.slots[*found as usize].series)
+        let found = self.index.find(hash_of(key), |slot| *self.slots[slot as usize].key == *key)?;
+        Some(&self.slots[found as usize].series)
     }
 
     /// How many series there are.
@@ -314,6 +330,12 @@ mod tests {
         }
     }
 
+    impl Table<u32> {
+        fn touch_key(&mut self, key: &[u8], start: impl FnOnce() -> u32, forget: impl FnMut(u32)) -> &mut Slot<u32> {
+            self.touch(key, hash_of(key), start, forget)
+        }
+    }
+
     fn restore(store: &Store, max_series: usize) -> Table<u32> {
         let saved = SavedState { entries: store.0.clone().into_iter().collect() };
         Table::restore(&saved, 1, max_series, Ok::<u32, _>).unwrap()
@@ -323,24 +345,24 @@ mod tests {
     fn forgets_those_that_were_read_longest_ago() {
         let mut table = restore(&Store::default(), 3);
         for key in [b"a", b"b", b"c", b"a", b"d"] {
-            table.touch(key, || 0, drop).series += 1;
+            table.touch_key(key, || 0, drop).series += 1;
         }
         assert_eq!(table.n_forgotten, 1);
-        assert_eq!(table.touch(b"a", || 0, drop).series, 2);
-        assert_eq!(table.touch(b"b", || 77, drop).series, 77, "b was forgotten");
+        assert_eq!(table.touch_key(b"a", || 0, drop).series, 2);
+        assert_eq!(table.touch_key(b"b", || 77, drop).series, 77, "b was forgotten");
     }
 
     #[test]
     fn saves_what_has_changed_and_nothing_else() {
         let (mut store, mut table) = (Store::default(), restore(&Store::default(), 2));
-        table.touch(b"a", || 1, drop);
-        table.touch(b"b", || 2, drop);
+        table.touch_key(b"a", || 1, drop);
+        table.touch_key(b"b", || 2, drop);
         table.save(&mut store, |series| series).unwrap();
         let mut second = Store::default();
-        table.touch(b"b", || 0, drop).series = 5;
+        table.touch_key(b"b", || 0, drop).series = 5;
         table.save(&mut second, |series| series).unwrap();
         assert_eq!(second.0.len(), 1);
-        table.touch(b"c", || 3, drop);
+        table.touch_key(b"c", || 3, drop);
         table.save(&mut store, |series| series).unwrap();
         assert_eq!(store.0.keys().collect::<Vec<_>>(), [b"b", b"c"]);
     }
@@ -350,23 +372,23 @@ mod tests {
         for parts in [1, 2, 9] {
             let (mut store, mut table) = (Store::default(), restore(&Store::default(), 4));
             for key in [b"a", b"b", b"c", b"d"] {
-                table.touch(key, || 1, drop);
+                table.touch_key(key, || 1, drop);
             }
             table.begin_save();
             assert!(!table.save_part(1, &mut store).unwrap());
-            table.touch(b"a", || 0, drop).series = 7;
+            table.touch_key(b"a", || 0, drop).series = 7;
             // `e` and `f` take the places of `b` and `c`, which have still to be written.
-            table.touch(b"e", || 5, drop);
-            table.touch(b"d", || 0, drop).series = 8;
-            table.touch(b"f", || 6, drop);
+            table.touch_key(b"e", || 5, drop);
+            table.touch_key(b"d", || 0, drop).series = 8;
+            table.touch_key(b"f", || 6, drop);
             while !table.save_part(parts, &mut store).unwrap() {}
             let keys: Vec<_> = store.0.keys().map(|key| key[0] as char).collect();
-            assert_eq!((keys, restore(&store, 4).touch(b"a", || 0, drop).series), (vec!['a', 'b', 'c', 'd'], 1));
+            assert_eq!((keys, restore(&store, 4).touch_key(b"a", || 0, drop).series), (vec!['a', 'b', 'c', 'd'], 1));
             table.begin_save();
             while !table.save_part(parts, &mut store).unwrap() {}
             let (mut restored, keys) = (restore(&store, 4), [b"a", b"d", b"e", b"f"]);
             assert_eq!(store.0.len(), keys.len());
-            assert_eq!(keys.map(|key| restored.touch(key, || 0, drop).series), [7, 8, 5, 6]);
+            assert_eq!(keys.map(|key| restored.touch_key(key, || 0, drop).series), [7, 8, 5, 6]);
         }
     }
 
@@ -375,19 +397,19 @@ mod tests {
         let mut store = Store::default();
         let mut table = restore(&store, 3);
         for key in [b"c", b"b", b"a"] {
-            table.touch(key, || 1, drop);
+            table.touch_key(key, || 1, drop);
         }
         table.save(&mut store, |series| series).unwrap();
         let mut table = restore(&store, 2);
         assert_eq!(table.n_forgotten, 1, "there is room for two only");
-        assert_eq!(table.touch(b"b", || 9, drop).series, 1);
-        assert_eq!(table.touch(b"c", || 9, drop).series, 9);
+        assert_eq!(table.touch_key(b"b", || 9, drop).series, 1);
+        assert_eq!(table.touch_key(b"c", || 9, drop).series, 9);
     }
 
     #[test]
     fn refuses_state_of_another_version() {
         let (mut store, mut table) = (Store::default(), restore(&Store::default(), 2));
-        table.touch(b"a", || 1, drop);
+        table.touch_key(b"a", || 1, drop);
         table.save(&mut store, |series| series).unwrap();
         let saved = SavedState { entries: store.0.into_iter().collect() };
         let error = Table::<u32>::restore::<u32>(&saved, 2, 2, Ok).err().unwrap().to_string();

@@ -75,6 +75,13 @@ impl Table {
         &self.row.columns
     }
 
+    /// The row, to be filled alone.
+    #[cfg(test)]
+    pub fn row(&mut self) -> &mut Row {
+        self.row.clear();
+        &mut self.row
+    }
+
     /// Reads each payload with `read`, which sets the values that it finds.
     pub fn decode(
         &mut self,

@@ -172,3 +172,145 @@ fn wanted(payload: &[u8], at: usize, columns: &[usize], row: &mut Row) -> Option
     }
     Some(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stage::{Column, ColumnType};
+    use pipeline_testkit::Random;
+
+    use super::super::{Json, JsonOptions};
+    use crate::formats::fixtures::{column, context, decode_one, from, nullable};
+
+    fn columns() -> Vec<Column> {
+        vec![
+            column("id", ColumnType::String),
+            from("data.value", column("value", ColumnType::Float)),
+            from("data.at", nullable("at", ColumnType::Timestamp)),
+            nullable("n", ColumnType::Integer),
+            from("list.1", nullable("second", ColumnType::Float)),
+            nullable("ok", ColumnType::Boolean),
+        ]
+    }
+
+    fn json() -> Json {
+        JsonOptions {}.build_json(context(columns())).unwrap()
+    }
+
+    /// A payload, most likely a good one, of one of many shapes.
+    fn payload(random: &mut Random) -> Vec<u8> {
+        let mut members = vec![
+            format!("\"id\":{}", pick(random, &["\"a\"", "\"sensor_0001\"", "\"é😀\"", "\"a\\n\"", "\"\"", "7"])),
+            format!("\"data\":{}", data(random)),
+            format!(
+                "\"n\":{}",
+                pick(
+                    random,
+                    &["5", "-5", "null", "5.0", "1e2", "9223372036854775807", "18446744073709551616", "\"5\""]
+                )
+            ),
+            format!(
+                "\"list\":{}",
+                pick(random, &["[1,2,3]", "[1.5,-2.25]", "[]", "[null,null]", "[[1],2]", "{\"1\":4}", "7"])
+            ),
+            format!("\"ok\":{}", pick(random, &["true", "false", "null", "0"])),
+            format!(
+                "\"other\":{}",
+                pick(random, &["\"x\"", "1e-7", "{\"id\":\"b\",\"n\":1}", "[{\"id\":1}]", "{}", "-0", "nul"])
+            ),
+        ];
+        for _ in 0..random.below(3) {
+            members.swap(random.below(6), random.below(6));
+        }
+        members.truncate(6 - random.below(3) / 2);
+        if random.once_in(12) {
+            members.push(members[random.below(members.len())].clone());
+        }
+        let comma = if random.once_in(2) { ", " } else { "," };
+        let mut bytes =
+            format!("{{{}}}{}", members.join(comma), pick(random, &["", "", "", " ", "\n", " x"])).into_bytes();
+        if random.once_in(4) {
+            let at = random.below(bytes.len());
+            match random.below(3) {
+                0 => bytes[at] = random.bits() as u8,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.truncate(at),
+            }
+        }
+        bytes
+    }
+
+    fn data(random: &mut Random) -> String {
+        let value =
+            pick(random, &["22.13", "-0.0", "-0", "1013", "0.30000000000000004", "1e400", "1.", "null", "\"x\""]);
+        let at =
+            pick(random, &["\"2025-07-20T08:19:16Z\"", "1752999556", "1752999556412.5", "null", "\"yesterday\"", "-1"]);
+        match random.below(4) {
+            0 => format!("{{\"at\":{at},\"value\":{value}}}"),
+            1 => format!("{{\"value\":{value}, \"more\":{{\"value\":1}}}}"),
+            _ => format!("{{\"value\":{value},\"at\":{at}}}"),
+        }
+    }
+
+    fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
+        // The first are the usual ones.
+        from[if random.once_in(3) { random.below(from.len()) } else { random.below(from.len().min(2)) }]
+    }
+
+    #[test]
+    fn what_is_read_without_the_parser_is_what_the_parser_reads() {
+        let mut random = Random::new(7);
+        let (mut learned, mut n_known, mut n_good) = (json(), 0, 0);
+        for _ in 0..60_000 {
+            let payload = payload(&mut random);
+            learned.layouts.begin_batch();
+            let Json { table, fields, layouts, .. } = &mut learned;
+            let is_known = layouts.read(&payload, fields, table.row());
+            // One that has seen nothing has only the parser.
+            let right = decode_one(&mut json(), &payload);
+            let words = String::from_utf8_lossy(&payload).into_owned();
+            assert_eq!(decode_one(&mut learned, &payload), right, "{words}");
+            (n_known, n_good) = (n_known + u32::from(is_known), n_good + u32::from(right.is_ok()));
+        }
+        assert!(20_000 < n_good && n_good / 2 < n_known, "{n_known} of {n_good} good payloads had a known shape");
+    }
+
+    #[test]
+    fn a_change_of_order_is_learned_once() {
+        let mut format = json();
+        for payload in [
+            r#"{"id": "a", "data": {"value": 1.5}}"#,
+            r#"{"data": {"value": 1.5}, "id": "a"}"#,
+            r#"{"id": "a", "x": 5, "data": {"y": [1, 2], "value": 1.5}}"#,
+        ] {
+            for is_known in [false, true, true] {
+                let Json { table, fields, layouts, .. } = &mut format;
+                assert_eq!(layouts.read(payload.as_bytes(), fields, table.row()), is_known, "{payload}");
+                assert_eq!(decode_one(&mut format, payload.as_bytes()).unwrap(), "a 1.5 null null null null");
+            }
+        }
+    }
+
+    #[test]
+    fn endless_new_shapes_take_a_bounded_memory() {
+        let mut format = json();
+        for number in 0..3_000 {
+            format.layouts.begin_batch();
+            let payload = format!(r#"{{"k{number}": 1, "id": "a", "data": {{"value": 2}}, "m{number}": 2}}"#);
+            decode_one(&mut format, payload.as_bytes()).unwrap();
+            assert!(format.layouts.n_steps <= super::MAX_STEPS && format.layouts.states.len() <= super::MAX_STEPS + 1);
+        }
+    }
+
+    #[test]
+    fn reads_as_the_first_and_as_a_later_row_of_a_batch() {
+        let mut format = json();
+        let payload: &[u8] =
+            r#"{"id":"é","data":{"value":-1.25,"at":"2025-07-20T08:19:16Z"},"n":3,"ok":true}"#.as_bytes();
+        let decoded = crate::formats::fixtures::decode(&mut format, &[Some(payload); 5]).unwrap();
+        assert!(decoded.rejected.is_empty());
+        for row in 0..5 {
+            let words = crate::formats::fixtures::row_of(&decoded.batch, row);
+            assert_eq!(words, "é -1.25 2025-07-20T08:19:16Z 3 null true");
+        }
+    }
+}

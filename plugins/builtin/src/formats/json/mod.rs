@@ -51,9 +51,15 @@ readings:
 
 impl FormatOptions for JsonOptions {
     fn build(self, context: FormatContext) -> Result<Box<dyn Format>> {
+        Ok(Box::new(self.build_json(context)?))
+    }
+}
+
+impl JsonOptions {
+    fn build_json(self, context: FormatContext) -> Result<Json> {
         let table = Table::new(context)?;
         let fields = Fields::new(table.columns());
-        Ok(Box::new(Json { seen: vec![false; fields.len()], fields, table, layouts: Layouts::new() }))
+        Ok(Json { seen: vec![false; fields.len()], fields, table, layouts: Layouts::new() })
     }
 }
 

@@ -1,0 +1,107 @@
+//! The keys of a batch, encoded and hashed once, for all detectors that have the same key.
+
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock};
+
+use arrow_array::{ArrayRef, RecordBatch};
+use hashbrown::DefaultHashBuilder;
+
+use super::key::{KeyArray, KeyColumns, write_key};
+
+/// One for the process: keys that were hashed for one table are looked up in another.
+static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+
+/// The hash by which a table finds a key.
+pub(super) fn hash_of(key: &[u8]) -> u64 {
+    HASHER.hash_one(key)
+}
+
+/// The keys of the rows of a batch.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// One behind the other.
+    bytes: Vec<u8>,
+    /// Where each begins, and where the last one ends.
+    starts: Vec<usize>,
+    hashes: Vec<u64>,
+}
+
+impl Keys {
+    /// The keys of a batch.
+    pub fn of(arrays: &[KeyArray<'_>], n_rows: usize) -> Self {
+        let (mut bytes, mut starts) = (Vec::with_capacity(n_rows * KEY_SIZE), Vec::with_capacity(n_rows + 1));
+        let mut hashes = Vec::with_capacity(n_rows);
+        starts.push(0);
+        for row in 0..n_rows {
+            let start = bytes.len();
+            write_key(arrays, row, &mut bytes);
+            starts.push(bytes.len());
+            hashes.push(hash_of(&bytes[start..]));
+        }
+        Keys { bytes, starts, hashes }
+    }
+
+    /// The key of a row.
+    pub fn key(&self, row: usize) -> &[u8] {
+        &self.bytes[self.starts[row]..self.starts[row + 1]]
+    }
+
+    /// Its hash.
+    pub fn hash(&self, row: usize) -> u64 {
+        self.hashes[row]
+    }
+}
+
+/// About what a key takes, in bytes: two names and their lengths.
+const KEY_SIZE: usize = 40;
+
+/// How many different keys the detectors of a task have, mostly.
+const CACHED: usize = 4;
+
+/// Keys of the batch that goes through the stages of a task, each with the columns they are of.
+#[derive(Debug, Default)]
+pub(crate) struct KeyCache(Vec<(Vec<ArrayRef>, Arc<Keys>)>);
+
+impl KeyCache {
+    /// The keys of a batch: those that are known if they are of the very same arrays.
+    pub fn keys(&mut self, columns: &KeyColumns, rows: &RecordBatch) -> Arc<Keys> {
+        let arrays: Vec<ArrayRef> = columns.arrays(rows).cloned().collect();
+        // A cached array is alive, so none of the same address can be another one.
+        let is_same = |cached: &[ArrayRef]| {
+            cached.len() == arrays.len() && cached.iter().zip(&arrays).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        if let Some((_, keys)) = self.0.iter().find(|(cached, _)| is_same(cached)) {
+            return Arc::clone(keys);
+        }
+        let keys = Arc::new(Keys::of(&columns.of(rows), rows.num_rows()));
+        if self.0.len() == CACHED {
+            self.0.remove(0);
+        }
+        self.0.push((arrays, Arc::clone(&keys)));
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn keys_of_the_same_arrays_are_encoded_once() {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "a"]));
+        let rows = RecordBatch::try_from_iter([("id", Arc::clone(&column)), ("unit", column)]).unwrap();
+        let columns = KeyColumns::new(&["id".into()], rows.schema_ref(), "key").unwrap();
+        let mut cache = KeyCache::default();
+        let keys = cache.keys(&columns, &rows);
+        let fewer = rows.project(&[0]).unwrap();
+        assert!(Arc::ptr_eq(&keys, &cache.keys(&columns, &fewer)), "the same array, in another batch");
+        assert_eq!((keys.key(0), keys.hash(0)), (keys.key(2), keys.hash(2)));
+        assert_ne!(keys.key(0), keys.key(1));
+        let sliced = cache.keys(&columns, &rows.slice(1, 2));
+        assert_eq!((sliced.key(0), sliced.key(1)), (keys.key(1), keys.key(2)), "other arrays have keys of their own");
+        let both = KeyColumns::new(&["id".into(), "unit".into()], rows.schema_ref(), "key").unwrap();
+        assert_eq!(cache.keys(&both, &rows).key(0).len(), 2 * keys.key(0).len());
+    }
+}
