@@ -12,7 +12,7 @@ use pipeline_stage::{
     Column, ColumnFrom, ColumnType, Decoded, FormatContext, Meta, RawRows, Result, StageError, Zone, schema_of,
 };
 
-use super::time::time_of_bytes;
+use super::time::DayReader;
 use super::value::{Found, Value, expected, value_of_field};
 
 /// Decodes payloads with a function that reads one of them.
@@ -27,6 +27,7 @@ pub(super) struct Row {
     /// Those that come from beside the payload.
     metas: Vec<(usize, Meta)>,
     zone: Zone,
+    days: DayReader,
     values: Vec<Kept>,
     /// The texts of the row, one behind the other; kept over rows to save its memory.
     texts: String,
@@ -67,7 +68,10 @@ impl Table {
         });
         let metas = metas.collect();
         let FormatContext { columns, zone } = context;
-        Ok(Table { schema, row: Row { columns, metas, zone, values, texts: String::new() } })
+        Ok(Table {
+            schema,
+            row: Row { columns, metas, zone, days: DayReader::default(), values, texts: String::new() },
+        })
     }
 
     /// The declared columns.
@@ -156,7 +160,7 @@ impl Row {
     pub fn set_payload_text(&mut self, column: usize, payload: &[u8], start: usize, end: usize) -> Option<()> {
         self.values[column] = match self.columns[column].column_type {
             ColumnType::String => Kept::PayloadText(start, end),
-            ColumnType::Timestamp => Kept::Time(time_of_bytes(&payload[start..end], self.zone).ok()?),
+            ColumnType::Timestamp => Kept::Time(self.days.time(&payload[start..end], self.zone).ok()?),
             _ => return None,
         };
         Some(())
@@ -279,8 +283,8 @@ impl Builder {
 
     fn append(&mut self, value: Kept, texts: &[u8], payload: &[u8]) {
         match (self, value) {
-            (Builder::Text(column), Kept::Text(start, end)) => column.append(&texts[start..end]),
-            (Builder::Text(column), Kept::PayloadText(start, end)) => column.append(&payload[start..end]),
+            (Builder::Text(column), Kept::Text(start, end)) => column.append(texts, start, end),
+            (Builder::Text(column), Kept::PayloadText(start, end)) => column.append(payload, start, end),
             (Builder::Integer(column), Kept::Integer(number)) => column.append_value(number),
             (Builder::Float(column), Kept::Float(number)) => column.append_value(number),
             (Builder::Boolean(column), Kept::Boolean(is_true)) => column.append_value(is_true),
@@ -312,16 +316,27 @@ struct Texts {
     nulls: NullBufferBuilder,
 }
 
+/// Most texts of sensors are not longer, in bytes.
+const SHORT: usize = 16;
+
 impl Texts {
     fn with_capacity(rows: usize) -> Self {
         let mut ends = Vec::with_capacity(rows + 1);
         ends.push(0);
         // Sensor ids, units: a dozen bytes; longer texts make it grow.
-        Texts { bytes: Vec::with_capacity(12 * rows), ends, nulls: NullBufferBuilder::new(rows) }
+        Texts { bytes: Vec::with_capacity(12 * rows + SHORT), ends, nulls: NullBufferBuilder::new(rows) }
     }
 
-    fn append(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
+    fn append(&mut self, source: &[u8], start: usize, end: usize) {
+        match source.get(start..start + SHORT) {
+            // A copy of a known size needs no call; what is too much is taken back.
+            Some(more) if end - start <= SHORT => {
+                let length = self.bytes.len() + (end - start);
+                self.bytes.extend_from_slice(more);
+                self.bytes.truncate(length);
+            }
+            _ => self.bytes.extend_from_slice(&source[start..end]),
+        }
         self.ends.push(self.bytes.len() as i32);
         self.nulls.append_non_null();
     }

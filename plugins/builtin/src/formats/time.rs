@@ -43,6 +43,58 @@ pub(crate) fn time_of_bytes(text: &[u8], zone: Zone) -> Result<i64, NotATime> {
     in_range(date.and_time(NaiveTime::MIN).and_utc().timestamp_micros() + time - i64::from(east) * 1_000_000)
 }
 
+/// Reads many texts of the same day, as they come from sensors: its midnight is computed once.
+#[derive(Debug, Default)]
+pub(crate) struct DayReader {
+    /// As it is written: `2025-07-20`.
+    day: [u8; 10],
+    midnight: i64,
+}
+
+impl DayReader {
+    /// The same as [`time_of_bytes`].
+    pub fn time(&mut self, text: &[u8], zone: Zone) -> Result<i64, NotATime> {
+        if let Some((day, time)) = text.split_first_chunk::<10>() {
+            if *day == self.day
+                && let Some(micros) = micros_of_day(time)
+            {
+                return Ok(self.midnight + micros);
+            }
+            if let Ok(midnight) = time_of_bytes(day, Zone::Utc) {
+                (self.day, self.midnight) = (*day, midnight);
+            }
+        }
+        time_of_bytes(text, zone)
+    }
+}
+
+/// Microseconds of `T08:19:16.25Z`, or with `+00:00`. None for what is written in another way, and for leap seconds.
+fn micros_of_day(time: &[u8]) -> Option<i64> {
+    let (&[b'T', h1, h2, b':', m1, m2, b':', s1, s2], mut rest) = time.split_first_chunk::<9>()? else { return None };
+    let two = |tens: u8, ones: u8| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then_some(i64::from(tens) * 10 + i64::from(ones))
+    };
+    let (hour, minute, second) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
+    if 24 <= hour || 60 <= minute || 60 <= second {
+        return None;
+    }
+    let mut micros = 0;
+    if let Some((b'.', decimals)) = rest.split_first() {
+        let mut unit = 1_000_000;
+        rest = decimals;
+        while let Some((digit @ b'0'..=b'9', after)) = rest.split_first() {
+            unit /= 10;
+            micros += i64::from(digit - b'0') * unit;
+            rest = after;
+        }
+        if unit == 1_000_000 {
+            return None;
+        }
+    }
+    matches!(rest, b"Z" | b"+00:00").then_some((hour * 3_600 + minute * 60 + second) * 1_000_000 + micros)
+}
+
 /// Microseconds since 1970 of a whole number of seconds or milliseconds.
 pub(crate) fn time_of_integer(number: i64) -> Result<i64, NotATime> {
     let is_seconds = (number.unsigned_abs() as f64) < FIRST_MILLISECONDS;
@@ -168,6 +220,37 @@ mod tests {
             ("2024-02-29", 1_709_164_800_000_000),
         ] {
             assert_eq!(time_of_text(text, Zone::Utc), Ok(micros), "{text}");
+        }
+    }
+
+    #[test]
+    fn many_of_one_day_are_read_as_one_alone() {
+        let mut days = DayReader::default();
+        let texts = [
+            "2025-07-20T08:19:16Z",
+            "2025-07-20T23:59:59.999999999Z",
+            "2025-07-20T00:00:00.5+00:00",
+            "2025-07-20T08:19:16.Z",
+            "2025-07-20T24:00:00Z",
+            "2025-07-20T08:60:00Z",
+            "2025-07-20T08:19:60Z",
+            "2025-07-20T08:19:16",
+            "2025-07-20T08:19:16+02:00",
+            "2025-07-20T08:19",
+            "2025-07-20",
+            "2025-07-2",
+            "2025-07-20T0x:19:16Z",
+            "2025-07-20 08:19:16Z",
+            "2025-02-30T08:19:16Z",
+            "2024-02-29T08:19:16Z",
+            "0000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59.999999Z",
+        ];
+        for text in texts.iter().chain(texts.iter().rev()) {
+            for _ in 0..2 {
+                let alone = time_of_text(text, Zone::Fixed(7_200));
+                assert_eq!(days.time(text.as_bytes(), Zone::Fixed(7_200)), alone, "{text}");
+            }
         }
     }
 

@@ -147,8 +147,11 @@ impl State {
 
 impl Step {
     fn fits(&self, payload: &[u8], at: usize) -> bool {
-        let Some(rest) = payload.get(at..).and_then(|rest| rest.strip_prefix(&*self.literal)) else { return false };
-        match (self.next, rest.first()) {
+        let end = at + self.literal.len();
+        if !payload.get(at..end).is_some_and(|found| is_same(found, &self.literal)) {
+            return false;
+        }
+        match (self.next, payload.get(end)) {
             (Next::End, first) => first.is_none(),
             // `"a": ` is the beginning of `"a": {"b": ` too.
             (_, Some(first)) => matches!(first, b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'),
@@ -159,6 +162,13 @@ impl Step {
     fn is_same(&self, other: &Step) -> bool {
         self.literal == other.literal && self.next == other.next
     }
+}
+
+/// Whether two texts of one length are the same. They are too short for what a call of `memcmp` costs.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let (ones, others) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    let words = ones.0.iter().zip(others.0).all(|(one, other)| u64::from_ne_bytes(*one) == u64::from_ne_bytes(*other));
+    words && ones.1.iter().zip(others.1).all(|(one, other)| one == other)
 }
 
 /// Reads a value for these columns; gives the place behind it.
