@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{BinaryArray, TimestampMicrosecondBuilder};
+use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
 use pipeline_stage::{RawRows, SourceBatch, SourceRows, timestamp_type};
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -84,44 +85,51 @@ fn stops_reading(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Arrays in the making, with room for all messages: nothing is allocated for a single one.
+/// Arrays in the making: nothing is allocated for a single message.
 struct Builder {
-    payloads: BinaryBuilder,
-    keys: BinaryBuilder,
+    payloads: Bytes,
+    /// None as long as no message has a key.
+    keys: Option<Bytes>,
     times: TimestampMicrosecondBuilder,
     offsets: Vec<u64>,
-    n_payload_bytes: usize,
-    n_key_bytes: usize,
+    n_messages: usize,
 }
 
 impl Builder {
     fn new(messages: &Messages<'_>) -> Self {
-        let (mut n_payload_bytes, mut n_key_bytes) = (0usize, 0usize);
-        for message in messages.iter() {
-            n_payload_bytes += message.payload().map_or(0, <[u8]>::len);
-            n_key_bytes += message.key().map_or(0, <[u8]>::len);
-        }
+        let n_messages = messages.len();
+        // Messages of a topic are of about one size; what it is wrong by, the buffer grows.
+        let sample =
+            messages.iter().step_by(n_messages / 8 + 1).map(|message| message.payload().map_or(0, <[u8]>::len));
+        let (n_bytes, n_sampled) = sample.fold((0usize, 0), |(bytes, n), size| (bytes + size, n + 1));
+        let size = n_bytes / usize::max(n_sampled, 1);
         Builder {
-            payloads: BinaryBuilder::with_capacity(messages.len(), n_payload_bytes.min(MAX_BYTES)),
-            keys: BinaryBuilder::with_capacity(messages.len(), n_key_bytes.min(MAX_BYTES)),
-            times: TimestampMicrosecondBuilder::with_capacity(messages.len()).with_data_type(timestamp_type()),
-            offsets: Vec::with_capacity(messages.len()),
-            n_payload_bytes: 0,
-            n_key_bytes: 0,
+            payloads: Bytes::new(n_messages, (size + size / 8) * n_messages),
+            keys: None,
+            times: TimestampMicrosecondBuilder::with_capacity(n_messages).with_data_type(timestamp_type()),
+            offsets: Vec::with_capacity(n_messages),
+            n_messages,
         }
     }
 
     fn has_room_for(&self, message: &Message<'_>) -> bool {
-        self.n_payload_bytes + message.payload().map_or(0, <[u8]>::len) <= MAX_BYTES
-            && self.n_key_bytes + message.key().map_or(0, <[u8]>::len) <= MAX_BYTES
+        let has_room =
+            |bytes: &Bytes, more: Option<&[u8]>| bytes.values.len() + more.map_or(0, <[u8]>::len) <= MAX_BYTES;
+        has_room(&self.payloads, message.payload())
+            && self.keys.as_ref().is_none_or(|keys| has_room(keys, message.key()))
     }
 
     fn push(&mut self, message: &Message<'_>, offset: u64) {
-        let (payload, key) = (message.payload(), message.key());
-        self.n_payload_bytes += payload.map_or(0, <[u8]>::len);
-        self.n_key_bytes += key.map_or(0, <[u8]>::len);
-        self.payloads.append_option(payload);
-        self.keys.append_option(key);
+        self.payloads.push(message.payload());
+        let key = message.key();
+        if key.is_some() && self.keys.is_none() {
+            let mut keys = Bytes::new(self.n_messages, 0);
+            self.offsets.iter().for_each(|_| keys.push(None));
+            self.keys = Some(keys);
+        }
+        if let Some(keys) = &mut self.keys {
+            keys.push(key);
+        }
         // Producers may write any number; what no microsecond counter holds becomes the largest.
         self.times.append_option(message.millis().map(|millis| millis.saturating_mul(1_000)));
         self.offsets.push(offset);
@@ -133,12 +141,40 @@ impl Builder {
         }
         let rows = SourceRows::Raw(RawRows {
             payloads: self.payloads.finish(),
-            keys: Some(self.keys.finish()),
+            keys: self.keys.map(Bytes::finish),
             times: Some(self.times.finish()),
             header: None,
             topic: Arc::clone(&place.topic),
             partition: place.partition.unsigned_abs(),
         });
         Some(SourceBatch { rows, offsets: self.offsets })
+    }
+}
+
+/// Payloads or keys in the making.
+struct Bytes {
+    values: Vec<u8>,
+    /// Where each ends, after a 0.
+    ends: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+impl Bytes {
+    fn new(n_messages: usize, n_bytes: usize) -> Self {
+        let mut ends = Vec::with_capacity(n_messages + 1);
+        ends.push(0);
+        let values = Vec::with_capacity(n_bytes.min(MAX_BYTES));
+        Bytes { values, ends, nulls: NullBufferBuilder::new(n_messages) }
+    }
+
+    /// Adds one, which there must be room for.
+    fn push(&mut self, bytes: Option<&[u8]>) {
+        self.values.extend_from_slice(bytes.unwrap_or_default());
+        self.ends.push(self.values.len() as i32);
+        self.nulls.append(bytes.is_some());
+    }
+
+    fn finish(mut self) -> BinaryArray {
+        BinaryArray::new(OffsetBuffer::new(self.ends.into()), self.values.into(), self.nulls.finish())
     }
 }
