@@ -52,7 +52,8 @@ async fn payloads_may_come_from_a_file() {
 
     let shown = bench(&file, &from).await;
     shown.assert_code(0);
-    for words in ["400 rows", "readings", "decoding", "spikes", "1 series", "together", "100 rows became dead letters"] {
+    for words in ["400 rows", "readings", "decoding", "spikes", "1 series", "together", "100 rows became dead letters"]
+    {
         assert!(shown.stdout.contains(words), "{words}: {}", shown.stdout);
     }
     std::fs::write(&payloads, "\n").unwrap();

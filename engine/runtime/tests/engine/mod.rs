@@ -69,6 +69,7 @@ pub fn once() -> RunSettings {
 }
 
 /// The rows of a table, sorted.
+#[allow(dead_code, reason = "not every test that shares this module has a table")]
 pub fn rows(table: &Arc<Mutex<Table>>) -> Vec<String> {
     let mut rows = table.lock().unwrap().rows.clone();
     rows.sort();

@@ -41,14 +41,14 @@ impl Sampler {
         Sampler { stage, key, value, next: Instant::now(), is_fresh: false, latest: HashMap::new() }
     }
 
-    /// Looks at a batch if it is time.
+    /// Looks at the last rows of a batch if it is time.
     pub fn look(&mut self, batch: &RecordBatch) {
         let now = Instant::now();
         if now < self.next {
             return;
         }
         (self.next, self.is_fresh) = (now + LOOK_EVERY, true);
-        for row in 0..batch.num_rows() {
+        for row in batch.num_rows().saturating_sub(MAX_SERIES)..batch.num_rows() {
             let Some(value) = number(batch.column(self.value).as_ref(), row) else { continue };
             let key: Vec<String> = self.key.iter().map(|column| text(batch.column(*column).as_ref(), row)).collect();
             if self.latest.len() < MAX_SERIES || self.latest.contains_key(&key) {
