@@ -268,8 +268,7 @@ fn mean_and_deviation(values: &[f64]) -> Option<(f64, f64)> {
 /// What each addition rounds away is exact by Knuth's TwoSum and is added up beside the sum.
 fn exact_sum(values: &[f64]) -> f64 {
     let (mut sums, mut errors) = ([0.0; LANES], [0.0; LANES]);
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
             let (sum, error) = two_sum(sums[lane], chunk[lane]);
@@ -295,8 +294,8 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 
 fn sum_of_squares(values: &[f64], mean: f64) -> f64 {
     let mut sums = [0.0; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest: f64 = chunks.remainder().iter().map(|value| (value - mean) * (value - mean)).sum();
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let rest: f64 = rest.iter().map(|value| (value - mean) * (value - mean)).sum();
     for chunk in chunks {
         for lane in 0..LANES {
             let distance = chunk[lane] - mean;

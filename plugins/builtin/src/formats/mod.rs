@@ -1,5 +1,6 @@
 //! How payloads become rows, one file for each format; what they share is in `rows`, `value` and `time`.
 
+mod building;
 mod csv;
 #[cfg(test)]
 mod fixtures;

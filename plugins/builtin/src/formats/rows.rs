@@ -1,17 +1,12 @@
 //! Declared columns being filled row by row: a row goes in as a whole, or is rejected with the reason.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    Array, ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringArray,
-    TimestampMicrosecondBuilder,
-};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
 use pipeline_stage::{
     Column, ColumnFrom, ColumnType, Decoded, FormatContext, Meta, RawRows, Result, StageError, Zone, schema_of,
 };
 
+use super::building::Building;
 use super::time::DayReader;
 use super::value::{Found, Value, expected, value_of_field};
 
@@ -21,31 +16,29 @@ pub(super) struct Table {
     row: Row,
 }
 
-/// The values of one row while it is read. They go into the columns together, once all of them are good.
+/// The row that is being read. Its values go to the ends of the columns at once, and are taken back if it is no good.
 pub(super) struct Row {
     columns: Vec<Column>,
     /// Those that come from beside the payload.
     metas: Vec<(usize, Meta)>,
     zone: Zone,
     days: DayReader,
-    values: Vec<Kept>,
-    /// The texts of the row, one behind the other; kept over rows to save its memory.
-    texts: String,
+    building: Vec<Building>,
+    /// How many rows are complete.
+    n_complete: usize,
+    /// What each column has of this row.
+    has: Vec<Has>,
+    n_set: usize,
+    /// A column that must have a value has a null.
+    has_wrong_null: bool,
 }
 
-/// A value of the row; none where the payload has none.
-#[derive(Debug, Clone, Copy)]
-enum Kept {
-    Missing,
+/// What a column has of the row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Has {
+    Nothing,
+    Value,
     Null,
-    /// From where to where it stands in `texts`.
-    Text(usize, usize),
-    /// From where to where it stands in the payload, which is UTF-8 there.
-    PayloadText(usize, usize),
-    Integer(i64),
-    Float(f64),
-    Boolean(bool),
-    Time(i64),
 }
 
 impl Table {
@@ -60,7 +53,6 @@ impl Table {
         for column in &context.columns {
             check_meta(column)?;
         }
-        let values = vec![Kept::Missing; context.columns.len()];
         let schema = schema_of(&context.columns);
         let metas = context.columns.iter().enumerate().filter_map(|(idx, column)| match column.from {
             ColumnFrom::Meta(meta) => Some((idx, meta)),
@@ -68,10 +60,18 @@ impl Table {
         });
         let metas = metas.collect();
         let FormatContext { columns, zone } = context;
-        Ok(Table {
-            schema,
-            row: Row { columns, metas, zone, days: DayReader::default(), values, texts: String::new() },
-        })
+        let row = Row {
+            has: vec![Has::Nothing; columns.len()],
+            columns,
+            metas,
+            zone,
+            days: DayReader::default(),
+            building: Vec::new(),
+            n_complete: 0,
+            n_set: 0,
+            has_wrong_null: false,
+        };
+        Ok(Table { schema, row })
     }
 
     /// The declared columns.
@@ -82,7 +82,7 @@ impl Table {
     /// The row, to be filled alone.
     #[cfg(test)]
     pub fn row(&mut self) -> &mut Row {
-        self.row.clear();
+        self.row.start(1);
         &mut self.row
     }
 
@@ -94,35 +94,31 @@ impl Table {
         mut read: impl FnMut(&[u8], &mut Row) -> Result<(), String>,
     ) -> Result<Decoded> {
         let n_rows = raw.payloads.len();
-        let mut builders: Vec<Builder> = self.row.columns.iter().map(|column| Builder::new(column, n_rows)).collect();
+        let row = &mut self.row;
+        row.start(n_rows);
         let (mut good, mut rejected) = (Vec::with_capacity(n_rows), Vec::new());
         for idx in 0..n_rows {
-            self.row.clear();
-            let payload = payload_of(raw, idx);
-            let filled = payload
-                .map_err(str::to_owned)
-                .and_then(|payload| read(payload, &mut self.row))
-                .and_then(|()| self.row.set_meta(raw, offsets, idx))
-                .and_then(|()| self.row.is_complete());
+            let filled = payload_of(raw, idx)
+                .and_then(|payload| read(payload, row))
+                .and_then(|()| row.set_meta(raw, offsets, idx))
+                .and_then(|()| row.complete());
             match filled {
-                Ok(()) => {
-                    for (builder, value) in builders.iter_mut().zip(&self.row.values) {
-                        builder.append(*value, self.row.texts.as_bytes(), payload.unwrap_or_default());
-                    }
-                    good.push(idx as u32);
+                Ok(()) => good.push(idx as u32),
+                Err(why) => {
+                    row.take_back();
+                    rejected.push((idx as u32, why));
                 }
-                Err(why) => rejected.push((idx as u32, why)),
             }
         }
-        let columns = builders.into_iter().map(Builder::finish).collect::<Result<_>>()?;
+        let columns = std::mem::take(&mut row.building).into_iter().map(Building::finish).collect::<Result<_>>()?;
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         Ok(Decoded { batch, rows: (!rejected.is_empty()).then_some(good), rejected })
     }
 }
 
-fn payload_of(raw: &RawRows, idx: usize) -> Result<&[u8], &'static str> {
+fn payload_of(raw: &RawRows, idx: usize) -> Result<&[u8], String> {
     match raw.payloads.is_null(idx) {
-        true => Err("it has no payload (a tombstone)"),
+        true => Err("it has no payload (a tombstone)".into()),
         false => Ok(raw.payloads.value(idx)),
     }
 }
@@ -136,10 +132,51 @@ pub(super) fn text_of(payload: &[u8]) -> Result<&str, String> {
 }
 
 impl Row {
-    /// Forgets what was set.
-    pub fn clear(&mut self) {
-        self.values.fill(Kept::Missing);
-        self.texts.clear();
+    /// Starts a batch.
+    fn start(&mut self, rows: usize) {
+        self.building = self.columns.iter().map(|column| Building::new(column.column_type, rows)).collect();
+        self.n_complete = 0;
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        self.has.fill(Has::Nothing);
+        (self.n_set, self.has_wrong_null) = (0, false);
+    }
+
+    /// Takes back what was set in this row.
+    pub fn take_back(&mut self) {
+        self.building.iter_mut().for_each(|column| column.truncate(self.n_complete));
+        self.begin();
+    }
+
+    /// The row has all its values, and the next one begins.
+    fn complete(&mut self) -> Result<(), String> {
+        if self.n_set < self.columns.len() || self.has_wrong_null {
+            self.fill_in()?;
+        }
+        self.n_complete += 1;
+        self.begin();
+        Ok(())
+    }
+
+    /// Null for each column that has nothing, if it may be.
+    fn fill_in(&mut self) -> Result<(), String> {
+        for (idx, column) in self.columns.iter().enumerate() {
+            let problem = match self.has[idx] {
+                Has::Value => continue,
+                Has::Nothing => "is missing",
+                Has::Null => "is null",
+            };
+            if !column.nullable {
+                let wanted = expected(column.column_type);
+                return Err(format!("{} {problem}, it must be {wanted} (or `nullable: true`)", describe(column)));
+            }
+            if self.has[idx] == Has::Nothing {
+                self.building[idx].push_null();
+            }
+        }
+        Ok(())
     }
 
     /// Whether a column holds text.
@@ -149,21 +186,38 @@ impl Row {
 
     /// Sets a column to what the payload holds in its place.
     pub fn set_found(&mut self, column: usize, found: Found<'_>) -> Result<(), String> {
-        let value = found.as_value(self.columns[column].column_type, self.zone);
-        let value = value.map_err(|why| format!("{} {why}", describe(&self.columns[column])))?;
-        self.set(column, value);
+        // The usual ones first: what they become is known.
+        match (&mut self.building[column], found) {
+            (Building::Float(values), Found::Float(number)) => values.push(number),
+            (Building::Float(values), Found::Unsigned(number)) => values.push(number as f64),
+            (Building::Text(texts), Found::Text(text)) => texts.push(text.as_bytes(), 0, text.len()),
+            _ => {
+                let value = found.as_value(self.columns[column].column_type, self.zone);
+                let value = value.map_err(|why| format!("{} {why}", describe(&self.columns[column])))?;
+                self.set(column, value);
+                return Ok(());
+            }
+        }
+        self.is_set(column, Has::Value);
         Ok(())
     }
 
     /// Sets a column to a text that stands in the payload from `start` to `end`, and is UTF-8 there. None when the column
     /// cannot take it.
     pub fn set_payload_text(&mut self, column: usize, payload: &[u8], start: usize, end: usize) -> Option<()> {
-        self.values[column] = match self.columns[column].column_type {
-            ColumnType::String => Kept::PayloadText(start, end),
-            ColumnType::Timestamp => Kept::Time(self.days.time(&payload[start..end], self.zone).ok()?),
+        match &mut self.building[column] {
+            Building::Text(texts) => texts.push(payload, start, end),
+            Building::Time(times) => times.push(self.days.time(&payload[start..end], self.zone).ok()?),
             _ => return None,
-        };
+        }
+        self.is_set(column, Has::Value);
         Some(())
+    }
+
+    fn is_set(&mut self, column: usize, has: Has) {
+        debug_assert!(self.has[column] == Has::Nothing, "a column has one value of a row");
+        self.has[column] = has;
+        self.n_set += 1;
     }
 
     /// Sets a column to a text without a type.
@@ -174,25 +228,28 @@ impl Row {
         Ok(())
     }
 
-    /// Sets a column.
+    /// Sets a column, which has nothing of this row yet, to a value of its type.
     pub fn set(&mut self, column: usize, value: Value<'_>) {
-        self.values[column] = match value {
-            Value::Null => Kept::Null,
-            Value::Text(text) => {
-                let start = self.texts.len();
-                self.texts.push_str(text);
-                Kept::Text(start, self.texts.len())
+        match (&mut self.building[column], value) {
+            (Building::Text(texts), Value::Text(text)) => texts.push(text.as_bytes(), 0, text.len()),
+            (Building::Integer(values), Value::Integer(number)) => values.push(number),
+            (Building::Float(values), Value::Float(number)) => values.push(number),
+            (Building::Boolean(values), Value::Boolean(is_true)) => values.push(is_true),
+            (Building::Time(values), Value::Time(micros)) => values.push(micros),
+            // The types agree: what is left is null.
+            (building, _) => {
+                building.push_null();
+                self.has_wrong_null |= !self.columns[column].nullable;
+                return self.is_set(column, Has::Null);
             }
-            Value::Integer(number) => Kept::Integer(number),
-            Value::Float(number) => Kept::Float(number),
-            Value::Boolean(is_true) => Kept::Boolean(is_true),
-            Value::Time(micros) => Kept::Time(micros),
-        };
+        }
+        self.is_set(column, Has::Value);
     }
 
     /// Sets the columns that come from beside the payload.
     fn set_meta(&mut self, raw: &RawRows, offsets: &[u64], idx: usize) -> Result<(), String> {
-        for (column, meta) in self.metas.clone() {
+        for idx_of_meta in 0..self.metas.len() {
+            let (column, meta) = self.metas[idx_of_meta];
             let value = match meta {
                 Meta::Topic => Value::Text(&raw.topic),
                 Meta::Partition => Value::Integer(i64::from(raw.partition)),
@@ -209,22 +266,6 @@ impl Row {
                 },
             };
             self.set(column, value);
-        }
-        Ok(())
-    }
-
-    /// Whether all columns that must have a value have one.
-    fn is_complete(&self) -> Result<(), String> {
-        for (column, value) in self.columns.iter().zip(&self.values) {
-            let problem = match value {
-                Kept::Missing => "is missing",
-                Kept::Null => "is null",
-                _ => continue,
-            };
-            if !column.nullable {
-                let wanted = expected(column.column_type);
-                return Err(format!("{} {problem}, it must be {wanted} (or `nullable: true`)", describe(column)));
-            }
         }
         Ok(())
     }
@@ -259,100 +300,6 @@ fn check_meta(column: &Column) -> Result<()> {
     let (name, found, right) = (&column.name, column.column_type.name(), column_type.name());
     let message = format!("column `{name}` is declared as {found}, {what} needs {right}");
     Err(StageError::config(message).at_option(format!("schema.{name}")))
-}
-
-/// Builds one column.
-enum Builder {
-    Text(Texts),
-    Integer(Int64Builder),
-    Float(Float64Builder),
-    Boolean(BooleanBuilder),
-    Time(TimestampMicrosecondBuilder),
-}
-
-impl Builder {
-    fn new(column: &Column, rows: usize) -> Self {
-        match column.column_type {
-            ColumnType::String => Builder::Text(Texts::with_capacity(rows)),
-            ColumnType::Integer => Builder::Integer(Int64Builder::with_capacity(rows)),
-            ColumnType::Float => Builder::Float(Float64Builder::with_capacity(rows)),
-            ColumnType::Boolean => Builder::Boolean(BooleanBuilder::with_capacity(rows)),
-            ColumnType::Timestamp => Builder::Time(TimestampMicrosecondBuilder::with_capacity(rows)),
-        }
-    }
-
-    fn append(&mut self, value: Kept, texts: &[u8], payload: &[u8]) {
-        match (self, value) {
-            (Builder::Text(column), Kept::Text(start, end)) => column.append(texts, start, end),
-            (Builder::Text(column), Kept::PayloadText(start, end)) => column.append(payload, start, end),
-            (Builder::Integer(column), Kept::Integer(number)) => column.append_value(number),
-            (Builder::Float(column), Kept::Float(number)) => column.append_value(number),
-            (Builder::Boolean(column), Kept::Boolean(is_true)) => column.append_value(is_true),
-            (Builder::Time(column), Kept::Time(micros)) => column.append_value(micros),
-            // The types agree: what is left is null and missing.
-            (Builder::Text(column), _) => column.append_null(),
-            (Builder::Integer(column), _) => column.append_null(),
-            (Builder::Float(column), _) => column.append_null(),
-            (Builder::Boolean(column), _) => column.append_null(),
-            (Builder::Time(column), _) => column.append_null(),
-        }
-    }
-
-    fn finish(self) -> Result<ArrayRef> {
-        Ok(match self {
-            Builder::Text(column) => Arc::new(column.finish()?),
-            Builder::Integer(mut column) => Arc::new(column.finish()),
-            Builder::Float(mut column) => Arc::new(column.finish()),
-            Builder::Boolean(mut column) => Arc::new(column.finish()),
-            Builder::Time(mut column) => Arc::new(column.finish().with_timezone("UTC")),
-        })
-    }
-}
-
-/// Texts in the making. That they are UTF-8 is checked once for all of them, at the end.
-struct Texts {
-    bytes: Vec<u8>,
-    ends: Vec<i32>,
-    nulls: NullBufferBuilder,
-}
-
-/// Most texts of sensors are not longer, in bytes.
-const SHORT: usize = 16;
-
-impl Texts {
-    fn with_capacity(rows: usize) -> Self {
-        let mut ends = Vec::with_capacity(rows + 1);
-        ends.push(0);
-        // Sensor ids, units: a dozen bytes; longer texts make it grow.
-        Texts { bytes: Vec::with_capacity(12 * rows + SHORT), ends, nulls: NullBufferBuilder::new(rows) }
-    }
-
-    fn append(&mut self, source: &[u8], start: usize, end: usize) {
-        match source.get(start..start + SHORT) {
-            // A copy of a known size needs no call; what is too much is taken back.
-            Some(more) if end - start <= SHORT => {
-                let length = self.bytes.len() + (end - start);
-                self.bytes.extend_from_slice(more);
-                self.bytes.truncate(length);
-            }
-            _ => self.bytes.extend_from_slice(&source[start..end]),
-        }
-        self.ends.push(self.bytes.len() as i32);
-        self.nulls.append_non_null();
-    }
-
-    fn append_null(&mut self) {
-        self.ends.push(self.bytes.len() as i32);
-        self.nulls.append_null();
-    }
-
-    fn finish(mut self) -> Result<StringArray> {
-        if i32::try_from(self.bytes.len()).is_err() {
-            return Err(StageError::fatal("a batch has more than 2 GiB of text in one column"));
-        }
-        let ends = OffsetBuffer::new(self.ends.into());
-        Ok(StringArray::try_new(ends, self.bytes.into(), self.nulls.finish())?)
-    }
 }
 
 #[cfg(test)]

@@ -54,8 +54,10 @@ struct Step {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Next {
-    /// A value that columns want, and the state behind it.
-    Wanted { field: usize, state: usize },
+    /// A value that a column wants, and the state behind it.
+    Wanted { column: usize, state: usize },
+    /// The same of several columns, by their field.
+    Shared { field: usize, state: usize },
     /// Any value, and the state behind it.
     Any { state: usize },
     /// Nothing more.
@@ -89,7 +91,8 @@ impl Layouts {
             seen |= step.enters;
             at += step.literal.len();
             (at, state) = match step.next {
-                Next::Wanted { field, state } => (wanted(payload, at, fields.columns(field)?, row)?, state),
+                Next::Wanted { column, state } => (wanted(payload, at, &[column], row)?, state),
+                Next::Shared { field, state } => (wanted(payload, at, fields.columns(field)?, row)?, state),
                 Next::Any { state } => (skip(payload, at)?, state),
                 Next::End => return Some(()),
             };
@@ -113,8 +116,9 @@ impl Layouts {
             if behind == n_states {
                 self.states.push(State::default());
             }
-            let next = match field {
-                Some(field) => Next::Wanted { field, state: behind },
+            let next = match field.map(|field| (field, fields.columns(field))) {
+                Some((_, Some(&[column]))) => Next::Wanted { column, state: behind },
+                Some((field, _)) => Next::Shared { field, state: behind },
                 None => Next::Any { state: behind },
             };
             self.add(state, Step { literal: literal.into(), enters, next });
@@ -165,10 +169,22 @@ impl Step {
 }
 
 /// Whether two texts of one length are the same. They are too short for what a call of `memcmp` costs.
+#[inline]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let (ones, others) = (one.as_chunks::<8>(), other.as_chunks::<8>());
-    let words = ones.0.iter().zip(others.0).all(|(one, other)| u64::from_ne_bytes(*one) == u64::from_ne_bytes(*other));
-    words && ones.1.iter().zip(others.1).all(|(one, other)| one == other)
+    let Some(last) = other.len().checked_sub(8) else { return one == other };
+    let differs = |at: usize| {
+        let word = |of: &[u8]| of.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_ne_bytes);
+        word(one) != word(other)
+    };
+    let mut at = 0;
+    while at < last {
+        if differs(at) {
+            return false;
+        }
+        at += 8;
+    }
+    // The last eight overlap with those before.
+    !differs(last)
 }
 
 /// Reads a value for these columns; gives the place behind it.

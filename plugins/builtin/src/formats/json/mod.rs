@@ -82,7 +82,7 @@ impl Format for Json {
             if layouts.read(payload, fields, row) {
                 return Ok(());
             }
-            row.clear();
+            row.take_back();
             read_object(text_of(payload)?, fields, seen, row)?;
             layouts.learn(payload, fields);
             Ok(())

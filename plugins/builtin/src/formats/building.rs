@@ -1,0 +1,182 @@
+//! Columns in the making: a value at the end is added, or taken back when its row turns out to be no good.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer};
+use pipeline_stage::{ColumnType, Result, StageError, timestamp_type};
+
+/// One column in the making.
+pub(super) enum Building {
+    Text(Texts),
+    Integer(Values<i64>),
+    Float(Values<f64>),
+    Boolean(Booleans),
+    /// Microseconds since 1970.
+    Time(Values<i64>),
+}
+
+impl Building {
+    /// One that is empty, with room for so many rows.
+    pub fn new(column_type: ColumnType, rows: usize) -> Self {
+        match column_type {
+            ColumnType::String => Building::Text(Texts::with_capacity(rows)),
+            ColumnType::Integer => Building::Integer(Values::with_capacity(rows)),
+            ColumnType::Float => Building::Float(Values::with_capacity(rows)),
+            ColumnType::Boolean => Building::Boolean(Booleans::with_capacity(rows)),
+            ColumnType::Timestamp => Building::Time(Values::with_capacity(rows)),
+        }
+    }
+
+    /// Adds a null.
+    pub fn push_null(&mut self) {
+        match self {
+            Building::Text(column) => column.push_null(),
+            Building::Integer(column) | Building::Time(column) => column.push_null(),
+            Building::Float(column) => column.push_null(),
+            Building::Boolean(column) => column.push_null(),
+        }
+    }
+
+    /// Takes back all but so many rows.
+    pub fn truncate(&mut self, rows: usize) {
+        match self {
+            Building::Text(column) => column.truncate(rows),
+            Building::Integer(column) | Building::Time(column) => column.truncate(rows),
+            Building::Float(column) => column.truncate(rows),
+            Building::Boolean(column) => column.truncate(rows),
+        }
+    }
+
+    /// The column.
+    ///
+    /// # Errors
+    /// `Fatal` for more text than one column of a batch can hold.
+    pub fn finish(self) -> Result<ArrayRef> {
+        Ok(match self {
+            Building::Text(column) => Arc::new(column.finish()?),
+            Building::Integer(Values { values, mut nulls }) => Arc::new(Int64Array::new(values.into(), nulls.finish())),
+            Building::Float(Values { values, mut nulls }) => Arc::new(Float64Array::new(values.into(), nulls.finish())),
+            Building::Time(Values { values, mut nulls }) => {
+                let times = TimestampMicrosecondArray::new(values.into(), nulls.finish());
+                Arc::new(times.with_data_type(timestamp_type()))
+            }
+            Building::Boolean(Booleans { mut values, mut nulls }) => {
+                Arc::new(BooleanArray::new(values.finish(), nulls.finish()))
+            }
+        })
+    }
+}
+
+/// Numbers.
+pub(super) struct Values<T> {
+    values: Vec<T>,
+    nulls: NullBufferBuilder,
+}
+
+impl<T: Default> Values<T> {
+    fn with_capacity(rows: usize) -> Self {
+        Values { values: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
+    }
+
+    #[inline]
+    pub fn push(&mut self, value: T) {
+        self.values.push(value);
+        self.nulls.append_non_null();
+    }
+
+    fn push_null(&mut self) {
+        self.values.push(T::default());
+        self.nulls.append_null();
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows);
+        self.nulls.truncate(rows);
+    }
+}
+
+/// Booleans.
+pub(super) struct Booleans {
+    values: BooleanBufferBuilder,
+    nulls: NullBufferBuilder,
+}
+
+impl Booleans {
+    fn with_capacity(rows: usize) -> Self {
+        Booleans { values: BooleanBufferBuilder::new(rows), nulls: NullBufferBuilder::new(rows) }
+    }
+
+    pub fn push(&mut self, value: bool) {
+        self.values.append(value);
+        self.nulls.append_non_null();
+    }
+
+    fn push_null(&mut self) {
+        self.values.append(false);
+        self.nulls.append_null();
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows);
+        self.nulls.truncate(rows);
+    }
+}
+
+/// Texts. That they are UTF-8 is checked once for all of them, at the end.
+pub(super) struct Texts {
+    bytes: Vec<u8>,
+    /// Where each ends, after a 0.
+    ends: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+/// Most texts of sensors are not longer, in bytes.
+const SHORT: usize = 16;
+
+impl Texts {
+    fn with_capacity(rows: usize) -> Self {
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        // Sensor ids, units: a dozen bytes; longer texts make it grow.
+        Texts { bytes: Vec::with_capacity(12 * rows + SHORT), ends, nulls: NullBufferBuilder::new(rows) }
+    }
+
+    /// Adds the text that stands in `source` from `start` to `end`.
+    #[inline]
+    pub fn push(&mut self, source: &[u8], start: usize, end: usize) {
+        match source.get(start..start + SHORT) {
+            // A copy of a known size needs no call; what is too much is taken back.
+            Some(more) if end - start <= SHORT => {
+                let length = self.bytes.len() + (end - start);
+                self.bytes.extend_from_slice(more);
+                self.bytes.truncate(length);
+            }
+            _ => self.bytes.extend_from_slice(&source[start..end]),
+        }
+        self.ends.push(self.bytes.len() as i32);
+        self.nulls.append_non_null();
+    }
+
+    fn push_null(&mut self) {
+        self.ends.push(self.bytes.len() as i32);
+        self.nulls.append_null();
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        if let Some(&end) = self.ends.get(rows) {
+            self.bytes.truncate(end as usize);
+            self.ends.truncate(rows + 1);
+            self.nulls.truncate(rows);
+        }
+    }
+
+    fn finish(self) -> Result<StringArray> {
+        let Texts { bytes, ends, mut nulls } = self;
+        if i32::try_from(bytes.len()).is_err() {
+            return Err(StageError::fatal("a batch has more than 2 GiB of text in one column"));
+        }
+        let nulls: Option<NullBuffer> = nulls.finish();
+        Ok(StringArray::try_new(OffsetBuffer::new(ends.into()), bytes.into(), nulls)?)
+    }
+}
