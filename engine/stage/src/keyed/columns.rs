@@ -68,6 +68,7 @@ impl SeriesColumns {
 
     /// A series starts anew when the gap before its reading is longer than `expire_after`. Only its own readings count:
     /// one reading with a time in the far future must not expire the others.
+    #[inline]
     pub fn is_expired(&self, last_at: Option<Timestamp>, at: Option<Timestamp>) -> bool {
         match (last_at, at, self.expire_after_micros) {
             (Some(last_at), Some(at), Some(limit)) => limit < at.0.saturating_sub(last_at.0),
@@ -78,11 +79,13 @@ impl SeriesColumns {
 
 impl SeriesArrays<'_> {
     /// The value of a row; none for null and for what is not finite.
+    #[inline]
     pub fn value(&self, row: usize) -> Option<f64> {
         Some(self.values[row]).filter(|value| value.is_finite())
     }
 
     /// The event time of a row, if it has one.
+    #[inline]
     pub fn at(&self, row: usize) -> Option<Timestamp> {
         self.times.and_then(|times| times.is_valid(row).then(|| Timestamp(times.value(row))))
     }

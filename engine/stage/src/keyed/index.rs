@@ -37,6 +37,7 @@ impl Index {
     }
 
     /// The slot of this hash that `is_it`; none when there is none.
+    #[inline]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let hash = word(hash);
         let mut at = self.first(hash);
@@ -59,6 +60,7 @@ impl Index {
         self.len = 0;
     }
 
+    #[inline]
     fn first(&self, hash: u64) -> usize {
         hash as usize & (self.entries.len() - 1)
     }

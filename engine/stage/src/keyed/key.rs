@@ -75,6 +75,7 @@ impl<'a> KeyArray<'a> {
         KeyArray { nulls: array.nulls(), values }
     }
 
+    #[inline]
     fn write(&self, row: usize, key: &mut Vec<u8>) {
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
             key.push(0);
@@ -112,6 +113,7 @@ impl<'a> KeyArray<'a> {
 const SHORT: usize = 16;
 
 /// Appends the key of a row.
+#[inline]
 pub fn write_key(arrays: &[KeyArray<'_>], row: usize, key: &mut Vec<u8>) {
     for array in arrays {
         array.write(row, key);

@@ -139,6 +139,7 @@ impl Row {
         self.begin();
     }
 
+    #[inline]
     fn begin(&mut self) {
         self.has.fill(Has::Nothing);
         (self.n_set, self.has_wrong_null) = (0, false);
@@ -151,6 +152,7 @@ impl Row {
     }
 
     /// The row has all its values, and the next one begins.
+    #[inline]
     fn complete(&mut self) -> Result<(), String> {
         if self.n_set < self.columns.len() || self.has_wrong_null {
             self.fill_in()?;
@@ -185,6 +187,7 @@ impl Row {
     }
 
     /// Sets a column to what the payload holds in its place.
+    #[inline]
     pub fn set_found(&mut self, column: usize, found: Found<'_>) -> Result<(), String> {
         // The usual ones first: what they become is known.
         match (&mut self.building[column], found) {
@@ -204,6 +207,7 @@ impl Row {
 
     /// Sets a column to a text that stands in the payload from `start` to `end`, and is UTF-8 there. None when the column
     /// cannot take it.
+    #[inline]
     pub fn set_payload_text(&mut self, column: usize, payload: &[u8], start: usize, end: usize) -> Option<()> {
         match &mut self.building[column] {
             Building::Text(texts) => texts.push(payload, start, end),
@@ -214,6 +218,7 @@ impl Row {
         Some(())
     }
 
+    #[inline]
     fn is_set(&mut self, column: usize, has: Has) {
         debug_assert!(self.has[column] == Has::Nothing, "a column has one value of a row");
         self.has[column] = has;

@@ -53,6 +53,7 @@ pub(crate) struct DayReader {
 
 impl DayReader {
     /// The same as [`time_of_bytes`].
+    #[inline]
     pub fn time(&mut self, text: &[u8], zone: Zone) -> Result<i64, NotATime> {
         if let Some((day, time)) = text.split_first_chunk::<10>() {
             if *day == self.day
@@ -69,6 +70,7 @@ impl DayReader {
 }
 
 /// Microseconds of `T08:19:16.25Z`, or with `+00:00`. None for what is written in another way, and for leap seconds.
+#[inline]
 fn micros_of_day(time: &[u8]) -> Option<i64> {
     let (&[b'T', h1, h2, b':', m1, m2, b':', s1, s2], mut rest) = time.split_first_chunk::<9>()? else { return None };
     let two = |tens: u8, ones: u8| {

@@ -139,6 +139,7 @@ impl Layouts {
 
 impl State {
     /// The step that fits the payload from there on.
+    #[inline]
     fn step(&mut self, payload: &[u8], at: usize) -> Option<&Step> {
         let found = self.steps.iter().position(|step| step.fits(payload, at))?;
         if 0 < found {
@@ -150,6 +151,7 @@ impl State {
 }
 
 impl Step {
+    #[inline]
     fn fits(&self, payload: &[u8], at: usize) -> bool {
         let end = at + self.literal.len();
         if !payload.get(at..end).is_some_and(|found| is_same(found, &self.literal)) {
@@ -163,6 +165,7 @@ impl Step {
         }
     }
 
+    #[inline]
     fn is_same(&self, other: &Step) -> bool {
         self.literal == other.literal && self.next == other.next
     }
@@ -171,23 +174,14 @@ impl Step {
 /// Whether two texts of one length are the same. They are too short for what a call of `memcmp` costs.
 #[inline]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let Some(last) = other.len().checked_sub(8) else { return one == other };
-    let differs = |at: usize| {
-        let word = |of: &[u8]| of.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_ne_bytes);
-        word(one) != word(other)
-    };
-    let mut at = 0;
-    while at < last {
-        if differs(at) {
-            return false;
-        }
-        at += 8;
-    }
+    let (Some(end), Some(other_end)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) else { return one == other };
+    let (words, other_words) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
     // The last eight overlap with those before.
-    !differs(last)
+    words.iter().zip(other_words).all(|(one, other)| one == other) && end == other_end
 }
 
 /// Reads a value for these columns; gives the place behind it.
+#[inline]
 fn wanted(payload: &[u8], at: usize, columns: &[usize], row: &mut Row) -> Option<usize> {
     let (value, end) = scalar(payload, at)?;
     for &column in columns {

@@ -14,6 +14,7 @@ pub(super) enum Scalar {
 }
 
 /// The value at a place, and the place behind it. None: there is none, or it is unusual.
+#[inline]
 pub(super) fn scalar(payload: &[u8], at: usize) -> Option<(Scalar, usize)> {
     match payload.get(at)? {
         b'"' => {
@@ -44,6 +45,7 @@ fn word(payload: &[u8], at: usize, word: &[u8], found: Found<'static>) -> Option
 }
 
 /// Where the text ends that begins at a place. None for one with escapes or control characters, or that is not UTF-8.
+#[inline]
 fn text_end(payload: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut is_ascii) = (start, true);
     while let Some(eight) = payload.get(at..at + 8) {
@@ -69,19 +71,22 @@ fn text_end(payload: &[u8], start: usize) -> Option<usize> {
     }
 }
 
+#[inline]
 fn is_text(payload: &[u8], start: usize, end: usize, is_ascii: bool) -> Option<usize> {
     (is_ascii || std::str::from_utf8(&payload[start..end]).is_ok()).then_some(end)
 }
 
 /// A mark in the highest bit of each byte that is a quote, a backslash, a control character or not ASCII. Those behind the
 /// first one may be marked wrongly.
+#[inline]
 fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // A byte is below n exactly if subtracting n borrows, and it had no high bit itself.
-    let below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGHS;
-    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    below(word, 0x20) | is(b'"') | is(b'\\') | (word & HIGHS)
+    // Taking n from a byte borrows if it is below n, which leaves its high bit set, if it had none itself.
+    let quotes = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let controls = word.wrapping_sub(ONES * 0x20);
+    (quotes | backslashes | controls | word) & HIGHS
 }
 
 /// A number as it is written.
@@ -108,6 +113,7 @@ const TENS: [f64; 23] = [
 
 impl Digits {
     /// Reads a number by the grammar; none when it is not one.
+    #[inline]
     fn read(payload: &[u8], start: usize) -> Option<Self> {
         let is_negative = payload.get(start) == Some(&b'-');
         let first = start + usize::from(is_negative);
@@ -138,6 +144,7 @@ impl Digits {
         Some(Digits { start, end: at, is_negative, mantissa, n_digits, n_decimals, has_exponent })
     }
 
+    #[inline]
     fn value(&self, payload: &[u8]) -> Option<Found<'static>> {
         let n_decimals = match (self.n_decimals, self.has_exponent) {
             (None, false) => return self.whole(),
@@ -170,6 +177,7 @@ impl Digits {
 }
 
 /// Reads digits, as many as there are.
+#[inline]
 fn digits(payload: &[u8], at: &mut usize, number: &mut u64) {
     while let Some(digit) = payload.get(*at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
         *number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
