@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod changed_input;
+mod crowded;
 mod cut;
 mod disk;
 mod every_sink;
