@@ -45,15 +45,17 @@ deny:
 sanitize:
 	.ci/sanitize
 
-## generate   writes the generated files: schemas/ and docs/stages/
+## generate   writes the generated files: schemas/, docs/stages/ and docs/metrics.md
 generate:
-	cargo run --locked -- schema --out schemas --docs docs/stages
+	cargo run --locked -- schema --out schemas --docs docs/stages --metrics docs/metrics.md
 
 ## fresh      fails if a generated file is not what `make generate` would write
 fresh:
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	cargo run --locked -- schema --out "$$folder/schemas" --docs "$$folder/docs/stages" && \
-	diff -r schemas "$$folder/schemas" && diff -r docs/stages "$$folder/docs/stages" || \
+	cargo run --locked -- schema --out "$$folder/schemas" --docs "$$folder/docs/stages" \
+	  --metrics "$$folder/docs/metrics.md" && \
+	diff -r schemas "$$folder/schemas" && diff -r docs/stages "$$folder/docs/stages" && \
+	diff docs/metrics.md "$$folder/docs/metrics.md" || \
 	{ echo 'generated files are stale: run `make generate` and commit what it writes' >&2; exit 1; }
 
 ## ci         does all that a change must pass, as the server does it

@@ -6,6 +6,7 @@
 mod bad_input;
 mod bench;
 mod changed_input;
+mod crowded;
 mod cut;
 mod disk;
 mod every_sink;

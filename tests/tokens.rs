@@ -87,3 +87,59 @@ async fn a_token_of_their_own_closes_metrics_and_health() {
     let finished = run.wait_with_timeout(Duration::from_secs(60)).await;
     assert!(!finished.stderr.contains(METRICS) && !finished.stdout.contains(METRICS));
 }
+
+/// What a browser sends after an answer: the cookie, without its attributes.
+fn cookie_of(answer: &reqwest::Response) -> String {
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+    cookie.split_once(';').expect("attributes").0.to_owned()
+}
+
+async fn login(dashboard: &Dashboard, token: &str) -> reqwest::Response {
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let form =
+        client.post(format!("{}/login", dashboard.url)).header("content-type", "application/x-www-form-urlencoded");
+    form.body(format!("token={token}")).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_browser_is_let_in_until_it_logs_out() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let start = |folder: &tempfile::TempDir| run(folder.path()).env("PIPELINE_DASHBOARD_TOKEN", VIEW).start();
+    let (mut first, mut second) = (start(&folders[0]), start(&folders[1]));
+    let (one, other) = (Dashboard::of(&mut first).await, Dashboard::of(&mut second).await);
+    assert_eq!(login(&one, "wrong").await.status(), StatusCode::UNAUTHORIZED);
+
+    // The same browser, logged in to two dashboards of one machine, and once more to one of them.
+    let cookies = [login(&one, VIEW).await, login(&other, VIEW).await, login(&one, VIEW).await].map(|answer| {
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        cookie_of(&answer)
+    });
+    assert_ne!(cookies[0], cookies[2]);
+    let names: Vec<&str> = cookies.iter().map(|cookie| cookie.split_once('=').unwrap().0).collect();
+    assert_ne!(names[0], names[1], "they would overwrite each other");
+    let is_let_in = async |dashboard: &Dashboard, cookies: &str| {
+        let answer = dashboard.ask("/api/pipeline").header("cookie", cookies).send().await.unwrap();
+        answer.status() == StatusCode::OK
+    };
+    let both = format!("{}; {}", cookies[0], cookies[1]);
+    assert!(is_let_in(&one, &both).await && is_let_in(&other, &both).await);
+    assert!(!is_let_in(&other, &cookies[0]).await, "each has sessions of its own");
+
+    let mut told = one.ask("/api/live").header("cookie", &cookies[0]).send().await.unwrap();
+    assert!(told.chunk().await.unwrap().is_some());
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    client.post(format!("{}/logout", one.url)).header("cookie", &cookies[0]).send().await.unwrap();
+    assert!(!is_let_in(&one, &cookies[0]).await, "it is over");
+    assert!(is_let_in(&one, &cookies[2]).await, "that of another window is not");
+    // The events of the one that is over end, too.
+    let rest = async { while told.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(Duration::from_secs(30), rest).await.expect("an end");
+    for run in [first, second] {
+        run.interrupt();
+        let finished = run.wait_with_timeout(Duration::from_secs(60)).await;
+        finished.assert_code(0);
+        assert!(
+            !finished.stderr.contains(VIEW) && cookies.iter().all(|cookie| !finished.stderr.contains(&cookie[40..]))
+        );
+    }
+}

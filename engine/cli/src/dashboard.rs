@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use pipeline_dashboard::{Address, Server, Tokens, Watched};
+use pipeline_dashboard::{Address, Server, Tokens};
 use pipeline_runtime::store::StateStore;
 use pipeline_stage::{Result, StageError};
-use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tracing::warn;
 
 /// `--dashboard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,20 +29,11 @@ impl FromStr for DashboardArg {
     }
 }
 
-/// Ends with whoever holds it.
-pub struct Serving(JoinHandle<()>);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Takes the address; none when there is to be no dashboard.
 ///
 /// # Errors
 /// `Config` when the address cannot be had, or needs a token.
-pub async fn bind(wanted: Option<DashboardArg>) -> Result<Option<Server>> {
+pub fn bind(wanted: Option<DashboardArg>) -> Result<Option<Server>> {
     let address = match wanted {
         Some(DashboardArg::Off) => return Ok(None),
         Some(DashboardArg::At(address)) => Address::At(address),
@@ -54,16 +44,7 @@ pub async fn bind(wanted: Option<DashboardArg>) -> Result<Option<Server>> {
         admin: token("PIPELINE_ADMIN_TOKEN")?,
         metrics: token("PIPELINE_METRICS_TOKEN")?,
     };
-    Server::bind(address, tokens).await.map(Some)
-}
-
-/// Answers beside the pipeline.
-pub fn serve(server: Server, watched: Watched) -> Serving {
-    Serving(tokio::spawn(async move {
-        if let Err(error) = server.serve(watched).await {
-            error!("the dashboard has ended: {error}; the pipeline goes on");
-        }
-    }))
+    Server::bind(address, tokens).map(Some)
 }
 
 /// The setting under which a run notes where its dashboard is; empty when it has none.

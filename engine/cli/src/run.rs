@@ -116,7 +116,7 @@ async fn supervise(
     screen: &Screen,
 ) -> Result<(), StageError> {
     let mut stop = listen_for_stop(screen.clone())?;
-    let server = dashboard::bind(dashboard).await?;
+    let server = dashboard::bind(dashboard)?;
     let run = tokio::select! {
         biased;
         run = Run::prepare(plan.clone(), settings) => run?,
@@ -129,7 +129,7 @@ async fn supervise(
     let url = server.as_ref().map(Server::url);
     opening(&plan, &run, url.as_deref()).iter().for_each(|line| screen.say(line));
     dashboard::note(run.store().as_ref(), url.as_deref()).await;
-    let _serving = server.map(|server| dashboard::serve(server, Watched::new(plan.clone(), &run)));
+    let _serving = server.map(|server| server.serve(Watched::new(plan.clone(), &run))).transpose()?;
     let progress = run.progress();
     let show = tokio::spawn(show_progress(plan.clone(), progress, screen.clone()));
     let ended = run.run(stop).await;

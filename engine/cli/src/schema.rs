@@ -22,6 +22,9 @@ pub struct SchemaArgs {
     /// Write a page in Markdown for each stage into a folder
     #[arg(long, value_name = "DIR")]
     docs: Option<PathBuf>,
+    /// Write the list of what `/metrics` has, in Markdown, into a file
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
     #[command(flatten)]
     pub libraries: LibraryArgs,
 }
@@ -41,6 +44,9 @@ pub fn run(args: &SchemaArgs, built_in: &Registry) -> ExitCode {
     }
     if let Some(folder) = &args.docs {
         files.extend(schema::pages(&registry).into_iter().map(|(path, text)| (folder.join(path), text)));
+    }
+    if let Some(file) = &args.metrics {
+        files.push((file.clone(), pipeline_dashboard::documentation()));
     }
     if files.is_empty() {
         print(&schema::pipeline(&registry));

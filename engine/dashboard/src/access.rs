@@ -3,22 +3,20 @@
 //! On a loopback address whoever uses the machine may look; the `Host` header must name the machine, so that no page of
 //! the web can ask in the name of its visitor (DNS rebinding). On any other address a token is needed for all but
 //! `/health` and `/metrics`, and for those, too, if they have one of their own. Tokens are compared by their hashes and
-//! never written anywhere; a browser gets a cookie that holds a hash.
+//! never written anywhere; a browser gets a [session](crate::sessions).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::login;
-
-/// The cookie of a browser that has shown a token.
-pub const COOKIE_NAME: &str = "pipeline_session";
+use crate::sessions::Sessions;
 
 /// The tokens, as the user has given them.
 #[derive(Clone, Default)]
@@ -37,6 +35,7 @@ pub struct Access {
     view: Option<Secret>,
     admin: Option<Secret>,
     metrics: Option<Secret>,
+    sessions: Sessions,
 }
 
 /// What somebody may do.
@@ -57,37 +56,37 @@ impl Secret {
     fn of(token: &str) -> Self {
         Secret(Sha256::digest(token.as_bytes()).into())
     }
-
-    /// What a browser keeps: it proves the token and does not tell it.
-    fn session(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(b"session of the dashboard of pipeline");
-        hash.update(self.0);
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 }
 
 impl Access {
-    /// On an address, with tokens.
-    pub fn new(address: SocketAddr, tokens: &Tokens) -> Self {
+    /// To the dashboard of a pipeline on an address, with tokens.
+    pub fn new(pipeline: &str, address: SocketAddr, tokens: &Tokens) -> Self {
         let secret = |token: &Option<String>| token.as_deref().map(Secret::of);
-        Access { address, view: secret(&tokens.view), admin: secret(&tokens.admin), metrics: secret(&tokens.metrics) }
+        let (view, admin, metrics) = (secret(&tokens.view), secret(&tokens.admin), secret(&tokens.metrics));
+        Access { address, view, admin, metrics, sessions: Sessions::new(pipeline, address) }
     }
 
-    /// The session for a token; none when it is wrong.
-    pub fn session(&self, token: &str) -> Option<String> {
-        let shown = Secret::of(token);
-        let known = [&self.admin, &self.view].into_iter().flatten().find(|secret| **secret == shown)?;
-        Some(known.session())
+    /// Sessions of those who have shown a token.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// What the holder of a token may do.
+    pub fn role_of(&self, token: &str) -> Role {
+        let shown = Some(Secret::of(token));
+        match () {
+            () if shown == self.admin => Role::Admin,
+            () if shown == self.view => Role::Viewer,
+            () => Role::Nobody,
+        }
     }
 
     /// What the sender of a request may do.
     pub fn role(&self, headers: &HeaderMap) -> Role {
-        if is_shown(headers, &self.admin) {
-            return Role::Admin;
-        }
         let is_open = self.view.is_none() && self.address.ip().is_loopback();
-        if is_open || is_shown(headers, &self.view) { Role::Viewer } else { Role::Nobody }
+        let by_itself = if is_open { Role::Viewer } else { Role::Nobody };
+        let by_token = bearer(headers).map_or(Role::Nobody, |token| self.role_of(token));
+        by_itself.max(by_token).max(self.sessions.role(headers))
     }
 
     /// Whether there is anything to log in for.
@@ -96,8 +95,9 @@ impl Access {
     }
 
     fn may_scrape(&self, headers: &HeaderMap) -> bool {
-        let known = [&self.metrics, &self.view, &self.admin];
-        self.metrics.is_none() || known.into_iter().any(|secret| is_shown(headers, secret))
+        let Some(metrics) = &self.metrics else { return true };
+        let is_shown = |token| Secret::of(token) == *metrics || self.role_of(token) != Role::Nobody;
+        bearer(headers).is_some_and(is_shown) || self.sessions.role(headers) != Role::Nobody
     }
 
     /// Whether the `Host` header names this machine: on loopback, by name or by address.
@@ -123,21 +123,8 @@ impl Access {
     }
 }
 
-/// Whether a request shows a token, or the session of one.
-fn is_shown(headers: &HeaderMap, secret: &Option<Secret>) -> bool {
-    let Some(secret) = secret else { return false };
-    let is_token = bearer(headers).is_some_and(|token| Secret::of(token) == *secret);
-    is_token || cookie(headers, COOKIE_NAME).is_some_and(|session| session == secret.session())
-}
-
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
-}
-
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// Lets through who may, and puts the headers on that keep browsers from doing harm.
@@ -198,7 +185,7 @@ mod tests {
 
     fn access(address: &str, view: Option<&str>, admin: Option<&str>) -> Access {
         let tokens = Tokens { view: view.map(Into::into), admin: admin.map(Into::into), metrics: None };
-        Access::new(address.parse().unwrap(), &tokens)
+        Access::new("iot", address.parse().unwrap(), &tokens)
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -223,7 +210,7 @@ mod tests {
     #[test]
     fn metrics_with_a_token_are_not_open_on_loopback_either() {
         let tokens = Tokens { view: None, admin: Some("root".into()), metrics: Some("m".into()) };
-        let access = Access::new("127.0.0.1:1".parse().unwrap(), &tokens);
+        let access = Access::new("iot", "127.0.0.1:1".parse().unwrap(), &tokens);
         for (sent, may) in [
             (headers(&[]), false),
             (headers(&[("authorization", "Bearer m")]), true),
@@ -234,14 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_proves_a_token_without_holding_it() {
-        let access = access("0.0.0.0:1", Some("secret"), None);
-        assert_eq!(access.session("wrong"), None);
-        let session = access.session("secret").unwrap();
-        assert!(!session.contains("secret"));
-        let sent = format!("other=1; {COOKIE_NAME}={session}");
-        assert_eq!(access.role(&headers(&[("cookie", &sent)])), Role::Viewer);
-        assert_eq!(access.role(&headers(&[("cookie", &format!("{COOKIE_NAME}=secret"))])), Role::Nobody);
+    fn a_session_is_worth_what_its_token_is() {
+        let access = access("0.0.0.0:1", Some("secret"), Some("root"));
+        for (token, role) in [("secret", Role::Viewer), ("root", Role::Admin)] {
+            assert_eq!(access.role_of(token), role);
+            let cookie = access.sessions().begin(role).unwrap();
+            assert!(!cookie.contains(token), "{cookie}");
+            let sent = headers(&[("cookie", cookie.split_once(';').unwrap().0)]);
+            assert_eq!((access.role(&sent), access.may_scrape(&sent)), (role, true));
+            access.sessions().end(&sent);
+            assert_eq!(access.role(&sent), Role::Nobody);
+        }
+        assert_eq!(access.role_of("wrong"), Role::Nobody);
     }
 
     #[test]

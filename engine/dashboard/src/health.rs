@@ -1,9 +1,10 @@
 //! `/health` and `/ready`: is it alive, and does it do what it is for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pipeline_runtime::run::health::{Failing, failing};
-use pipeline_runtime::run::view::TaskPhase;
+use pipeline_runtime::run::health::Failing;
+use pipeline_runtime::run::view::{TaskPhase, TaskView};
 use pipeline_stage::Kind;
 use serde::Serialize;
 
@@ -18,16 +19,15 @@ pub struct Readiness {
     pub reasons: Vec<String>,
 }
 
-/// Whether rows flow now.
-pub fn readiness(watched: &Watched) -> Readiness {
-    let mut reasons: Vec<String> = failing().iter().map(in_words).collect();
-    let view = &watched.progress.view;
-    if !view.is_assigned() {
+/// Whether rows flow now, of what fails and what tasks there are.
+pub fn readiness(watched: &Watched, failing: &[Failing], tasks: &BTreeMap<String, TaskView>) -> Readiness {
+    let mut reasons: Vec<String> = failing.iter().map(in_words).collect();
+    if !watched.progress.view.is_assigned() {
         let sources = watched.plan.stages.iter().filter(|stage| stage.kind == Kind::Source);
         let source = sources.map(|stage| stage.id.as_str()).next().unwrap_or("the source");
         reasons.push(format!("{source}: waiting to be told which partitions are this process'"));
     }
-    for (task, view) in view.tasks().iter().filter(|(_, view)| view.phase == TaskPhase::Restoring) {
+    for (task, view) in tasks.iter().filter(|(_, view)| view.phase == TaskPhase::Restoring) {
         reasons.push(format!("task `{task}`: restoring its state, for {}", span(view.since.elapsed())));
     }
     Readiness { is_ready: reasons.is_empty(), reasons }

@@ -32,7 +32,8 @@ pub struct Replay {
 
 /// `/api/dead-letters`: the oldest first.
 pub async fn list(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> Result<Json<Value>, Problem> {
-    let letters = shared.watched.store.dead_letters(wanted.after, AT_ONCE).await?;
+    let letters =
+        shared.watched.ask_store(move |store| async move { store.dead_letters(wanted.after, AT_ONCE).await }).await?;
     let after = letters.last().map(|(number, _)| *number).filter(|_| letters.len() == AT_ONCE as usize);
     let letters = letters.into_iter().map(|(number, letter)| {
         let bytes = letter.row.bytes.as_deref().map(|bytes| printable(&String::from_utf8_lossy(bytes), SHOWN));
@@ -59,7 +60,7 @@ pub async fn replay(
         let words = "only who has the admin token may do this: PIPELINE_ADMIN_TOKEN sets it";
         return Err((StatusCode::FORBIDDEN, words.into()));
     }
-    let asked = shared.watched.store.request_replay(&replay.numbers).await;
+    let asked = shared.watched.ask_store(move |store| async move { store.request_replay(&replay.numbers).await }).await;
     let count = asked.map_err(|error| (StatusCode::CONFLICT, error.chain()))?;
     Ok(Json(json!({ "count": count })))
 }

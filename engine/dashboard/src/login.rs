@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Form;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::access::{Access, COOKIE_NAME};
+use crate::access::{Access, Role};
 
 /// What the form sends.
 #[derive(Deserialize)]
@@ -17,13 +17,16 @@ pub struct Login {
     token: String,
 }
 
-/// Whoever has the token gets a cookie: a script cannot read it, another site cannot send it.
+/// Whoever has the token gets a session.
 pub async fn login(State(access): State<Arc<Access>>, Form(login): Form<Login>) -> Response {
-    let Some(session) = access.session(login.token.trim()) else {
+    let role = access.role_of(login.token.trim());
+    if role == Role::Nobody {
         return page(StatusCode::UNAUTHORIZED, Some("This is not the token."));
-    };
-    let cookie = format!("{COOKIE_NAME}={session}; Path=/; HttpOnly; SameSite=Strict");
-    (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, "/".into())]).into_response()
+    }
+    match access.sessions().begin(role) {
+        Ok(cookie) => (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, "/".into())]).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("no session can be made: {error}")).into_response(),
+    }
 }
 
 /// The page for those who may look and want to do more.
@@ -31,9 +34,9 @@ pub async fn form() -> Response {
     page(StatusCode::OK, None)
 }
 
-/// Takes the cookie away.
-pub async fn logout() -> Response {
-    let cookie = format!("{COOKIE_NAME}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+/// Ends the session.
+pub async fn logout(State(access): State<Arc<Access>>, headers: HeaderMap) -> Response {
+    let cookie = access.sessions().end(&headers);
     (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, "/".into())]).into_response()
 }
 

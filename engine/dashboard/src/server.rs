@@ -1,23 +1,28 @@
 //! The server: addresses and routes.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use pipeline_runtime::run::health::failing;
 use pipeline_stage::{Result, StageError};
-use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::error;
 
 use crate::access::{Access, Role, Tokens, guard};
 use crate::archive::Archive;
+use crate::connections::{self, Limits, take_body};
 use crate::health::readiness;
 use crate::live::Live;
 use crate::metrics::{Exposition, exposed};
+use crate::serving::{Computing, Serving};
+use crate::tap::Budget;
 use crate::watched::Watched;
 use crate::{archive, letters, live, login, page, tap};
 
@@ -52,6 +57,10 @@ pub struct Shared {
     pub live: Arc<Live>,
     /// What sinks have stored.
     pub archive: Arc<Archive>,
+    /// What takes long.
+    pub computing: Arc<Computing>,
+    /// What taps may cost.
+    pub taps: Arc<Budget>,
 }
 
 impl Server {
@@ -59,7 +68,7 @@ impl Server {
     ///
     /// # Errors
     /// `Config` when it cannot be had, or is not loopback and there is no token.
-    pub async fn bind(address: Address, tokens: Tokens) -> Result<Self> {
+    pub fn bind(address: Address, tokens: Tokens) -> Result<Self> {
         if let Address::At(address) = address
             && !address.ip().is_loopback()
             && tokens.view.is_none()
@@ -71,8 +80,8 @@ impl Server {
             )));
         }
         let listener = match address {
-            Address::At(address) => TcpListener::bind(address).await.map_err(|error| cannot(address, error))?,
-            Address::Default => free_port().await?,
+            Address::At(address) => TcpListener::bind(address).map_err(|error| cannot(address, error))?,
+            Address::Default => free_port()?,
         };
         let address = listener.local_addr().map_err(|error| cannot((Ipv4Addr::LOCALHOST, 0).into(), error))?;
         Ok(Server { listener, address, tokens })
@@ -87,23 +96,37 @@ impl Server {
         format!("http://{}", SocketAddr::new(ip, self.address.port()))
     }
 
-    /// Answers; ends only with an error of the operating system.
+    /// Answers beside the pipeline, until what it gives is dropped.
     ///
     /// # Errors
-    /// Those of the listener.
-    pub async fn serve(self, watched: Watched) -> std::io::Result<()> {
+    /// `Fatal` when the operating system gives no threads.
+    pub fn serve(self, watched: Watched) -> Result<Serving> {
+        let no_threads = |error| StageError::fatal("the dashboard cannot be started").because(error);
+        Serving::begin(async {
+            if let Err(error) = self.answer(watched).await {
+                error!("the dashboard has ended: {error}; the pipeline goes on");
+            }
+        })
+        .map_err(no_threads)
+    }
+
+    async fn answer(self, watched: Watched) -> std::io::Result<()> {
+        self.listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let access = Arc::new(Access::new(&watched.plan.settings.name, self.address, &self.tokens));
         let watched = Arc::new(watched);
-        let access = Arc::new(Access::new(self.address, &self.tokens));
         let live = Live::start(watched.clone());
         let archive = Arc::new(Archive::of(&watched.plan));
-        axum::serve(self.listener, routes(Shared { watched, access, live, archive })).await
+        let (computing, taps) = (Arc::new(Computing::new()), Arc::default());
+        let routes = routes(Shared { watched, access, live, archive, computing, taps });
+        match connections::serve(listener, routes, Limits::default()).await {}
     }
 }
 
-async fn free_port() -> Result<TcpListener> {
+fn free_port() -> Result<TcpListener> {
     let mut last = None;
     for port in (FIRST_PORT..FIRST_PORT + PORTS).chain([0]) {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = Some(error),
         }
@@ -120,6 +143,7 @@ fn cannot(address: SocketAddr, error: std::io::Error) -> StageError {
 
 fn routes(shared: Shared) -> Router {
     let access = shared.access.clone();
+    let few = Arc::new(Semaphore::new(SERIES_AT_ONCE));
     Router::new()
         .route("/", get(page::index))
         .route("/assets/{file}", get(page::asset))
@@ -127,7 +151,7 @@ fn routes(shared: Shared) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/login", get(login::form).merge(post(login::login)).with_state(access.clone()))
-        .route("/logout", post(login::logout))
+        .route("/logout", post(login::logout).with_state(access.clone()))
         .route("/api/pipeline", get(page::pipeline))
         .route("/api/live", get(live::events))
         .route("/api/tap/{stage}", get(tap::events))
@@ -135,11 +159,20 @@ fn routes(shared: Shared) -> Router {
         .route("/api/tables/{sink}/counts", get(archive::counts))
         .route("/api/tables/{sink}/csv", get(archive::csv))
         .route("/api/tables/{sink}/series", get(archive::series_names))
-        .route("/api/series", get(archive::points))
+        .route("/api/series", get(archive::points).layer(from_fn_with_state(few, in_turn)))
         .route("/api/dead-letters", get(letters::list))
         .route("/api/dead-letters/replay", post(letters::replay))
         .with_state(shared)
+        .layer(from_fn(take_body))
         .layer(from_fn_with_state(access, guard))
+}
+
+/// Each reads thousands of rows: a page is as fast by one after another, and the database has other work.
+const SERIES_AT_ONCE: usize = 2;
+
+async fn in_turn(State(few): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let _turn = few.acquire().await;
+    next.run(request).await
 }
 
 async fn alive() -> &'static str {
@@ -147,7 +180,8 @@ async fn alive() -> &'static str {
 }
 
 async fn ready(State(shared): State<Shared>, headers: HeaderMap) -> Response {
-    let mut readiness = readiness(&shared.watched);
+    let tasks = shared.watched.progress.view.tasks();
+    let mut readiness = readiness(&shared.watched, &failing(), &tasks);
     if shared.access.role(&headers) < Role::Viewer {
         // Reasons name machines and quote what they say.
         readiness.reasons.clear();

@@ -1,23 +1,29 @@
 //! `/api/tap/STAGE`: the rows that pass a stage, for `pipeline tap` and for the page of a series.
 
+mod budget;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures::future::ready;
 use futures::{StreamExt, stream};
 use pipeline_runtime::expression::Expression;
 use pipeline_runtime::run::view::{Tap, text};
-use pipeline_stage::write_json_row;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
-use crate::live::MAX_PAGES;
+use crate::access::Role;
 use crate::server::Shared;
+use crate::shown::json;
+pub use budget::Budget;
+use budget::{Allowance, Amount};
 
 /// What of the rows is wanted.
 #[derive(Debug, Deserialize)]
@@ -36,13 +42,6 @@ fn default_rate() -> u32 {
     100
 }
 
-/// Rows as text cost more than most stages: nobody may make the pipeline write all of them.
-const MAX_RATE: u32 = 10_000;
-
-fn allowed(rate: u32) -> u32 {
-    if rate == 0 { MAX_RATE } else { rate.min(MAX_RATE) }
-}
-
 struct Following {
     tap: Tap,
     series: Vec<(usize, String)>,
@@ -56,8 +55,13 @@ struct Following {
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Server-sent events `rows`: `{"missed": 0, "unseen": 0, "rows": [{…}, …]}`. Missed are rows that were wanted and not sent,
-/// because more than `rate` came; unseen are rows that passed too fast to be looked at, wanted or not.
-pub async fn events(State(shared): State<Shared>, Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Response {
+/// because more than `rate` came, or more than all taps together may have; unseen are rows that passed too fast to be looked at, wanted or not.
+pub async fn events(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
+) -> Response {
     let plan = &shared.watched.plan;
     let Some(stage) = plan.stages.iter().position(|stage| stage.id == id) else {
         let known: Vec<&str> = plan.stages.iter().map(|stage| stage.id.as_str()).collect();
@@ -76,17 +80,17 @@ pub async fn events(State(shared): State<Shared>, Path(id): Path<String>, Query(
         Ok(series) => series,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    let taps = &shared.watched.progress.view.taps;
-    if MAX_PAGES <= taps.lookers(stage) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many look at this stage").into_response();
-    }
-    let tap = taps.look(stage);
-    let following =
-        Following { tap, series, when, allowance: Allowance::new(allowed(wanted.rate)), missed: 0, unseen: 0 };
+    let Some(allowance) = shared.taps.allowance(wanted.rate) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many look at stages").into_response();
+    };
+    let tap = shared.watched.progress.view.taps.look(stage);
+    let following = Following { tap, series, when, allowance, missed: 0, unseen: 0 };
     let events = stream::unfold(following, |mut following| async {
         let event = following.next().await?;
-        Some((event, following))
+        Some((Event::default().event("rows").data(event), following))
     });
+    // Whoever has logged out meanwhile is shown nothing more.
+    let events = events.take_while(move |_| ready(Role::Viewer <= shared.access.role(&headers)));
     Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response()
 }
 
@@ -103,40 +107,46 @@ fn series_of(series: Option<&str>, schema: &arrow::datatypes::Schema) -> Result<
 }
 
 impl Following {
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<String> {
         let tell_at = Instant::now() + TELL_WITHIN;
         loop {
             let (tapped, unseen) = match timeout_at(tell_at, self.tap.next()).await {
                 Ok(next) => next?,
-                Err(_) if 0 < self.missed + self.unseen => return Some(self.event(None)),
+                Err(_) if 0 < self.missed + self.unseen => return Some(self.event(&[])),
                 Err(_) => self.tap.next().await?,
             };
             self.unseen += unseen;
             let Ok(batch) = self.wanted(&tapped.rows.batch) else { continue };
-            let rows = (batch.num_rows() as u64).min(self.allowance.now());
-            self.allowance.used(rows);
-            self.missed += batch.num_rows() as u64 - rows;
-            if 0 < rows {
-                let first = batch.num_rows() - rows as usize;
-                return Some(self.event(Some((&batch, first))));
+            let rows = self.allowed(&batch);
+            let event = (!rows.is_empty()).then(|| self.event(&rows));
+            self.missed += (batch.num_rows() - rows.len()) as u64;
+            if event.is_some() {
+                return event;
             }
         }
     }
 
-    /// With the rows of a batch from one on, and what was missed before them.
-    fn event(&mut self, rows: Option<(&RecordBatch, usize)>) -> Event {
-        let (missed, unseen) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.unseen));
-        let mut out = format!("{{\"missed\":{missed},\"unseen\":{unseen},\"rows\":[").into_bytes();
-        if let Some((batch, first)) = rows {
-            for row in first..batch.num_rows() {
-                if first < row {
-                    out.push(b',');
-                }
-                write_json_row(batch, row, &mut out);
+    /// The first rows of a batch, as many as may be shown now.
+    fn allowed(&mut self, batch: &RecordBatch) -> Vec<Box<RawValue>> {
+        let left = self.allowance.left();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for row in 0..(batch.num_rows() as u64).min(left.rows) as usize {
+            let Some(shown) = json(batch, row) else { break };
+            bytes += shown.get().len() as u64;
+            if left.bytes < bytes {
+                break;
             }
+            rows.push(shown);
         }
-        out.extend_from_slice(b"]}");
-        Event::default().event("rows").data(String::from_utf8(out).unwrap_or_default())
+        self.allowance.use_up(Amount { rows: rows.len() as u64, bytes: bytes.min(left.bytes) });
+        rows
+    }
+
+    /// With some rows, and what was missed before them.
+    fn event(&mut self, rows: &[Box<RawValue>]) -> String {
+        let (missed, unseen) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.unseen));
+        let rows: Vec<&str> = rows.iter().map(|row| row.get()).collect();
+        format!("{{\"missed\":{missed},\"unseen\":{unseen},\"rows\":[{}]}}", rows.join(","))
     }
 
     fn wanted(&self, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
@@ -157,29 +167,42 @@ impl Following {
     }
 }
 
-/// So many rows a second.
-struct Allowance {
-    rate: u32,
-    left: f64,
-    at: Instant,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
 
-impl Allowance {
-    fn new(rate: u32) -> Self {
-        Allowance { rate, left: f64::from(rate), at: Instant::now() }
+    use arrow::array::{ArrayRef, StringArray};
+    use pipeline_runtime::run::view::Taps;
+    use pipeline_stage::{Origins, Rows};
+
+    use super::*;
+
+    /// Rows whose texts have so many bytes.
+    fn rows(lengths: &[usize]) -> Rows {
+        let texts: StringArray = lengths.iter().map(|length| Some("x".repeat(*length))).collect();
+        let batch = RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).expect("one column");
+        Rows { batch, origins: Origins::new("source/0".into(), (0..lengths.len() as u64).collect()) }
     }
 
-    fn now(&mut self) -> u64 {
-        if self.rate == 0 {
-            return u64::MAX;
+    #[tokio::test(start_paused = true)]
+    async fn no_event_is_large_and_every_row_is_shown_or_counted() {
+        let (taps, budget) = (Taps::new(1), Arc::new(Budget::default()));
+        let allowance = budget.allowance(0).expect("room");
+        let tap = taps.look(0);
+        let mut following = Following { tap, series: Vec::new(), when: None, allowance, missed: 0, unseen: 0 };
+        let (mut shown, mut missed, mut offered) = (0, 0, 0);
+        for length in [10, 3_000, 10 << 20] {
+            let rows = rows(&vec![length; 100]);
+            offered += rows.batch.num_rows() as u64;
+            taps.show(0, &rows, &Arc::from("0"));
+            let event = following.next().await.expect("an event");
+            assert!(event.len() < 70_000, "{} bytes", event.len());
+            let event: serde_json::Value = serde_json::from_str(&event).expect("JSON");
+            shown += event["rows"].as_array().expect("rows").len() as u64;
+            missed += event["missed"].as_u64().expect("a number");
         }
-        let passed = self.at.elapsed().min(Duration::from_secs(1));
-        self.at = Instant::now();
-        self.left = (self.left + passed.as_secs_f64() * f64::from(self.rate)).min(f64::from(self.rate));
-        self.left as u64
-    }
-
-    fn used(&mut self, rows: u64) {
-        self.left -= if self.rate == 0 { 0.0 } else { rows as f64 };
+        missed += following.missed;
+        assert_eq!(shown + missed, offered);
+        assert!(200 < shown && 50 < missed, "{shown} shown, {missed} missed");
     }
 }

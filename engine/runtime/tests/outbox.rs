@@ -9,7 +9,7 @@ use pipeline_runtime::file::LoadOptions;
 use pipeline_runtime::plan::{Plan, RunSettings, load_text};
 use pipeline_runtime::run::{Run, RunEnd, Summary};
 use pipeline_runtime::store::{Append, DeadLetter, EpochEntry, NewAlert, StateStore, StoredRow, open};
-use pipeline_services::{Postgres, unique_name};
+use pipeline_services::{Postgres, eventually, unique_name};
 use pipeline_stage::{Alert, Registry, StageType, Timestamp};
 use pipeline_testkit::faulty::NumbersOptions;
 use pipeline_testkit::mailbox::{MailboxOptions, mailbox};
@@ -272,4 +272,29 @@ async fn a_stop_waits_neither_for_room_nor_for_the_other_side() {
     let left = open(location, "test").await.unwrap().count_pending("alerts").await.unwrap();
     assert!(0 < left);
     assert_eq!(summary.waiting, [("alerts".to_string(), left)]);
+}
+
+#[tokio::test]
+async fn a_wait_is_seen_while_it_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = unique_name("mailbox");
+    let options = format!("mailbox: {name}, answer: fails, max_pending: 1, when_full: wait");
+    let plan = plan(folder.path().to_str().unwrap(), 1_000_000, &options);
+    let _closed = mailbox(&name);
+    let run = Run::prepare(plan, RunSettings::default()).await.unwrap();
+    let progress = run.progress();
+    let (stop, stopped) = watch::channel(false);
+    let waits = async {
+        let second = Duration::from_secs(1);
+        eventually(SOON, "a second of waiting", async || second < progress.view.totals().waited).await;
+        let (epochs, waited) = (progress.view.totals().epochs, progress.view.totals().waited);
+        eventually(SOON, "another one", async || waited + second < progress.view.totals().waited).await;
+        assert_eq!(progress.view.totals().epochs, epochs, "none was committed: the wait goes on");
+        stop.send_replace(true);
+    };
+    let (ended, ()) = tokio::join!(run.run(stopped), waits);
+    assert_eq!(ended.unwrap().end, RunEnd::Told);
+    let waited = progress.view.waits.sum();
+    tokio::task::yield_now().await;
+    assert_eq!(progress.view.waits.sum(), waited, "nobody waits any longer");
 }

@@ -4,6 +4,7 @@
 //! pipeline runs, by connections of its own, so it never holds up a commit.
 
 use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -31,6 +32,8 @@ pub trait History: Send + Sync {
 
     /// A page of rows, sorted by one column; rows in which it is null come last. Rows of the same value come in the
     /// order in which they are stored, whichever way the page is sorted: what is written meanwhile moves none of them.
+    /// A page ends before its limit with the row with which its texts have [`PAGE_BYTES`] together; see
+    /// [`Page::is_last`].
     async fn page(&self, rows: &Selection, page: &Page) -> Result<RecordBatch>;
 
     /// How many rows there are for each combination of values of some columns, the most frequent first: those columns,
@@ -85,4 +88,53 @@ pub struct Page {
     pub after: Option<(Value, u64)>,
     /// At most so many rows.
     pub limit: u32,
+}
+
+/// What the texts of a page may have together, but for its last row: nobody has to keep 5,000 rows of megabytes in memory.
+pub const PAGE_BYTES: usize = 4 << 20;
+
+impl Page {
+    /// Whether no further page follows this one.
+    pub fn is_last(&self, found: &RecordBatch) -> bool {
+        found.num_rows() < self.limit as usize && text_bytes(found) < PAGE_BYTES
+    }
+}
+
+fn text_bytes(rows: &RecordBatch) -> usize {
+    let texts = rows.columns().iter().filter_map(|column| column.as_string_opt::<i32>());
+    texts
+        .map(|texts| {
+            texts
+                .value_offsets()
+                .last()
+                .zip(texts.value_offsets().first())
+                .map_or(0, |(end, begin)| (end - begin) as usize)
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_the_last_one_if_neither_its_rows_nor_their_texts_are_too_many() {
+        let page = Page { by: "text".into(), descending: false, after: None, limit: 3 };
+        for (texts, is_last) in [
+            (vec!["a".to_owned(); 2], true),
+            (vec!["a".to_owned(); 3], false),
+            (vec!["a".repeat(PAGE_BYTES)], false),
+            (vec!["a".repeat(PAGE_BYTES / 2); 2], false),
+            (vec!["a".repeat(PAGE_BYTES - 1)], true),
+        ] {
+            let count = texts.len();
+            let rows =
+                RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(texts)) as _)]).expect("a column");
+            assert_eq!(page.is_last(&rows), is_last, "{count} rows");
+        }
+    }
 }

@@ -4,12 +4,14 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Error, PgConnection, Postgres};
 use tokio::time::timeout;
 
 use crate::address::Address;
+use crate::errors::Failure;
 
 /// How long a connection may take: more than a slow name server needs, less than an operator waits for an error.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +56,22 @@ impl Database {
     /// Runs a prepared statement and gives its rows.
     pub async fn rows(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
         within(ANSWER_TIMEOUT, query.fetch_all(&mut self.connection)).await
+    }
+
+    /// Runs a prepared statement and gives its rows one by one to `take`, until it says `false`; then the connection is to
+    /// be dropped.
+    pub async fn each_row(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+        mut take: impl FnMut(&PgRow) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let mut rows = query.fetch(&mut self.connection);
+        while let Some(row) = within(ANSWER_TIMEOUT, rows.try_next()).await? {
+            if !take(&row)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Runs a COPY statement with the data that `next` appends to the buffer, piece by piece, until it says `false`.

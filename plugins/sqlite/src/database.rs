@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Error, Sqlite, SqliteConnection};
 use tokio::time::sleep;
 
-use crate::errors::is_busy;
+use crate::errors::{Failure, is_busy};
 
 /// How long another writer may keep the file: more than a commit of the largest epoch takes on a slow disk.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,6 +20,9 @@ const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// How many steps of SQLite's machine are taken between two looks at the clock: well under a millisecond, and so many
 /// that the looks cost nothing.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
+/// Rows that are read before they are taken: any of them may be large.
+const ROWS_AHEAD: usize = 8;
 
 /// Starts a transaction as the only writer. One that became the writer later could fail instead of waiting.
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -51,6 +55,7 @@ impl Database {
     /// Opens a file that exists, to look at it.
     pub async fn look(path: &Path) -> Result<Self, Error> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let options = options.row_buffer_size(ROWS_AHEAD);
         Ok(Database { connection: options.disable_statement_logging().connect().await? })
     }
 
@@ -74,6 +79,22 @@ impl Database {
     /// Runs a prepared statement and gives its rows.
     pub async fn rows(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>, Error> {
         query.fetch_all(&mut self.connection).await
+    }
+
+    /// Runs a prepared statement and gives its rows one by one to `take`, until it says `false`; then the connection is to
+    /// be dropped.
+    pub async fn each_row(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        mut take: impl FnMut(&SqliteRow) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let mut rows = query.fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            if !take(&row)? {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an error of SQLite means to the engine, in words.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use pipeline_stage::StageError;
@@ -84,7 +86,7 @@ fn words(error: &Error) -> String {
 
 fn explain(error: &Error, path: &Path) -> StageError {
     let said = words(error);
-    let path = path.display();
+    let (file, path) = (path, path.display());
     match primary_code(error) {
         Some(code::BUSY | code::LOCKED) => {
             StageError::transient(format!("`{path}` is locked by another program: {said}"))
@@ -92,6 +94,9 @@ fn explain(error: &Error, path: &Path) -> StageError {
         Some(code::FULL) => StageError::transient(format!("there is no room left on the disk of `{path}`: {said}")),
         Some(code::INPUT_OUTPUT | code::OUT_OF_MEMORY) => {
             StageError::transient(format!("`{path}` cannot be read or written: {said}"))
+        }
+        Some(code::CANNOT_OPEN) if could_be_opened(file) => {
+            StageError::transient(format!("`{path}` cannot be opened at the moment: {said}"))
         }
         Some(code::CANNOT_OPEN) => StageError::fatal(format!("`{path}` cannot be opened: {said}")),
         Some(code::READ_ONLY | code::PERMISSION) => StageError::fatal(format!("`{path}` may not be written: {said}")),
@@ -107,6 +112,26 @@ fn explain(error: &Error, path: &Path) -> StageError {
         }
         _ => StageError::fatal(format!("SQLite says of `{path}`: {said}")),
     }
+}
+
+/// Whether a file that SQLite has not opened could be opened, but for a want of file descriptors: SQLite does not say why.
+/// It makes files beside it, too.
+fn could_be_opened(path: &Path) -> bool {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push("-probe");
+    let beside = path.with_file_name(name);
+    let made = File::options().write(true).create(true).truncate(true).open(&beside);
+    // One that was not made is not there.
+    let _ = std::fs::remove_file(&beside);
+    let opened = File::options().read(true).write(true).open(path);
+    // The file itself may be missing, because it is to be made.
+    let opened = opened.err().filter(|error| error.kind() != io::ErrorKind::NotFound);
+    opened.into_iter().chain(made.err()).all(|error| is_want_of_files(&error))
+}
+
+/// ENFILE and EMFILE, which the standard library has no kind for. Their numbers are the same on all Unix systems.
+fn is_want_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// SQLite has no code of its own for a table or column that is gone.
@@ -158,6 +183,28 @@ mod tests {
             let explained = Failure::from(error).explain(Path::new("iot.db"));
             assert_eq!((explained.kind(), explained.to_string().as_str()), (ErrorKind::Transient, words));
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_could_be_opened_is_opened_later() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        for (name, kind) in [
+            ("new.db", ErrorKind::Transient),
+            ("file", ErrorKind::Transient),
+            // A folder is no file, and there is none below a file.
+            ("", ErrorKind::Fatal),
+            ("file/iot.db", ErrorKind::Fatal),
+            ("missing/iot.db", ErrorKind::Fatal),
+        ] {
+            // What SQLite says when no file descriptor is free.
+            let mut database = open(Path::new(":memory:")).await;
+            let error = error_of(&mut database, &["ATTACH '/nowhere/at.all' AS other"]).await;
+            assert_eq!(primary_code(&error), Some(code::CANNOT_OPEN));
+            let explained = Failure::from(error).explain(&folder.path().join(name));
+            assert_eq!(explained.kind(), kind, "{name}: {explained}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
     }
 
     #[tokio::test]

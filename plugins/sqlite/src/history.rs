@@ -183,12 +183,13 @@ impl Reader {
             };
         }
         let types = answer.types();
-        for row in self.database.rows(query).await? {
+        let add = |row: &SqliteRow| {
             for (i, column_type) in types.iter().enumerate() {
-                answer.push(i, cell(&row, i, *column_type)?);
+                answer.push(i, cell(row, i, *column_type)?);
             }
-        }
-        Ok(())
+            Ok(!answer.is_full())
+        };
+        self.database.each_row(query, add).await
     }
 
     fn explain(&self, failure: Failure) -> StageError {

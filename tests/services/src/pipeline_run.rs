@@ -60,6 +60,11 @@ impl PipelineRun {
         self
     }
 
+    /// Lets it have so many files open at most.
+    pub fn with_files(self, files: u32) -> Self {
+        self.through("sh", &["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+    }
+
     /// Sets the working directory; otherwise it is that of the test.
     pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {
         self.current_dir = Some(folder.as_ref().to_owned());
@@ -169,6 +174,11 @@ impl RunningPipeline {
             self.finished()
         })
         .await
+    }
+
+    /// The number of its process.
+    pub fn id(&mut self) -> u32 {
+        self.process.child().id()
     }
 
     /// SIGINT, what Ctrl-C sends.

@@ -12,7 +12,7 @@ use super::Problem;
 use super::questions::{Wanted, next_page};
 use crate::server::Shared;
 
-/// Rows that are asked for at once.
+/// Rows that are asked for at once, if they are not too large for that: a page is bounded in bytes.
 const AT_ONCE: u32 = 5_000;
 
 struct Download {

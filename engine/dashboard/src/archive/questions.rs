@@ -3,12 +3,14 @@
 use arrow::array::RecordBatch;
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
-use pipeline_stage::{Cell, Page, Selection, Timestamp, row_to_json};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use pipeline_stage::{Cell, Page, Selection, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::{Anomalies, Problem, Table};
 use crate::server::Shared;
+use crate::shown::shown;
 
 /// Nobody reads more rows at once; for more there is the download.
 const MAX_ROWS: u32 = 500;
@@ -82,25 +84,71 @@ impl Wanted {
     }
 }
 
+/// An answer in rows: no more of them than this many bytes, so that no table is too large for a page.
+#[derive(Default, Serialize)]
+struct Rows {
+    rows: Vec<Box<RawValue>>,
+    /// How many texts in them are shortened; the download has all of them.
+    shortened: u64,
+}
+
+const MAX_BYTES: usize = 1 << 20;
+
+impl Rows {
+    fn of(batch: &RecordBatch) -> Self {
+        let (mut all, mut bytes) = (Rows::default(), 0);
+        for row in 0..batch.num_rows() {
+            let Some(shown) = shown(batch, row) else { break };
+            bytes += shown.row.get().len();
+            // One is given in any case, or the next page would begin where this one did.
+            if MAX_BYTES < bytes && 0 < row {
+                break;
+            }
+            all.shortened += shown.shortened;
+            all.rows.push(shown.row);
+        }
+        all
+    }
+}
+
+/// A page of a table.
+#[derive(Serialize)]
+pub struct PageOfRows {
+    #[serde(flatten)]
+    rows: Rows,
+    after: Option<(Value, u64)>,
+    time: Option<String>,
+}
+
 /// `/api/tables/SINK/rows`: a page of rows; `after` is where the next one begins, null when there is none.
 pub async fn rows(
     State(shared): State<Shared>,
     Path(sink): Path<String>,
     Query(wanted): Query<Wanted>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<PageOfRows>, Problem> {
     let table = shared.archive.table(&sink)?;
     let limit = wanted.limit.unwrap_or(50).clamp(1, MAX_ROWS);
     let page = wanted.page(table, limit)?;
     let found = table.history.page(&wanted.selection(table)?, &page).await?;
-    let after = next_page(&found, &page);
-    Ok(Json(json!({ "rows": objects(&found), "after": after, "time": table.info.time })))
+    Ok(Json(page_of(&found, &page, table.info.time.clone())))
 }
 
-/// Where the page after this one begins: behind the last value, and so many rows that have it.
+fn page_of(found: &RecordBatch, page: &Page, time: Option<String>) -> PageOfRows {
+    let rows = Rows::of(found);
+    let after = match rows.rows.len() < found.num_rows() {
+        true => behind(&found.slice(0, rows.rows.len()), page),
+        false => next_page(found, page),
+    };
+    PageOfRows { rows, after, time }
+}
+
+/// Where the page after this one begins; none if this is the last one.
 pub fn next_page(found: &RecordBatch, page: &Page) -> Option<(Value, u64)> {
-    if found.num_rows() < page.limit as usize {
-        return None;
-    }
+    if page.is_last(found) { None } else { behind(found, page) }
+}
+
+/// Behind these rows: behind the last value, and so many rows that have it.
+fn behind(found: &RecordBatch, page: &Page) -> Option<(Value, u64)> {
     let column = found.column_by_name(&page.by)?;
     let value = |row: usize| match Cell::of(column.as_ref(), row) {
         // JSON has no infinities, and null would be the rows without a value.
@@ -118,11 +166,11 @@ pub async fn counts(
     State(shared): State<Shared>,
     Path(sink): Path<String>,
     Query(wanted): Query<Wanted>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<impl Serialize>, Problem> {
     let table = shared.archive.table(&sink)?;
     let limit = wanted.limit.unwrap_or(20).clamp(1, MAX_ROWS);
     let found = table.history.count_by(&wanted.selection(table)?, &wanted.columns(), limit).await?;
-    Ok(Json(json!({ "rows": objects(&found) })))
+    Ok(Json(Rows::of(&found)))
 }
 
 /// `/api/tables/SINK/series`: the series there are, sorted.
@@ -130,26 +178,22 @@ pub async fn series_names(
     State(shared): State<Shared>,
     Path(sink): Path<String>,
     Query(wanted): Query<Wanted>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<impl Serialize>, Problem> {
     let table = shared.archive.table(&sink)?;
     let key = table.info.key.clone();
     let key = key.ok_or_else(|| Problem::wrong(format!("`{sink}` does not store the key of a series")))?;
     let limit = wanted.limit.unwrap_or(200).clamp(1, MAX_ROWS);
     let prefix = wanted.prefix.as_deref().unwrap_or_default();
     let found = table.history.distinct(&key, prefix, None, limit).await?;
-    Ok(Json(json!({ "rows": objects(&found) })))
-}
-
-/// Rows as JSON.
-pub fn objects(batch: &RecordBatch) -> Vec<Map<String, Value>> {
-    (0..batch.num_rows()).map(|row| row_to_json(batch, row)).collect()
+    Ok(Json(Rows::of(&found)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Float64Array};
+    use arrow::array::{ArrayRef, Float64Array, StringArray};
+    use serde_json::json;
 
     use super::*;
 
@@ -165,5 +209,30 @@ mod tests {
         assert_eq!(next([5.0, 4.0, 4.0], Some((json!(5.0), 2))), Some((json!(4.0), 2)));
         assert_eq!(next([f64::INFINITY; 3], None), Some((json!("Infinity"), 3)));
         assert_eq!(next_page(&RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())), &page(None)), None);
+    }
+
+    #[test]
+    fn a_page_of_many_bytes_is_cut_and_the_next_one_goes_on_there() {
+        const ROWS: usize = 400;
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![7.0; ROWS]));
+        // Just not long enough to be shortened.
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(4_000); ROWS]));
+        let batch = RecordBatch::try_from_iter([("z", values), ("text", texts)]).unwrap();
+        let page = Page { by: "z".into(), descending: true, after: None, limit: 500 };
+        let first = page_of(&batch, &page, None);
+        let given = first.rows.rows.len();
+        assert!(200 < given && given < ROWS, "{given}");
+        assert!(serde_json::to_string(&first).unwrap().len() <= MAX_BYTES + 1_000);
+        assert_eq!((first.rows.shortened, first.after), (0, Some((json!(7.0), given as u64))));
+        let last = page_of(&batch.slice(given, ROWS - given), &page, None);
+        assert_eq!((last.rows.rows.len(), last.after), (ROWS - given, None));
+    }
+
+    #[test]
+    fn cells_of_megabytes_are_shortened_and_counted() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 20); 100]));
+        let rows = Rows::of(&RecordBatch::try_from_iter([("text", texts)]).unwrap());
+        assert_eq!((rows.rows.len(), rows.shortened), (100, 100));
+        assert!(serde_json::to_string(&rows).unwrap().len() < 30_000);
     }
 }

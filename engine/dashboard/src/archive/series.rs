@@ -126,8 +126,10 @@ pub async fn points(State(shared): State<Shared>, Query(wanted): Query<Wanted>) 
     }
     let before = readings.before(from, warm_up(&shared, detector)).await?;
     let rows = readings.between(from, until).await?;
-    let scored = score(&shared, detector, &[before.clone(), rows.clone()])?;
-    let scored = scored.slice(before.num_rows(), rows.num_rows());
+    let (n_before, n_rows) = (before.num_rows(), rows.num_rows());
+    let judge = shared.clone();
+    let scored = shared.computing.run(move || score(&judge, detector, &[before, rows])).await??;
+    let scored = scored.slice(n_before, n_rows);
     Ok(Json(Points { table: table.info.sink.clone(), ..of_readings(&scored, &columns).thinned() }))
 }
 

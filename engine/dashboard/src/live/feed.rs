@@ -4,27 +4,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray};
 use futures::FutureExt;
 use futures::future::select_all;
 use pipeline_runtime::run::view::{Tap, Tapped};
-use pipeline_stage::{Kind, row_to_json, write_json_row};
+use pipeline_stage::Kind;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::worst::{Worst, WorstSeries};
+use crate::shown::json;
 use crate::watched::Watched;
 
 /// Of what passes a stage between two tellings, so many rows are shown: nobody reads more.
 const ROWS: usize = 8;
 /// Anomalies that are shown each time; more are counted.
 const ANOMALIES: usize = 20;
-
-/// A row with more JSON than this is shortened: to so many characters of each text.
-const MAX_ROW_BYTES: usize = 4_096;
-const SHOWN_CHARACTERS: usize = 200;
 
 /// Looks at sources and detectors.
 pub struct Feed {
@@ -126,43 +122,4 @@ fn anomaly(tapped: &Tapped, row: usize, pipeline: &str) -> Option<Box<RawValue>>
     let id = tapped.rows.origins.row_id(pipeline, row);
     let row = json(&tapped.rows.batch, row)?;
     RawValue::from_string(format!("{{\"id\":\"{id}\",\"row\":{row}}}")).ok()
-}
-
-/// A row as JSON. Of one that is very long, only the beginnings of its texts: it goes to every page.
-pub fn json(batch: &RecordBatch, row: usize) -> Option<Box<RawValue>> {
-    let mut text = Vec::new();
-    write_json_row(batch, row, &mut text);
-    if MAX_ROW_BYTES < text.len() {
-        let short = row_to_json(batch, row).into_iter().map(|(name, value)| match value {
-            Value::String(text) => (name, Value::String(beginning(text))),
-            value => (name, value),
-        });
-        text = serde_json::to_vec(&short.collect::<Map<String, Value>>()).ok()?;
-    }
-    RawValue::from_string(String::from_utf8(text).ok()?).ok()
-}
-
-fn beginning(text: String) -> String {
-    match text.char_indices().nth(SHOWN_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, StringArray};
-
-    use super::*;
-
-    #[test]
-    fn a_text_of_megabytes_is_shown_by_its_beginning() {
-        let texts: ArrayRef = Arc::new(StringArray::from(vec!["ä".repeat(1_000_000), "short".into()]));
-        let batch = RecordBatch::try_from_iter([("sensor", texts)]).unwrap();
-        let shown: Value = serde_json::from_str(json(&batch, 0).unwrap().get()).unwrap();
-        assert_eq!(shown["sensor"].as_str().unwrap().chars().count(), SHOWN_CHARACTERS + 1);
-        assert_eq!(json(&batch, 1).unwrap().get(), r#"{"sensor":"short"}"#);
-    }
 }

@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::future::ready;
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::BroadcastStream;
 
+use crate::access::Role;
 use crate::server::Shared;
 use crate::watched::Watched;
 use feed::Feed;
@@ -35,7 +37,7 @@ const LOOK_FOR_PAGES: Duration = Duration::from_millis(50);
 /// Events that wait for a page that reads slowly; it misses older ones.
 const WAITING: usize = 16;
 /// More pages would take from the pipeline what they show of it.
-pub const MAX_PAGES: usize = 100;
+const MAX_PAGES: usize = 100;
 /// What a page that has just been opened is told of the past: five minutes.
 const PAST: usize = 300;
 
@@ -142,6 +144,7 @@ async fn feed(live: Arc<Live>, watched: Arc<Watched>) {
 /// `/api/live`: server-sent events `past`, `pulse`, `rows` and `worst`.
 pub async fn events(
     State(shared): State<Shared>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, (StatusCode, &'static str)> {
     if MAX_PAGES <= shared.live.events.receiver_count() {
         return Err((StatusCode::SERVICE_UNAVAILABLE, "too many pages are open"));
@@ -154,6 +157,8 @@ pub async fn events(
     let past = Event::default().event("past").data(serde_json::to_string(&past).unwrap_or_default());
     // Whoever was too slow goes on with what comes now.
     let news = news.filter_map(|told| async { told.ok() });
+    // Whoever has logged out meanwhile is told nothing more.
+    let news = news.take_while(move |_| ready(Role::Viewer <= shared.access.role(&headers)));
     let news = news.map(|told| Event::default().event(told.name).data(&*told.data));
     Ok(Sse::new(stream::iter([past]).chain(news).map(Ok)).keep_alive(KeepAlive::default()))
 }

@@ -1,6 +1,7 @@
 //! How the pipeline is: what has happened between two looks.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pipeline_runtime::run::Snapshot;
 use pipeline_runtime::run::health::{Failing, failing};
@@ -17,7 +18,7 @@ pub struct Look {
     at: Instant,
     books: Snapshot,
     totals: Totals,
-    tasks: Vec<TaskView>,
+    tasks: BTreeMap<String, TaskView>,
     outboxes: Vec<OutboxView>,
     failing: Vec<Failing>,
 }
@@ -103,7 +104,7 @@ impl Look {
             at: Instant::now(),
             books: watched.progress.snapshot(),
             totals: view.totals(),
-            tasks: view.tasks().into_values().collect(),
+            tasks: view.tasks(),
             outboxes: view.outboxes(),
             failing: failing(),
         }
@@ -116,16 +117,17 @@ impl Pulse {
         let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
         let stages: Vec<StagePulse> =
             (0..watched.plan.stages.len()).map(|stage| StagePulse::between(watched, stage, before, now)).collect();
-        let readiness = readiness(watched);
+        let readiness = readiness(watched, &now.failing, &now.tasks);
         let is_balanced = stages.iter().all(|stage| stage.is_balanced);
-        let waiting = (now.totals.waited.saturating_sub(before.totals.waited)).as_secs_f64() / seconds;
+        let tasks = count_tasks(&now.tasks);
+        let waiting = share_of(now.totals.waited.saturating_sub(before.totals.waited), seconds, tasks.0);
         let (health, sentence) = judge(&readiness.reasons, is_balanced, now, waiting);
         let by_metric = now.totals.anomalies_by_metric();
         let latency = now.totals.latency.since(&before.totals.latency);
         let ids = |stage: usize| watched.plan.stages[stage].id.clone();
         let sources = watched.plan.stages.iter().zip(&now.books.stages).filter(|(stage, _)| stage.kind == Kind::Source);
-        let ages =
-            now.tasks.iter().map(|task| task.checkpoint.map_or(task.since, |checkpoint| checkpoint.at).elapsed());
+        let made_at = |task: &TaskView| task.checkpoint.map_or(task.since, |checkpoint| checkpoint.at);
+        let ages = now.tasks.values().map(|task| made_at(task).elapsed());
         Pulse {
             at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64),
             uptime: watched.began.elapsed().as_secs_f64(),
@@ -140,10 +142,10 @@ impl Pulse {
             lag: now.books.lag.map(|lag| lag.left),
             dead: now.books.stages.iter().map(|counts| counts.dead).sum(),
             latency: latency.quantile(0.5).zip(latency.quantile(0.95)),
-            waiting: waiting.min(1.0),
-            tasks: count_tasks(&now.tasks),
+            waiting,
+            tasks,
             checkpoint_age: ages.max().map(|age| age.as_secs_f64()),
-            checkpoint_bytes: now.tasks.iter().filter_map(|task| Some(task.checkpoint?.bytes)).sum(),
+            checkpoint_bytes: now.tasks.values().filter_map(|task| Some(task.checkpoint?.bytes)).sum(),
             is_balanced,
             reasons_of_death: now.totals.reasons.iter().map(|(at, why, count)| (ids(at), why.into(), count)).collect(),
             stages,
@@ -175,8 +177,13 @@ fn judge(reasons: &[String], is_balanced: bool, now: &Look, waiting: f64) -> (&'
     ("good", "All is well: rows flow and the books balance.".into())
 }
 
-fn count_tasks(tasks: &[TaskView]) -> (usize, usize) {
-    let live = tasks.iter().filter(|task| task.phase == TaskPhase::Live).count();
+/// The share of some seconds that a task has waited, when all tasks together have waited so long.
+fn share_of(waited: Duration, seconds: f64, live_tasks: usize) -> f64 {
+    (waited.as_secs_f64() / seconds / live_tasks.max(1) as f64).min(1.0)
+}
+
+fn count_tasks(tasks: &BTreeMap<String, TaskView>) -> (usize, usize) {
+    let live = tasks.values().filter(|task| task.phase == TaskPhase::Live).count();
     (live, tasks.len() - live)
 }
 
@@ -194,7 +201,7 @@ impl StagePulse {
         let came: f64 = (0..edges).map(rows).sum();
         let commits = now.totals.commits[number].since(&before.totals.commits[number]);
         let series =
-            now.tasks.iter().filter_map(|task| task.series.get(number).copied().flatten()).reduce(|a, b| a + b);
+            now.tasks.values().filter_map(|task| task.series.get(number).copied().flatten()).reduce(|a, b| a + b);
         let outbox = now.outboxes.iter().find(|outbox| outbox.stage == number);
         let trouble = now.failing.iter().find(|failing| failing.what == stage.id);
         let is_full = outbox.is_some_and(|outbox| outbox.max_waiting <= outbox.waiting);
@@ -223,6 +230,26 @@ impl StagePulse {
             series,
             state_bytes: series.zip(stage.bytes_per_series).map(|(series, bytes)| series * bytes as u64),
             outbox: outbox.map(|outbox| (outbox.waiting, outbox.max_waiting, outbox.ends.delivered)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_that_wait_a_little_each_are_not_waiting_much() {
+        let quarter = Duration::from_millis(250);
+        for (waited, seconds, live_tasks, share) in [
+            (quarter, 1.0, 1, 0.25),
+            (quarter * 8, 1.0, 8, 0.25),
+            (quarter * 8, 2.0, 1, 1.0),
+            // Those that have ended since may have waited.
+            (quarter, 1.0, 0, 0.25),
+            (quarter * 9, 1.0, 1, 1.0),
+        ] {
+            assert_eq!(share_of(waited, seconds, live_tasks), share);
         }
     }
 }

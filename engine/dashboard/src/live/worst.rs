@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::feed::json;
 use crate::scores::score_columns;
+use crate::shown::json;
 
 /// For how long a score counts.
 const MINUTE: Duration = Duration::from_secs(60);

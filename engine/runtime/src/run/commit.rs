@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::try_join_all;
 use pipeline_stage::{Alert, Delivery, EpochRows, Mark, Partition, Position, Result, Rows, StageError, row_to_json};
@@ -40,8 +39,6 @@ pub struct EndedEpoch {
     pub reads: Vec<(Instant, u64)>,
     /// When it ended.
     pub ended: Instant,
-    /// How long its rows waited for room: for sinks or the state store.
-    pub waited: Duration,
     /// From its first row to its commit, for traces.
     pub span: Option<Span>,
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_stage::{Partition, Result, StageError};
-use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::mpsc::{OwnedPermit, Permit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{sleep, sleep_until};
 
 use super::commit::{Committer, EndedEpoch, Part};
 use super::epoch::Epoch;
@@ -16,6 +17,7 @@ use super::recovery::recover;
 use super::shared::Shared;
 use super::taken::unless_taken;
 use super::task::Task;
+use super::view::Waits;
 
 /// One epoch is being committed, one waits, a third is being read: at most two are in flight.
 const EPOCHS_WAITING: usize = 1;
@@ -134,11 +136,10 @@ async fn read_all(
     replays: &mut watch::Receiver<u64>,
 ) -> Result<TaskEnd, Stopped> {
     let mut epoch = Epoch::default();
-    let mut due_since = None;
+    let waits = task.shared.progress.view.waits.clone();
     let mut is_behind = false;
     loop {
         let is_due = task.is_due(&epoch);
-        due_since = if is_due { due_since.or_else(|| Some(Instant::now())) } else { None };
         let has_room = !epoch.is_full();
         let saving = task.saving();
         tokio::select! {
@@ -148,12 +149,10 @@ async fn read_all(
                 finish(task, epoch, &epochs).await?;
                 return Ok(TaskEnd::Told);
             }
-            permit = epochs.reserve(), if is_due => {
+            permit = room_for_epoch(&epochs, &waits), if is_due => {
                 // The receiver ends only with the committer, whose branch comes first.
                 let Ok(permit) = permit else { continue };
-                let mut ended = task.end_epoch(std::mem::take(&mut epoch))?;
-                ended.waited = due_since.map_or(Duration::ZERO, |since| since.elapsed());
-                permit.send(ended);
+                permit.send(task.end_epoch(std::mem::take(&mut epoch))?);
             }
             permit = room(saving.clone()), if saving.is_some() => task.save_part(permit)?,
             () = sleep_until(task.deadline(&epoch)), if !is_due && task.has_deadline(&epoch) => {}
@@ -178,6 +177,15 @@ async fn read_all(
             () = sleep(LOOK_AT_LAG), if is_behind => is_behind = task.look_at_lag(),
         }
     }
+}
+
+/// Room for an epoch that is to end; that it has to be waited for is seen meanwhile.
+async fn room_for_epoch<'e>(
+    epochs: &'e mpsc::Sender<EndedEpoch>,
+    waits: &Arc<Waits>,
+) -> Result<Permit<'e, EndedEpoch>, SendError<()>> {
+    let _wait = (epochs.capacity() == 0).then(|| waits.begin());
+    epochs.reserve().await
 }
 
 /// Ends the last epoch, with a checkpoint, if there is anything to end.

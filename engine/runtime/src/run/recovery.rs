@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pipeline_stage::{Kind, Partition, Position, Result, SavedState, StageError};
 use tokio::time::Instant;
@@ -196,7 +195,6 @@ async fn replay(task: &mut Task, committer: &mut Committer, log: &[EpochEntry]) 
             checkpoint: None,
             reads: Vec::new(),
             ended: Instant::now(),
-            waited: Duration::ZERO,
             span: None,
         };
         committer.commit_epoch(&mut ended).await?;

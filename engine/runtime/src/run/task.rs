@@ -31,7 +31,8 @@ const MAX_REPLAYED: u32 = 100;
 
 /// The reading and computing half of a task.
 pub struct Task {
-    shared: Arc<Shared>,
+    /// What it shares with others.
+    pub shared: Arc<Shared>,
     partition: Partition,
     compute: Compute,
     /// In the order of the file.
@@ -256,7 +257,7 @@ impl Task {
             span.record("epoch", self.epoch).record("rows", rows);
         }
         let (positions, ended) = (self.positions(), Instant::now());
-        Ok(EndedEpoch { entry, output, replayed, positions, checkpoint, reads, ended, waited: Duration::ZERO, span })
+        Ok(EndedEpoch { entry, output, replayed, positions, checkpoint, reads, ended, span })
     }
 
     fn begin_checkpoint(&mut self, permit: OwnedSemaphorePermit) -> NewCheckpoint {

@@ -10,7 +10,7 @@ use pipeline_stage::{ErrorKind, Result, StageError};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor};
 
-use super::errors::{at_file, store_error};
+use super::errors::{at_file, is_want_of_files, store_error};
 use super::tables::{CHECKPOINT_TABLES, Dialect, LOG_TABLES, VERSION};
 use super::{StateStore, settings};
 
@@ -78,7 +78,8 @@ pub(crate) fn is_postgres(location: &str) -> bool {
 async fn open_folder(folder: &Path, pipeline: &str) -> Result<SqlStore> {
     let place = folder.display().to_string();
     let wrong = |what: &str, error: std::io::Error| {
-        let kind = if error.kind() == StorageFull { ErrorKind::Transient } else { ErrorKind::Fatal };
+        let is_passing = error.kind() == StorageFull || is_want_of_files(&error);
+        let kind = if is_passing { ErrorKind::Transient } else { ErrorKind::Fatal };
         StageError::new(kind, format!("the state folder `{place}` {what}")).because(error)
     };
     std::fs::create_dir_all(folder).map_err(|error| wrong("cannot be made", error))?;

@@ -1,15 +1,34 @@
 //! What an error of the database means for the engine.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use pipeline_stage::{ErrorKind, StageError};
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteError;
 
-/// As [`store_error`], when a file is opened.
+/// As [`store_error`], when a file is opened. That it could not be is for good, unless it is for want of file descriptors:
+/// SQLite does not say why, so it is tried without it.
 pub(super) fn at_file(file: &Path, error: &sqlx::Error) -> StageError {
     let cause = store_error(error);
-    StageError::new(cause.kind(), format!("the state file `{}` cannot be used: {}", file.display(), cause.chain()))
+    let kind = match File::options().read(true).write(true).open(file) {
+        Err(why) if is_sqlite(error, CANNOT_OPEN) && !is_want_of_files(&why) => ErrorKind::Fatal,
+        _ => cause.kind(),
+    };
+    StageError::new(kind, format!("the state file `{}` cannot be used: {}", file.display(), cause.chain()))
+}
+
+/// ENFILE and EMFILE, which the standard library has no kind for. Their numbers are the same on all Unix systems.
+pub(super) fn is_want_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+const CANNOT_OPEN: i32 = 14;
+
+fn is_sqlite(error: &sqlx::Error, code: i32) -> bool {
+    let sqlite = error.as_database_error().and_then(|database| database.try_downcast_ref::<SqliteError>());
+    sqlite.is_some_and(|sqlite| primary_code(sqlite) == code)
 }
 
 /// What an error of the database means for the engine. The words hold no URL.
@@ -51,6 +70,8 @@ fn of_sqlite(said: &str, code: i32) -> StageError {
         13 => StageError::transient(format!("there is no room left on the disk of the state: {said}")),
         // NOMEM and IOERR: a disk that fails now and then, or has become read-only.
         7 | 10 => StageError::transient(format!("the state cannot be read or written: {said}")),
+        // It was open before: for want of file descriptors, as a rule.
+        CANNOT_OPEN => StageError::transient(format!("the state cannot be opened at the moment: {said}")),
         // PERM and READONLY.
         3 | 8 => StageError::fatal(format!("the state may not be written: {said}")),
         // CORRUPT and NOTADB.
@@ -69,6 +90,7 @@ mod tests {
             (5, ErrorKind::Transient, "the state is locked by another program: oh"),
             (13, ErrorKind::Transient, "there is no room left on the disk of the state: oh"),
             (10, ErrorKind::Transient, "the state cannot be read or written: oh"),
+            (14, ErrorKind::Transient, "the state cannot be opened at the moment: oh"),
             (8, ErrorKind::Fatal, "the state may not be written: oh"),
             (11, ErrorKind::Fatal, "the state is damaged: oh; restore it from a copy"),
             (1, ErrorKind::Fatal, "the state store failed: oh"),

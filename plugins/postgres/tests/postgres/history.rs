@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use pipeline_services::{Database, Postgres, StopMode};
 use pipeline_stage::{ErrorKind, History, Page, Result, Selection, SinkContext, Timestamp, row_to_json};
 use pipeline_testkit::{HOSTILE_COLUMN, is_read_back, rows_to_read_back, schema_to_read_back, stage_context};
@@ -166,4 +166,30 @@ async fn the_owner_of_a_task_leaves_readers_alone_and_they_write_nothing() {
     assert_eq!(found, ["pipeline history iot/stage"]);
     let count = format!("SELECT count(*) FROM ({}) AS x", names.replace("DISTINCT ", ""));
     assert!((1..=3).contains(&database.count(&count).await), "more connections than allowed");
+}
+
+/// Eleven rows of a megabyte each, of which the last two have no number, and what comes of them page by page.
+#[tokio::test]
+async fn a_page_of_large_rows_ends_early_and_the_next_goes_on_there() {
+    let database = database().await;
+    let large =
+        "INSERT INTO t SELECT CASE WHEN i < 10 THEN i END, repeat('x', 1 << 20) FROM generate_series(1, 11) AS g (i)";
+    database.execute(&format!("CREATE TABLE t (n int8, text text); {large}")).await;
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("text", DataType::Utf8, true)]));
+    let history = history(&database, json!({ "table": "t" }), schema);
+    let mut page = Page { by: "n".into(), ..newest(1_000) };
+    let mut found = Vec::new();
+    let sizes = [4, 4, 3].map(|size: usize| (size, size < 4));
+    for (size, is_last) in sizes {
+        let rows = history.page(&all(), &page).await.unwrap();
+        assert_eq!((rows.num_rows(), page.is_last(&rows)), (size, is_last));
+        found.extend(values(&rows, "n"));
+        page.after =
+            found.last().map(|last| (last.clone(), found.iter().filter(|value| *value == last).count() as u64));
+    }
+    let expected: Vec<Value> = (1..=9).rev().map(Value::from).chain([Value::Null, Value::Null]).collect();
+    assert_eq!(found, expected);
+    // A connection on which an answer was not read to its end is not used again.
+    assert_eq!(history.count_by(&all(), &["n".into()], 1).await.unwrap().num_rows(), 1);
 }

@@ -176,3 +176,33 @@ async fn a_question_that_takes_too_long_is_given_up_in_words() {
     assert_eq!(error.kind(), ErrorKind::Transient);
     assert!(error.to_string().contains("needs more than 5 s for the answer"), "{error}");
 }
+
+/// Eleven rows of a megabyte each, of which the last two have no number, and what comes of them page by page.
+#[tokio::test]
+async fn a_page_of_large_rows_ends_early_and_the_next_goes_on_there() {
+    let folder = Folder::new();
+    folder
+        .execute(
+            "CREATE TABLE t (n INTEGER, text TEXT);
+             WITH RECURSIVE g(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g WHERE i < 11)
+             INSERT INTO t SELECT CASE WHEN i < 10 THEN i END, replace(hex(zeroblob(524288)), '0', 'x') FROM g",
+        )
+        .await;
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("text", DataType::Utf8, true)]));
+    let history = history(&folder, json!({}), schema);
+    let mut page = Page { by: "n".into(), ..newest(1_000) };
+    let mut found = Vec::new();
+    let sizes = [4, 4, 3].map(|size: usize| (size, size < 4));
+    for (size, is_last) in sizes {
+        let rows = history.page(&all(), &page).await.unwrap();
+        assert_eq!((rows.num_rows(), page.is_last(&rows)), (size, is_last));
+        found.extend(values(&rows, "n"));
+        page.after =
+            found.last().map(|last| (last.clone(), found.iter().filter(|value| *value == last).count() as u64));
+    }
+    let expected: Vec<Value> = (1..=9).rev().map(Value::from).chain([Value::Null, Value::Null]).collect();
+    assert_eq!(found, expected);
+    // A connection on which an answer was not read to its end is not used again.
+    assert_eq!(history.count_by(&all(), &["n".into()], 1).await.unwrap().num_rows(), 1);
+}

@@ -6,12 +6,13 @@ use arrow::array::{
     ArrayBuilder, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use pipeline_stage::{Cell, ColumnType, Result, StageError, timestamp_type};
+use pipeline_stage::{Cell, ColumnType, PAGE_BYTES, Result, StageError, timestamp_type};
 
 /// Takes rows value by value.
 pub struct Answer {
     schema: SchemaRef,
     columns: Vec<Column>,
+    text_bytes: usize,
 }
 
 enum Column {
@@ -28,7 +29,8 @@ impl Answer {
         let columns: Vec<(&str, ColumnType)> = columns.into_iter().collect();
         let fields = columns.iter().map(|(name, column_type)| Field::new(*name, column_type.arrow(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Answer { schema, columns: columns.iter().map(|(_, column_type)| Column::new(*column_type)).collect() }
+        let columns = columns.iter().map(|(_, column_type)| Column::new(*column_type)).collect();
+        Answer { schema, columns, text_bytes: 0 }
     }
 
     /// The columns.
@@ -51,8 +53,16 @@ impl Answer {
         self.len() == 0
     }
 
+    /// True when no further row is to be added: its texts are large.
+    pub fn is_full(&self) -> bool {
+        PAGE_BYTES <= self.text_bytes
+    }
+
     /// Appends a value of the next row to a column; one that is not of the column's type is null.
     pub fn push(&mut self, column: usize, cell: Cell<'_>) {
+        if let (Column::Text(_), Cell::Text(text)) = (&self.columns[column], &cell) {
+            self.text_bytes += text.len();
+        }
         match (&mut self.columns[column], cell) {
             (Column::Text(values), Cell::Text(text)) => values.append_value(text),
             (Column::Text(values), _) => values.append_null(),

@@ -100,7 +100,8 @@ pub trait Connection: Send {
     /// Begins a transaction that only reads and looks the table up; none when it is missing.
     async fn begin(&mut self, columns: &[HistoryColumn]) -> Result<Option<Table>>;
 
-    /// Asks; `answer` has a place for each column of the result.
+    /// Asks; `answer` has a place for each column of the result. When it is full, no further row is read, and the
+    /// connection is dropped.
     async fn ask(&mut self, question: &Question, answer: &mut Answer) -> Result<()>;
 
     /// Ends the transaction.

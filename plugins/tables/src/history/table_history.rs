@@ -9,7 +9,7 @@ use pipeline_stage::{Cell, ColumnType, ErrorKind, History, Page, Result, Selecti
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::connections::Connections;
+use super::connections::{Connections, Transaction};
 use super::page::{self, After};
 use super::question::{Columns, Question, check, expect_type, from_where, position};
 use super::series::{self, Combinations, Parts};
@@ -60,7 +60,7 @@ impl TableHistory {
         let Some(mut transaction) = self.connections.begin(&self.columns).await? else { return Ok(()) };
         let question = make(Columns { all: &self.columns, table: &transaction.table })?;
         transaction.connection.ask(&question, answer).await?;
-        transaction.end().await
+        end(transaction, answer).await
     }
 
     async fn ask_page(&self, answer: &mut Answer, rows: &Selection, page: &Page, after: Option<After>) -> Result<()> {
@@ -76,11 +76,12 @@ impl TableHistory {
         };
         let missing = page.limit.saturating_sub(u32::try_from(answer.len()).unwrap_or(u32::MAX));
         if 0 < missing
+            && !answer.is_full()
             && let Some(question) = page::of_nulls(columns, rows, &page.by, nulls_given, missing)?
         {
             transaction.connection.ask(&question, answer).await?;
         }
-        transaction.end().await
+        end(transaction, answer).await
     }
 
     /// What the pipeline calls a column of the table; its own name, if the pipeline does not write it.
@@ -163,6 +164,12 @@ impl History for TableHistory {
         }
         points_found.finish()
     }
+}
+
+/// Ends a transaction after its answer. The rest of an answer that is full would have to be read before the connection can
+/// be used again, so it is dropped instead.
+async fn end(transaction: Transaction<'_>, answer: &Answer) -> Result<()> {
+    if answer.is_full() { Ok(()) } else { transaction.end().await }
 }
 
 /// The rows of a summary with the time of each part in place of its number.

@@ -1,6 +1,7 @@
 //! What can be seen of a run while it goes on, beside its books: for metrics, the dashboard and the terminal.
 //!
-//! All of it is counted as epochs are committed, so it agrees with the books; only [`Taps`] show rows as they pass.
+//! All of it is counted as epochs are committed, so it agrees with the books; only [`Taps`] show rows as they pass, and
+//! [`Waits`] count while they last.
 //! Nothing here may hold up a task: each lock is held for the time of some additions.
 
 mod histogram;
@@ -8,6 +9,7 @@ mod reasons;
 mod samples;
 mod taps;
 mod tasks;
+mod waits;
 mod work;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ pub use reasons::{Families, OTHER, Reasons};
 pub use samples::{MAX_SERIES, Sample, Sampler, text};
 pub use taps::{Tap, Tapped, Taps};
 pub use tasks::{CheckpointView, TaskPhase, TaskView};
+pub use waits::{Wait, Waits};
 pub use work::{EdgeWork, MAX_METRICS, Work};
 
 use super::commit::EndedEpoch;
@@ -32,6 +35,8 @@ use super::shared::SinkEnd;
 pub struct RunView {
     /// Rows as they pass.
     pub taps: Taps,
+    /// How long tasks had rows to hand over and had to wait for sinks or the state store.
+    pub waits: Arc<Waits>,
     totals: Mutex<Totals>,
     tasks: Mutex<BTreeMap<String, TaskView>>,
     outboxes: OnceLock<Vec<(usize, Arc<Outbox>)>>,
@@ -95,6 +100,7 @@ impl RunView {
         };
         RunView {
             taps: Taps::new(n_stages),
+            waits: Arc::default(),
             totals: Mutex::new(totals),
             tasks: Mutex::default(),
             outboxes: OnceLock::new(),
@@ -104,7 +110,8 @@ impl RunView {
 
     /// As it is now.
     pub fn totals(&self) -> Totals {
-        self.totals.lock().expect("no holder of this lock panics").clone()
+        let totals = self.totals.lock().expect("no holder of this lock panics").clone();
+        Totals { waited: self.waits.sum(), ..totals }
     }
 
     /// The tasks of this process, by name.
@@ -188,7 +195,6 @@ impl RunView {
         ended.reads.iter().for_each(|(at, rows)| totals.latency.observe(at.elapsed(), *rows));
         totals.epochs += 1;
         totals.epoch_commits.observe(took, 1);
-        totals.waited += ended.waited;
         dead.iter().for_each(|(stage, reason)| totals.reasons.add(*stage, reason));
         drop(totals);
         let series: Vec<_> = ended.output.work.iter().map(|work| work.series).collect();
