@@ -19,7 +19,7 @@ impl Index {
 
     /// Adds a slot.
     pub fn insert(&mut self, hash: u64, slot: u32) {
-        if self.entries.len() < (self.len + 1) / 2 * 3 {
+        if self.entries.len() * 2 < (self.len + 1) * 3 {
             let larger = vec![0; self.entries.len() * 2];
             let entries = std::mem::replace(&mut self.entries, larger);
             entries.into_iter().filter(|entry| *entry != 0).for_each(|entry| self.place(entry));
