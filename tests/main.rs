@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a test may say what it has seen, also in the functions it calls")]
 
 mod bad_input;
+mod band;
 mod changed_input;
 mod cut;
 mod disk;

@@ -17,6 +17,7 @@
 //! This crate is for tests only: **everything in it panics, in words, when something does not work.**
 //! It may wait by polling; tests wait with [`eventually`] and the `wait_…` methods and never sleep themselves.
 
+mod axe;
 mod browser;
 mod commit_cutter;
 mod http_receiver;
@@ -29,6 +30,7 @@ mod small_disk;
 mod waiting;
 mod watched;
 
+pub use axe::breaks_wcag;
 pub use browser::Browser;
 pub use commit_cutter::CommitCutter;
 pub use http_receiver::{HttpReceiver, Reply, Request};

@@ -8,7 +8,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use futures::FutureExt;
 use futures::future::select_all;
 use pipeline_runtime::run::view::{Tap, Tapped};
-use pipeline_stage::{Kind, row_to_json, write_json_row};
+use pipeline_stage::{Kind, row_for_browsers};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -130,16 +130,16 @@ fn anomaly(tapped: &Tapped, row: usize, pipeline: &str) -> Option<Box<RawValue>>
 
 /// A row as JSON. Of one that is very long, only the beginnings of its texts: it goes to every page.
 pub fn json(batch: &RecordBatch, row: usize) -> Option<Box<RawValue>> {
-    let mut text = Vec::new();
-    write_json_row(batch, row, &mut text);
+    let row = row_for_browsers(batch, row);
+    let mut text = serde_json::to_string(&row).ok()?;
     if MAX_ROW_BYTES < text.len() {
-        let short = row_to_json(batch, row).into_iter().map(|(name, value)| match value {
+        let short = row.into_iter().map(|(name, value)| match value {
             Value::String(text) => (name, Value::String(beginning(text))),
             value => (name, value),
         });
-        text = serde_json::to_vec(&short.collect::<Map<String, Value>>()).ok()?;
+        text = serde_json::to_string(&short.collect::<Map<String, Value>>()).ok()?;
     }
-    RawValue::from_string(String::from_utf8(text).ok()?).ok()
+    RawValue::from_string(text).ok()
 }
 
 fn beginning(text: String) -> String {

@@ -84,7 +84,7 @@ alerts:
 
 impl SinkOptions for SlackOptions {
     fn build(self, context: SinkContext) -> Result<BuiltSink> {
-        let names = Names { pipeline: context.stage.pipeline, sink: context.stage.id };
+        let names = Names { pipeline: context.stage.pipeline.clone(), sink: context.stage.id.clone() };
         let message = match (&self.template, &self.fields) {
             (Some(_), Some(_)) => {
                 return Err(StageError::config(
@@ -101,7 +101,7 @@ impl SinkOptions for SlackOptions {
             }
             (None, fields) => {
                 let (schema, key) = (&context.schema, &context.stage.key);
-                let link = self.dashboard_url.as_deref().map(|url| DashboardLink::new(url, key, schema)).transpose()?;
+                let link = self.dashboard_url.as_deref().map(|url| DashboardLink::new(url, &context)).transpose()?;
                 Message::Layout(Layout::new(fields.as_deref(), schema, key, names)?.with_link(link))
             }
         };
