@@ -27,3 +27,4 @@ mod scale_out;
 mod scraped;
 mod tokens;
 mod traces;
+mod views;
