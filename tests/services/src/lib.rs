@@ -7,6 +7,8 @@
 //! | [`Kafka`] | `PIPELINE_TEST_KAFKA` (brokers) | Docker, if it answers | jars from Maven Central |
 //! | [`Postgres`] | `PIPELINE_TEST_DATABASE_URL` | Docker, if it answers | the server binaries of the system |
 //!
+//! [`Browser`] is the Chromium of the system, and [`breaks_wcag`] asks axe-core in it, which npm fetches.
+//!
 //! On Debian, root also gets missing packages installed. If all of this fails, the test fails and says what
 //! to install: no test is skipped.
 //!

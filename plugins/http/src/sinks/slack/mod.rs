@@ -48,7 +48,7 @@ pub struct SlackOptions {
     #[serde(default)]
     pub template: Option<Value>,
     /// The address at which people reach the pipeline's dashboard, `https://pipeline.example.com`: each message then
-    /// links to its series. A `template` has no such link.
+    /// links to its series, as the detector sees it that the rows come through. A `template` has no such link.
     #[serde(default)]
     pub dashboard_url: Option<String>,
     /// The most messages in a time. Slack takes one each second, with short bursts above.
