@@ -4,14 +4,14 @@
 use std::fmt::Write;
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use pipeline_services::{Browser, HttpReceiver, RunningPipeline, breaks_wcag};
+use pipeline_services::{Browser, HttpReceiver, PipelineRun, RunningPipeline, breaks_wcag};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::page::{pictures, shows, url_of};
-use crate::production::pipeline;
+use crate::production::{everything_loaded, pipeline, pipeline_slim};
 
 const LONG: Duration = Duration::from_secs(60);
 /// Two machines whose numbers are one float.
@@ -49,18 +49,22 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::start_by(pipeline().args(["run"])).await
+    }
+
+    async fn start_by(run: PipelineRun) -> Self {
         let (folder, slack) = (tempfile::tempdir().unwrap(), HttpReceiver::start().await);
         std::fs::write(folder.path().join("readings.jsonl"), "").unwrap();
         let file = folder.path().join("hall.yaml");
         std::fs::write(&file, FILE.replace("SLACK", &slack.url())).unwrap();
-        let mut running = pipeline().args(["run"]).args([file]).args(["--dashboard", "127.0.0.1:0"]).start();
+        let mut running = run.args([file]).args(["--dashboard", "127.0.0.1:0"]).start();
         let url = url_of(&mut running).await;
         World { folder, slack, url, _running: running }
     }
 
     /// Forty quiet readings of the first machine and forty-three of the second, and at the end of each one that stands out.
     fn readings(&self) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as i64;
         let mut text = String::new();
         for (machine, count) in MACHINES.into_iter().zip([40, 43]) {
             for number in 0..=count {
@@ -142,16 +146,32 @@ async fn each_detector_has_its_own_anomalies_columns_and_links() {
 async fn an_alert_leads_to_its_series_at_its_time() {
     let world = World::start().await;
     world.readings();
-    let requests = world.slack.wait_until(|requests| requests.len() == 2, LONG).await;
-    let message =
-        requests.iter().map(|request| request.json().to_string()).find(|text| text.contains("9007199254740993"));
-    let message = message.expect("an alert of the second machine");
-    let link = message.split("http://127.0.0.1:1/").nth(1).unwrap().split(['|', '>', '"']).next().unwrap();
+    let link = link_of_second(&world).await;
     let browser = opened(&world).await;
-    browser.goto(&format!("{}/{}", world.url, link.replace("&amp;", "&"))).await;
+    browser.goto(&format!("{}/{link}", world.url)).await;
     browser.wait_for("its readings", &shows("#series-note", "9007199254740993: 44 readings of history")).await;
     let detector = browser.run("return document.querySelector('#series-detector').value").await;
     assert_eq!(detector, Value::from("low"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_of_a_loaded_sink_has_the_same_link() {
+    let world = World::start_by(pipeline_slim().args(["run"]).args(everything_loaded())).await;
+    world.readings();
+    let link = link_of_second(&world).await;
+    let start = "#/series?detector=low&series=%7B%22machine%22%3A%229007199254740993%22%7D&at=";
+    let at: i64 = link.strip_prefix(start).unwrap_or_else(|| panic!("{link}")).parse().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    assert!((now - 86_400_000 - at).abs() < 60_000, "the time is not that of the detector: {at}");
+}
+
+/// Where the alert of the second machine leads, behind the address of the page.
+async fn link_of_second(world: &World) -> String {
+    let requests = world.slack.wait_until(|requests| requests.len() == 2, LONG).await;
+    let mut messages = requests.iter().map(|request| request.json().to_string());
+    let message = messages.find(|text| text.contains("9007199254740993")).expect("an alert of the second machine");
+    let link = message.split("http://127.0.0.1:1/").nth(1).unwrap().split(['|', '>', '"']).next().unwrap();
+    link.replace("&amp;", "&")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,8 +266,7 @@ async fn no_view_breaks_a_rule_of_wcag() {
 
 /// Each view by its address, and what shows that it is there.
 fn views() -> [(String, String); 3] {
-    let at =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64 - 86_400_000;
+    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64 - 86_400_000;
     let series = format!("#/series?detector=hot&series=%7B%22machine%22%3A%22{}%22%7D&at={at}", MACHINES[1]);
     [
         ("#/".to_owned(), shows("#counts caption", "by machine")),

@@ -11,6 +11,7 @@ use pipeline_blocking::InFlight;
 use pipeline_stage::{Console, DetectorAbove, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
+use super::above::Above;
 use super::call::call;
 use super::given::Given;
 use super::guard::guarded;
@@ -145,13 +146,10 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
         delimiter,
         quote,
         has_header: u8::from(has_header),
-        detector: above.as_ref().map_or(std::ptr::null(), |above| above.id.as_ptr()),
-        detector_key: above.as_ref().map_or(std::ptr::null(), |above| above.key.as_ptr()),
-        n_detector_key: above.as_ref().map_or(0, |above| above.key.len()),
-        detector_time: above
-            .as_ref()
-            .and_then(|above| above.time.as_ref())
-            .map_or(std::ptr::null(), |time| time.as_ptr()),
+        detector: Above::id(above.as_ref()),
+        detector_key: Above::key(above.as_ref()).as_ptr(),
+        n_detector_key: Above::key(above.as_ref()).len(),
+        detector_time: Above::time(above.as_ref()),
     };
     let mut built = RawBuilt {
         struct_size: size_of::<RawBuilt>() as u32,
@@ -172,23 +170,6 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
     // SAFETY: everything `build` points to lives until after the call.
     call(&calls, |error| unsafe { function(descriptor.place, &build, &mut built, error) })?;
     Ok((Handle { descriptor, stage: built.stage, calls, given: Given::new(&context.id), _console: console }, built))
-}
-
-/// The detector above a sink, as text of C.
-struct Above {
-    id: CString,
-    time: Option<CString>,
-    /// What `key` points to.
-    _key_texts: Vec<CString>,
-    key: Vec<*const c_char>,
-}
-
-impl Above {
-    fn new(detector: &DetectorAbove) -> Self {
-        let key_texts: Vec<CString> = detector.key.iter().map(|name| c_text(name)).collect();
-        let key = key_texts.iter().map(|name| name.as_ptr()).collect();
-        Above { id: c_text(&detector.id), time: detector.time.as_deref().map(c_text), _key_texts: key_texts, key }
-    }
 }
 
 /// Writes whole lines for a stage. 0, -1 when nobody reads any more, 1 when it failed.

@@ -102,7 +102,7 @@ impl SinkOptions for SlackOptions {
             (None, fields) => {
                 let (schema, key) = (&context.schema, &context.stage.key);
                 let link = self.dashboard_url.as_deref().map(|url| DashboardLink::new(url, &context)).transpose()?;
-                Message::Layout(Layout::new(fields.as_deref(), schema, key, names)?.with_link(link))
+                Message::Layout(Box::new(Layout::new(fields.as_deref(), schema, key, names)?.with_link(link)))
             }
         };
         let slack = Slack {
@@ -121,7 +121,7 @@ struct Slack {
 }
 
 enum Message {
-    Layout(Layout),
+    Layout(Box<Layout>),
     Template(Box<Template>),
 }
 
@@ -169,7 +169,7 @@ mod tests {
         )]);
         Slack {
             endpoint: Endpoint::new("webhook_url", &Secret::new(url), timeout.0).unwrap(),
-            message: Message::Layout(Layout::new(None, &schema, &[], names).unwrap()),
+            message: Message::Layout(Box::new(Layout::new(None, &schema, &[], names).unwrap())),
             pace: pace(default_rate(), timeout, 1, WhenFull::Wait).unwrap(),
         }
     }
