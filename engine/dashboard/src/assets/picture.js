@@ -83,7 +83,7 @@ function box(stage, number_, at, shape) {
   const made = element('button', {
     type: 'button', class: 'stage', 'data-stage': stage.id, title: `${stage.kind}: ${stage.what}`,
     'aria-expanded': 'false', 'aria-controls': 'stage-details',
-    onclick: () => { chosen = chosen === number_ ? null : number_; update(); details(); },
+    onclick: () => { chosen = chosen === number_ ? null : number_; if (last) update(); details(); },
   }, element('b', {}, stage.id), element('span', { class: 'quiet' }, `${stage.kind} · ${stage.what}`), figures, trouble);
   Object.assign(made.style, { left: `${at.x}px`, top: `${at.y}px`, width: `${shape.width}px`, height: `${shape.height}px` });
   return { element: made, figures, trouble };
