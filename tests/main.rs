@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a test may say what it has seen, also in the functions it calls")]
 
 mod bad_input;
+mod band;
 mod bench;
 mod changed_input;
 mod crowded;
@@ -28,3 +29,4 @@ mod scale_out;
 mod scraped;
 mod tokens;
 mod traces;
+mod views;

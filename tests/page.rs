@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(60);
 const EVIL: &str = "<img src=x onerror=\"window.evil=1\">";
 
 /// Pictures are kept for people to look at.
-fn pictures() -> PathBuf {
+pub fn pictures() -> PathBuf {
     let folder = repository().join("target/screenshots");
     std::fs::create_dir_all(&folder).unwrap();
     folder
@@ -68,13 +68,13 @@ impl World {
     }
 }
 
-async fn url_of(running: &mut RunningPipeline) -> String {
+pub async fn url_of(running: &mut RunningPipeline) -> String {
     let line = running.wait_for_line("dashboard  http", LONG).await;
     line.split_whitespace().last().unwrap().to_owned()
 }
 
 /// A selector's text contains words.
-fn shows(selector: &str, words: &str) -> String {
+pub fn shows(selector: &str, words: &str) -> String {
     let words = serde_json::to_string(words).unwrap();
     format!("[...document.querySelectorAll('{selector}')].some((found) => found.textContent.includes({words}))")
 }

@@ -10,6 +10,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,8 @@ static PipelineStatus build(const PipelineStage *type, const PipelineBuild *buil
   *zscore = (Zscore){(uint32_t)window, (uint32_t)min_samples, threshold};
   built->stage = zscore;
   built->series_size = window_bytes(zscore->window);
+  /* An engine of version 1.0 has no room for it. */
+  if (offsetof(PipelineBuilt, looks_back) < built->struct_size) built->looks_back = zscore->window;
   return PIPELINE_OK;
 }
 

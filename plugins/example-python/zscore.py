@@ -73,6 +73,7 @@ class ZscorePy(Detector):
 
 def check_samples(detector):
     samples, window = detector.min_samples, detector.window
+    detector.looks_back = window
     if window < samples:
         raise ConfigError(f"`min_samples` is {samples}, it must be at most `window`, {window}", "min_samples")
 

@@ -173,7 +173,7 @@ pub fn pipeline_slim() -> PipelineRun {
 }
 
 /// Arguments that let `pipeline-slim` load all plugins, the built-in ones too; cargo puts them beside the tests.
-fn everything_loaded() -> Vec<String> {
+pub fn everything_loaded() -> Vec<String> {
     let test = std::env::current_exe().expect("a test is a file");
     let folder = test.parent().expect("a file is in a folder");
     let plugins = "plugins=[{ path: pipeline_builtin_plugin, replaces: true }]";

@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 #define PIPELINE_ABI_MAJOR 1
-#define PIPELINE_ABI_MINOR 0
+#define PIPELINE_ABI_MINOR 1
 
 /* Arrow's C data interface, as https://arrow.apache.org/docs/format/CDataInterface.html defines it. */
 #ifndef ARROW_C_DATA_INTERFACE
@@ -152,6 +152,11 @@ typedef struct PipelineBuild {
   uint8_t delimiter;        /* of PIPELINE_CSV: what stands between two fields */
   uint8_t quote;            /* of PIPELINE_CSV: the quote character */
   uint8_t has_header;       /* of PIPELINE_CSV: 1: the first record is the header, to be given with every batch */
+  /* Since 1.1, of a sink: the detector that its rows come through. NULL: none, or not known which. */
+  const char *detector;            /* its id in the file */
+  const char *const *detector_key; /* the columns that make one of its series */
+  size_t n_detector_key;
+  const char *detector_time;       /* its column of times; NULL: it was given none */
 } PipelineBuild;
 
 enum { PIPELINE_NO_FRAMING = 0, PIPELINE_LINES = 1, PIPELINE_CSV = 2 };
@@ -194,6 +199,9 @@ typedef struct PipelineBuilt {
   uint32_t timeout_ms;        /* the longest a delivery may take (30,000) */
   uint64_t max_pending;       /* how many alerts may wait (10,000) */
   uint32_t when_full;         /* PIPELINE_DIGEST: one counted summary for the excess; PIPELINE_WAIT: the pipeline waits */
+  /* Since 1.1, of a detector: how many readings of a series before one suffice to score it as if it had seen all of
+   * them; 0: not known, or it depends on all of them. One that needs none says 1. */
+  uint64_t looks_back;
 } PipelineBuilt;
 
 /* What a transform says about the rows it was given. Each must be emitted, rejected, late, filtered or held. */

@@ -71,7 +71,6 @@ pub(crate) unsafe fn copied<T: Copy + Default>(from: *const T, length: usize) ->
 ///
 /// # Safety
 /// There are `struct_size` bytes at `from`, and `T` may be all 0 from there on (rule 6).
-#[cfg(any(feature = "host", feature = "io"))]
 pub(crate) unsafe fn sized<T>(from: *const T, struct_size: u32) -> T {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
     let known = size_of::<T>().min(struct_size as usize);

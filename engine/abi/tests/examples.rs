@@ -32,7 +32,7 @@ async fn the_sink_cuts_its_file_back_to_its_mark() {
     let folder = compile::folder();
     let Make::Sink(make) = example("journal").make else { panic!("it is a sink") };
     let stage = StageContext { directory: folder.path().to_owned(), ..stage_context() };
-    let context = SinkContext { stage, schema: reading_schema() };
+    let context = SinkContext { stage, schema: reading_schema(), detector: None };
     let Ok(BuiltSink::Epochs(mut sink)) = make(json!({"path": "out.csv"}), context) else { panic!("it takes epochs") };
     let text = |text: &str| text.to_owned();
     let (pipeline, name, task, state_id) = (text("iot"), text("journal"), text("0"), text("a1b2c3d4e5"));

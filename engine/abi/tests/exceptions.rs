@@ -122,7 +122,7 @@ async fn a_source_may_throw_from_each_of_its_functions() {
 
 fn sink(case: &str) -> Box<dyn Sink> {
     let Make::Sink(make) = &stages(case).unwrap()[3].make else { panic!("it is no sink") };
-    match make(json!({}), SinkContext { stage: stage_context(), schema: reading_schema() }).unwrap() {
+    match make(json!({}), SinkContext { stage: stage_context(), schema: reading_schema(), detector: None }).unwrap() {
         BuiltSink::Epochs(sink) => sink,
         BuiltSink::Outbox(_) => panic!("it takes epochs"),
     }
@@ -130,7 +130,7 @@ fn sink(case: &str) -> Box<dyn Sink> {
 
 fn outbox(case: &str) -> Box<dyn OutboxSink> {
     let Make::Sink(make) = &stages(case).unwrap()[4].make else { panic!("it is no sink") };
-    match make(json!({}), SinkContext { stage: stage_context(), schema: reading_schema() }).unwrap() {
+    match make(json!({}), SinkContext { stage: stage_context(), schema: reading_schema(), detector: None }).unwrap() {
         BuiltSink::Outbox(sink) => sink,
         BuiltSink::Epochs(_) => panic!("it has an outbox"),
     }

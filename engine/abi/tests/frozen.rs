@@ -177,7 +177,7 @@ async fn its_source_runs() {
 #[tokio::test]
 async fn its_transactional_sink_runs() {
     let Make::Sink(make) = stage("total").make else { panic!("it is no sink") };
-    let context = SinkContext { stage: stage_context(), schema: schema() };
+    let context = SinkContext { stage: stage_context(), schema: schema(), detector: None };
     let Ok(BuiltSink::Epochs(mut sink)) = make(json!({}), context) else { panic!("it takes epochs") };
     assert_eq!(sink.delivery(), Delivery::Transactional);
     let text = |text: &str| text.to_owned();
@@ -237,7 +237,7 @@ async fn its_outbox_sink_runs() {
     let Make::Sink(make) = stage("bell").make else { panic!("it is no sink") };
     let console = Arc::new(OneLine::default());
     let context = StageContext { console: console.clone(), ..stage_context() };
-    let built = make(json!({}), SinkContext { stage: context, schema: schema() });
+    let built = make(json!({}), SinkContext { stage: context, schema: schema(), detector: None });
     let Ok(BuiltSink::Outbox(mut sink)) = built else { panic!("it has an outbox") };
     let pace = sink.pace();
     assert_eq!((pace.at_most_every, pace.timeout), (Duration::from_millis(100), Duration::from_secs(5)));

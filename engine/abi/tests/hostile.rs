@@ -89,7 +89,7 @@ fn libraries_that_describe_nonsense_are_refused() {
     let cases = [
         ("NO_SYMBOL", "is no plugin: it does not export `pipeline_plugin`"),
         ("NO_DESCRIPTION", "has not described itself: `pipeline_plugin` gave no description"),
-        ("OTHER_MAJOR", "is built for version 2.0 of the plugin interface, this engine has 1.0"),
+        ("OTHER_MAJOR", "is built for version 2.1 of the plugin interface, this engine has 1.1"),
         ("NO_STAGES", "says that it has 0 stages, it may have 1 to 1024"),
         ("STAGES_NULL", "says that it has 1 stages, but not where: `stages` is NULL"),
         ("TOO_MANY_STAGES", "says that it has 18446744073709551615 stages, it may have 1 to 1024"),
@@ -128,7 +128,7 @@ fn a_library_is_loaded_only_with_the_sha256_that_is_written() {
     let found = words.split("has the SHA-256 ").nth(1).and_then(|rest| rest.split(',').next()).expect("it is said");
     assert_eq!(words, format!("`{}` has the SHA-256 {found}, not the one that is written here", path.display()));
     let library = Library::load(&path, Some(&found.to_uppercase())).unwrap();
-    assert_eq!((library.name.as_str(), library.version.as_str(), library.abi), ("hostile", "0.1", (1, 0)));
+    assert_eq!((library.name.as_str(), library.version.as_str(), library.abi), ("hostile", "0.1", (1, 1)));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn source(case: &str) -> Result<Box<dyn Source>> {
 
 fn built_sink(case: &str, number: usize) -> Result<BuiltSink> {
     let Make::Sink(make) = &stages(case)?[number].make else { panic!("{case} is no sink") };
-    make(json!({}), SinkContext { stage: context(case), schema: schema() })
+    make(json!({}), SinkContext { stage: context(case), schema: schema(), detector: None })
 }
 
 fn sink(case: &str) -> Box<dyn Sink> {

@@ -1,9 +1,9 @@
 //! Rows as people are shown them: long texts by their beginnings, because a sensor may send megabytes.
 
 use arrow::array::RecordBatch;
-use pipeline_stage::{Cell, write_json_row};
+use pipeline_stage::row_for_browsers;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 /// A row whose texts are longer than this together is shortened: to so many characters of each.
 const MAX_ROW_BYTES: usize = 4_096;
@@ -19,29 +19,13 @@ pub struct Shown {
 
 /// A row as JSON; a text that is shortened says so at its end.
 pub fn shown(batch: &RecordBatch, row: usize) -> Option<Shown> {
-    let lengths = batch.columns().iter().map(|column| match Cell::of(column, row) {
-        Cell::Text(text) => text.len(),
-        Cell::Other(text) => text.len(),
-        _ => 0,
-    });
+    let mut row = row_for_browsers(batch, row);
+    let lengths = row.values().map(|value| value.as_str().map_or(0, str::len));
     let mut shortened = 0;
-    let text = match lengths.sum::<usize>() <= MAX_ROW_BYTES {
-        true => {
-            let mut text = Vec::new();
-            write_json_row(batch, row, &mut text);
-            text
-        }
-        false => {
-            let names = batch.schema_ref().fields().iter().map(|field| field.name().clone());
-            let values = batch.columns().iter().map(|column| match Cell::of(column, row) {
-                Cell::Text(text) => beginning(text, &mut shortened),
-                Cell::Other(text) => beginning(&text, &mut shortened),
-                cell => cell.into(),
-            });
-            serde_json::to_vec(&names.zip(values).collect::<Map<String, Value>>()).ok()?
-        }
-    };
-    let row = RawValue::from_string(String::from_utf8(text).ok()?).ok()?;
+    if MAX_ROW_BYTES < lengths.sum::<usize>() {
+        row.values_mut().for_each(|value| shorten(value, &mut shortened));
+    }
+    let row = RawValue::from_string(serde_json::to_string(&row).ok()?).ok()?;
     Some(Shown { row, shortened })
 }
 
@@ -50,13 +34,11 @@ pub fn json(batch: &RecordBatch, row: usize) -> Option<Box<RawValue>> {
     shown(batch, row).map(|shown| shown.row)
 }
 
-fn beginning(text: &str, shortened: &mut u64) -> Value {
-    match text.char_indices().nth(SHOWN_CHARACTERS) {
-        Some((end, _)) => {
-            *shortened += 1;
-            format!("{}… ({} bytes, shortened)", &text[..end], text.len()).into()
-        }
-        None => text.into(),
+fn shorten(value: &mut Value, shortened: &mut u64) {
+    let Value::String(text) = value else { return };
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARACTERS) {
+        *shortened += 1;
+        *text = format!("{}… ({} bytes, shortened)", &text[..end], text.len());
     }
 }
 

@@ -13,6 +13,7 @@ use crate::stage_type::build_header;
 pub struct PythonDetector {
     process: Process,
     has_times: bool,
+    looks_back: Option<u64>,
 }
 
 /// The columns of an answer: five of numbers, and one of flags.
@@ -22,8 +23,14 @@ impl PythonDetector {
     /// Starts a process for it and lets it make the detector.
     pub fn build(launch: &Launch, stage: &str, options: Value, context: &StageContext) -> Result<Self> {
         let mut process = launch.start(&context.id)?;
-        process.call(build_header("detector", stage, options, context), &[])?;
-        Ok(PythonDetector { process, has_times: false })
+        let built = process.call(build_header("detector", stage, options, context), &[])?;
+        let looks_back = match built.header.get("looks_back") {
+            None | Some(Value::Null) => None,
+            Some(readings) => Some(readings.as_u64().ok_or_else(|| {
+                StageError::fatal(format!("`looks_back` is {readings}, it must be a number of readings, or None"))
+            })?),
+        };
+        Ok(PythonDetector { process, has_times: false, looks_back })
     }
 }
 
@@ -49,6 +56,10 @@ impl BatchDetector for PythonDetector {
             _ => error,
         })?;
         scores(&answer, readings.series.len())
+    }
+
+    fn looks_back(&self) -> Option<u64> {
+        self.looks_back
     }
 
     fn save(&mut self, series: &[u32]) -> Result<Vec<Vec<u8>>> {

@@ -125,7 +125,7 @@ fn waited<T>(future: impl Future<Output = T>) -> T {
 fn built_sink(plugin: &Written) -> BuiltSink {
     let stage = plugin.stage();
     let Make::Sink(make) = &stage.make else { panic!("not a sink") };
-    make(json!({}), SinkContext { stage: stage_context(), schema: reading_schema() }).unwrap()
+    make(json!({}), SinkContext { stage: stage_context(), schema: reading_schema(), detector: None }).unwrap()
 }
 
 #[test]

@@ -149,6 +149,14 @@ fn a_window_saved_under_another_option_is_the_same_on_both_sides() {
 }
 
 #[test]
+fn how_far_it_looks_back_is_told() {
+    for stage in in_python() {
+        let transform = build(&stage, &json!({"value": "value", "window": 42}), &readings(1, 1), SavedState::default());
+        assert_eq!(transform.looks_back(), Some(42), "{}", stage.name);
+    }
+}
+
+#[test]
 fn wrong_options_are_told_with_their_place() {
     let rows = readings(1, 1);
     for stage in in_python() {

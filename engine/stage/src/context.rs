@@ -73,6 +73,19 @@ pub struct SinkContext {
     pub stage: StageContext,
     /// The columns that reach it, after `when:`. A sink has one input, or several of the same columns.
     pub schema: SchemaRef,
+    /// The detector that its rows come through; none when there is none, or several and none of them is named in `when:`.
+    pub detector: Option<DetectorAbove>,
+}
+
+/// The detector that the rows of a sink come through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetectorAbove {
+    /// Its id in the file.
+    pub id: String,
+    /// The columns that make one of its series.
+    pub key: Vec<String>,
+    /// Its column of times, if it was given one.
+    pub time: Option<String>,
 }
 
 /// Standard output, as one writer for all: progress lines and data do not mix.

@@ -99,6 +99,12 @@ pub trait Detector: Send + 'static {
         None
     }
 
+    /// How many readings before one suffice to score it: a series that begins so many readings earlier, or any number more,
+    /// gives the same score as one that has seen everything. None: not known, or it depends on all of them.
+    fn looks_back(&self) -> Option<u64> {
+        None
+    }
+
     /// What went wrong in the calls above that have no way to say so. Called after each batch; an error ends the run at
     /// the last commit.
     fn check(&self) -> Result<()> {

@@ -14,8 +14,9 @@ use crate::position::Timestamp;
 
 /// The table of a sink, to be read. Columns are called as the pipeline calls them, whatever their names in the table.
 ///
-/// Values in questions are those that [`row_to_json`](crate::row_to_json) writes: times are RFC 3339 text. Floats that
-/// JSON cannot hold are the texts `Infinity`, `-Infinity` and `NaN`. A table that is not there yet has no rows; a column
+/// Values in questions are those that [`row_to_json`](crate::row_to_json) writes: times are RFC 3339 text. Numbers and
+/// booleans may be text, which has every digit in a browser, too; floats that JSON cannot hold are the texts `Infinity`,
+/// `-Infinity` and `NaN`. A table that is not there yet has no rows; a column
 /// that it lacks has no value in any row of a page. In answers any value may be null, whatever the pipeline says of its
 /// columns: others may have made the table.
 ///

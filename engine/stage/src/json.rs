@@ -39,6 +39,23 @@ pub fn write_json_members(batch: &RecordBatch, row: usize, out: &mut Vec<u8>) {
     }
 }
 
+/// The largest whole number up to which all are different in a browser, which has floats only.
+const LAST_EXACT: u64 = (1 << 53) - 1;
+
+/// A value for a browser: a whole number that it could not tell from its neighbours is text. Questions of a
+/// [`History`](crate::History) take such text for the number.
+pub fn exact_in_browsers(value: Value) -> Value {
+    match value.as_i64() {
+        Some(number) if LAST_EXACT < number.unsigned_abs() => number.to_string().into(),
+        _ => value,
+    }
+}
+
+/// A row as [`row_to_json`] gives it, for a browser: see [`exact_in_browsers`].
+pub fn row_for_browsers(batch: &RecordBatch, row: usize) -> Map<String, Value> {
+    row_to_json(batch, row).into_iter().map(|(name, value)| (name, exact_in_browsers(value))).collect()
+}
+
 fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
         Cell::Null => out.extend_from_slice(b"null"),
@@ -111,6 +128,19 @@ mod tests {
             write_json_row(&rows(), row, &mut written);
             assert_eq!(String::from_utf8(written).unwrap(), line);
         }
+    }
+
+    #[test]
+    fn whole_numbers_that_browsers_cannot_tell_apart_are_text() {
+        let last = 9_007_199_254_740_991_i64;
+        for number in [0, last, -last] {
+            assert_eq!(exact_in_browsers(number.into()), Value::from(number));
+        }
+        for number in [last + 1, -last - 1, i64::MIN, i64::MAX] {
+            assert_eq!(exact_in_browsers(number.into()), Value::from(number.to_string()));
+        }
+        assert_eq!(row_for_browsers(&rows(), 1)["count"], "9223372036854775807");
+        assert_eq!(exact_in_browsers(1e300.into()), Value::from(1e300));
     }
 
     #[test]

@@ -61,6 +61,12 @@ pub trait Transform: Send {
         None
     }
 
+    /// Of a detector: how many readings of a series before one suffice to score it; none when that is not known, or when
+    /// it depends on all of them. By it the dashboard knows from where on a detector must read to judge as it did then.
+    fn looks_back(&self) -> Option<u64> {
+        None
+    }
+
     /// Rows it has taken and neither given, rejected nor dropped yet. They stand in the ledger as `held`.
     fn held(&self) -> u64 {
         0

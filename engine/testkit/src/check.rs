@@ -275,7 +275,9 @@ fn make(stage: &StageType, options: Value) -> Result<(), StageError> {
             make(options, SourceContext { stage: context, framing: Some(Framing::Lines), role: Role::Leader }).map(drop)
         }
         Make::Transform(make) => make(options, &context, &[reading_schema()], SavedState::default()).map(drop),
-        Make::Sink(make) => make(options, SinkContext { stage: context, schema: scored_schema() }).map(drop),
+        Make::Sink(make) => {
+            make(options, SinkContext { stage: context, schema: scored_schema(), detector: None }).map(drop)
+        }
         Make::Format(make) => make(options, FormatContext { columns: columns(), zone: Zone::Utc }).map(drop),
     }
 }

@@ -40,7 +40,7 @@ impl SinkSubject<'_> {
         };
         let mut stage = stage_context();
         stage.directory = self.directory.into();
-        let context = SinkContext { stage, schema: scored_schema() };
+        let context = SinkContext { stage, schema: scored_schema(), detector: None };
         let built = guarded(|| make(self.options.clone(), context))?;
         built.map_err(|error| Broken::new(format!("it cannot be built: {}", error.chain())))
     }

@@ -78,6 +78,10 @@ impl Detector for Jump {
     fn remember(&self, series: &mut Series, reading: &Reading, _score: Option<&Score>) {
         series.last = Some(reading.value);
     }
+
+    fn looks_back(&self) -> Option<u64> {
+        Some(1)
+    }
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ fn sink(name: &str, options: Value) -> Result<Box<dyn OutboxSink>> {
     let stages = pipeline_http::stages();
     let stage_type = stages.iter().find(|stage_type| stage_type.name == name).expect("a stage of this crate");
     let Make::Sink(make) = &stage_type.make else { panic!("`{name}` is a sink") };
-    match make(options, SinkContext { stage, schema: schema() })? {
+    match make(options, SinkContext { stage, schema: schema(), detector: None })? {
         BuiltSink::Outbox(sink) => Ok(sink),
         BuiltSink::Epochs(_) => panic!("`{name}` has an outbox"),
     }

@@ -74,7 +74,7 @@ fn sink(kafka: &Kafka, topic: &str, more: Value) -> Box<dyn Sink> {
     let mut stage = stage_context();
     stage.pipeline = topic.into();
     stage.id = "out".into();
-    let context = SinkContext { stage, schema: rows(0, 1).batch.schema() };
+    let context = SinkContext { stage, schema: rows(0, 1).batch.schema(), detector: None };
     match parse::<KafkaSinkOptions>(options).expect("options").build(context).expect("good options") {
         BuiltSink::Epochs(sink) => sink,
         BuiltSink::Outbox(_) => panic!("the sink takes epochs"),
@@ -320,7 +320,7 @@ fn refuses_options_that_cannot_work() {
             "client.acks",
         ),
     ] {
-        let context = SinkContext { stage: stage_context(), schema: rows(0, 1).batch.schema() };
+        let context = SinkContext { stage: stage_context(), schema: rows(0, 1).batch.schema(), detector: None };
         let error = parse::<KafkaSinkOptions>(options).unwrap().build(context).err().expect("bad options");
         assert_eq!((error.to_string().as_str(), error.option()), (message, Some(option)));
     }

@@ -70,7 +70,8 @@ impl Sensors<'_> {
             field("timestamp", timestamp_type()),
         ]);
         let options = json!({ "url": self.database.url(), "table": self.table, "indexes": ["timestamp", self.index] });
-        let context = SinkContext { stage: pipeline_testkit::stage_context(), schema: Arc::new(schema) };
+        let context =
+            SinkContext { stage: pipeline_testkit::stage_context(), schema: Arc::new(schema), detector: None };
         (pipeline_postgres::stages().remove(0), options, context)
     }
 

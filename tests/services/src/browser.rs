@@ -67,6 +67,19 @@ impl Browser {
         self.post("url", json!({ "url": url })).await;
     }
 
+    /// Opens another tab, which is then the one that is looked at, and which all that follows is about.
+    pub async fn open_tab(&self) {
+        let made = self.post("window/new", json!({ "type": "tab" })).await;
+        self.post("window", json!({ "handle": made["handle"] })).await;
+    }
+
+    /// Looks at the tab that was opened as the `number`th, from 0 on.
+    pub async fn look_at_tab(&self, number: usize) {
+        let tabs = call(self.http.get(format!("{}/window/handles", self.session)), Value::Null).await;
+        self.post("window", json!({ "handle": tabs[number] })).await;
+        self.devtools("Page.bringToFront", json!({})).await;
+    }
+
     /// Runs the body of a function in the page and gives what it returns; a promise is waited for.
     pub async fn run(&self, script: &str) -> Value {
         self.post("execute/sync", json!({ "script": script, "args": [] })).await

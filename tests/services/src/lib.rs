@@ -7,6 +7,8 @@
 //! | [`Kafka`] | `PIPELINE_TEST_KAFKA` (brokers) | Docker, if it answers | jars from Maven Central |
 //! | [`Postgres`] | `PIPELINE_TEST_DATABASE_URL` | Docker, if it answers | the server binaries of the system |
 //!
+//! [`Browser`] is the Chromium of the system, and [`breaks_wcag`] asks axe-core in it, which npm fetches.
+//!
 //! On Debian, root also gets missing packages installed. If all of this fails, the test fails and says what
 //! to install: no test is skipped.
 //!
@@ -17,6 +19,7 @@
 //! This crate is for tests only: **everything in it panics, in words, when something does not work.**
 //! It may wait by polling; tests wait with [`eventually`] and the `wait_…` methods and never sleep themselves.
 
+mod axe;
 mod browser;
 mod commit_cutter;
 mod http_receiver;
@@ -29,6 +32,7 @@ mod small_disk;
 mod waiting;
 mod watched;
 
+pub use axe::breaks_wcag;
 pub use browser::Browser;
 pub use commit_cutter::CommitCutter;
 pub use http_receiver::{HttpReceiver, Reply, Request};

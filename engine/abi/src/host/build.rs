@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipeline_blocking::InFlight;
-use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
+use pipeline_stage::{Console, DetectorAbove, Framing, Result, Role, SavedState, StageContext, StageError};
 use serde_json::Value;
 
+use super::above::Above;
 use super::call::call;
 use super::given::Given;
 use super::guard::guarded;
@@ -88,13 +89,15 @@ pub struct BuildCall<'a> {
     pub role: Role,
     /// Of a source.
     pub framing: Option<Framing>,
+    /// Of a sink.
+    pub detector: Option<&'a DetectorAbove>,
 }
 
 impl<'a> BuildCall<'a> {
-    /// Of a stage that is no source and has no state.
+    /// Of a stage that is neither source nor sink and has no state.
     pub fn new(options: &'a Value, context: &'a StageContext, inputs: &'a [SchemaRef]) -> Self {
         const NONE: &SavedState = &SavedState { entries: Vec::new() };
-        BuildCall { options, context, inputs, state: NONE, role: Role::Leader, framing: None }
+        BuildCall { options, context, inputs, state: NONE, role: Role::Leader, framing: None, detector: None }
     }
 }
 
@@ -109,6 +112,7 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
     let texts = [&context.pipeline, &context.id, &directory.display().to_string()].map(|text| c_text(text));
     let key_texts: Vec<CString> = context.key.iter().map(|name| c_text(name)).collect();
     let key: Vec<*const c_char> = key_texts.iter().map(|name| name.as_ptr()).collect();
+    let above = of.detector.map(Above::new);
     let schemas = inputs.iter().map(|schema| Ok(FFI_ArrowSchema::try_from(schema.as_ref())?));
     let exported = schemas.collect::<Result<Vec<_>>>()?;
     let schemas: Vec<*const FFI_ArrowSchema> = exported.iter().map(std::ptr::from_ref).collect();
@@ -142,6 +146,10 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
         delimiter,
         quote,
         has_header: u8::from(has_header),
+        detector: Above::id(above.as_ref()),
+        detector_key: Above::key(above.as_ref()).as_ptr(),
+        n_detector_key: Above::key(above.as_ref()).len(),
+        detector_time: Above::time(above.as_ref()),
     };
     let mut built = RawBuilt {
         struct_size: size_of::<RawBuilt>() as u32,
@@ -155,6 +163,7 @@ pub fn build(descriptor: Descriptor, of: &BuildCall<'_>) -> Result<(Handle, RawB
         timeout_ms: 0,
         max_pending: 0,
         when_full: 0,
+        looks_back: 0,
     };
     let function = descriptor.raw.build.ok_or_else(|| StageError::fatal("it has no `build`"))?;
     let calls = InFlight::new(&context.id);

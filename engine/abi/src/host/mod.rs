@@ -1,5 +1,6 @@
 //! The engine's side: shared libraries become stage types.
 
+mod above;
 mod binary;
 mod build;
 mod call;

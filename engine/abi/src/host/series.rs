@@ -27,6 +27,7 @@ pub struct LoadedDetector {
     statistic: String,
     series_size: usize,
     bytes_per_series: usize,
+    looks_back: Option<u64>,
     /// What was thrown where nothing can fail.
     thrown: RefCell<Option<String>>,
     /// The memory of a series before the reading that is being scored.
@@ -59,7 +60,9 @@ impl LoadedDetector {
         let bytes_per_series = (built.bytes_per_series as usize).max(built.series_size);
         let (statistic, series_size) = (statistic.to_owned(), built.series_size);
         let before = RefCell::new(Series::of(series_size));
-        Ok(LoadedDetector { handle, statistic, series_size, bytes_per_series, thrown: RefCell::default(), before })
+        let looks_back = Some(built.looks_back).filter(|readings| 0 < *readings);
+        let thrown = RefCell::default();
+        Ok(LoadedDetector { handle, statistic, series_size, bytes_per_series, looks_back, thrown, before })
     }
 
     /// A call that cannot fail; what it throws is told by `check`.
@@ -165,6 +168,10 @@ impl Detector for LoadedDetector {
 
     fn bytes_per_series(&self) -> usize {
         self.bytes_per_series
+    }
+
+    fn looks_back(&self) -> Option<u64> {
+        self.looks_back
     }
 }
 

@@ -27,7 +27,10 @@ const MAX_PENDING: u64 = 10_000;
 /// Lets the library make a sink.
 pub fn build_sink(descriptor: Descriptor, options: &Value, context: &SinkContext) -> Result<BuiltSink> {
     let inputs: [SchemaRef; 1] = [context.schema.clone()];
-    let (handle, built) = build(descriptor, &BuildCall::new(options, &context.stage, &inputs))?;
+    let (handle, built) = build(
+        descriptor,
+        &BuildCall { detector: context.detector.as_ref(), ..BuildCall::new(options, &context.stage, &inputs) },
+    )?;
     let raw = descriptor.raw;
     let delivery = match built.delivery {
         TRANSACTIONAL => Delivery::Transactional,

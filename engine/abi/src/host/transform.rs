@@ -26,6 +26,7 @@ pub struct LoadedTransform {
     handle: Handle,
     schema: SchemaRef,
     bytes_per_series: Option<usize>,
+    looks_back: Option<u64>,
 }
 
 impl LoadedTransform {
@@ -39,9 +40,10 @@ impl LoadedTransform {
     ) -> Result<Self> {
         let (handle, built) = build(descriptor, &BuildCall { state, ..BuildCall::new(options, context, inputs) })?;
         let bytes_per_series = Some(built.bytes_per_series as usize).filter(|bytes| 0 < *bytes);
+        let looks_back = Some(built.looks_back).filter(|readings| 0 < *readings);
         // Before the handle is moved: when it fails, the schema must be released before the stage is destroyed.
         let schema = schema(&built)?;
-        Ok(LoadedTransform { handle, schema, bytes_per_series })
+        Ok(LoadedTransform { handle, schema, bytes_per_series, looks_back })
     }
 }
 
@@ -94,6 +96,10 @@ impl Transform for LoadedTransform {
 
     fn bytes_per_series(&self) -> Option<usize> {
         self.bytes_per_series
+    }
+
+    fn looks_back(&self) -> Option<u64> {
+        self.looks_back
     }
 
     fn held(&self) -> u64 {

@@ -20,7 +20,7 @@ pub use stage::*;
 /// Raised when an old library cannot be loaded any more.
 pub const ABI_MAJOR: u32 = 1;
 /// Raised when something was added.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 
 /// `PIPELINE_OK`.
 pub const OK: i32 = 0;
@@ -194,6 +194,14 @@ pub struct RawBuild {
     pub quote: u8,
     /// See the header.
     pub has_header: u8,
+    /// See the header.
+    pub detector: *const c_char,
+    /// See the header.
+    pub detector_key: *const *const c_char,
+    /// See the header.
+    pub n_detector_key: usize,
+    /// See the header.
+    pub detector_time: *const c_char,
 }
 
 /// `PipelineBuilt`.
@@ -222,4 +230,6 @@ pub struct RawBuilt {
     pub max_pending: u64,
     /// See the header.
     pub when_full: u32,
+    /// See the header.
+    pub looks_back: u64,
 }

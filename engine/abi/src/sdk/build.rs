@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use pipeline_stage::{Console, Framing, Result, Role, SavedState, StageContext, StageError};
+use pipeline_stage::{Console, DetectorAbove, Framing, Result, Role, SavedState, StageContext, StageError};
 
-use crate::memory::{slice, text};
+use crate::memory::{sized, slice, text};
 use crate::raw::*;
 
 /// All that `build` is told.
@@ -23,6 +23,9 @@ pub struct BuildCall {
     /// Of a source.
     #[cfg_attr(not(feature = "io"), expect(dead_code, reason = "only sources ask for it"))]
     pub framing: Option<Framing>,
+    /// Of a sink.
+    #[cfg_attr(not(feature = "io"), expect(dead_code, reason = "only sinks ask for it"))]
+    pub detector: Option<DetectorAbove>,
 }
 
 /// Reads what the engine passes.
@@ -31,7 +34,9 @@ pub struct BuildCall {
 /// It is what the engine passes to `build`.
 pub unsafe fn read_build(build: *const RawBuild) -> Result<BuildCall> {
     // SAFETY: valid during the call (rule 1).
-    let build = unsafe { &*build };
+    let struct_size = unsafe { (*build).struct_size };
+    // SAFETY: it has as many bytes as it says: an older engine knows fewer fields (rule 6).
+    let build: &RawBuild = &unsafe { sized(build, struct_size) };
     // SAFETY: for each field, rule 1 and rule 2.
     let read = |from| unsafe { text(from) }.ok().flatten().unwrap_or_default();
     // SAFETY: rule 1.
@@ -56,7 +61,23 @@ pub unsafe fn read_build(build: *const RawBuild) -> Result<BuildCall> {
     // SAFETY: rule 1.
     let (inputs, state) = unsafe { (read_inputs(build)?, read_state(build)) };
     let role = if build.is_follower == 0 { Role::Leader } else { Role::Follower };
-    Ok(BuildCall { context, options, inputs, state, role, framing: read_framing(build)? })
+    // SAFETY: rule 1.
+    let detector = unsafe { read_detector(build) };
+    Ok(BuildCall { context, options, inputs, state, role, framing: read_framing(build)?, detector })
+}
+
+/// # Safety
+/// It is what the engine passes to `build`.
+unsafe fn read_detector(build: &RawBuild) -> Option<DetectorAbove> {
+    // SAFETY: for each field, rule 1 and rule 2.
+    let read = |from| unsafe { text(from) }.ok().flatten().map(str::to_owned);
+    // SAFETY: rule 1.
+    let key = unsafe { slice(build.detector_key, build.n_detector_key) };
+    Some(DetectorAbove {
+        id: read(build.detector)?,
+        key: key.iter().filter_map(|name| read(*name)).collect(),
+        time: read(build.detector_time),
+    })
 }
 
 /// # Safety

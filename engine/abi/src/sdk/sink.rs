@@ -64,10 +64,10 @@ unsafe extern "C-unwind" fn build(
         // SAFETY: the engine hands back the descriptor that `export` has made.
         let stage_type = unsafe { exported(stage_type) };
         // SAFETY: what the engine passes, valid during the call (rule 1).
-        let BuildCall { context, options, mut inputs, .. } = unsafe { read_build(build) }?;
+        let BuildCall { context, options, mut inputs, detector, .. } = unsafe { read_build(build) }?;
         let Make::Sink(make) = &stage_type.make else { return Err(StageError::fatal("it is no sink")) };
         let schema = inputs.pop().ok_or_else(|| StageError::fatal("the engine has named no columns"))?;
-        let sink = make(options, SinkContext { stage: context, schema: schema.clone() })?;
+        let sink = make(options, SinkContext { stage: context, schema: schema.clone(), detector })?;
         // SAFETY: the engine's, for this call, and as large as this version of it (rule 1, rule 6).
         let built = unsafe { &mut *built };
         match &sink {

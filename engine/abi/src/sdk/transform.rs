@@ -1,6 +1,7 @@
 //! Transforms and detectors of this library, as the engine calls them.
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::ffi::from_ffi_and_data_type;
@@ -49,12 +50,21 @@ unsafe extern "C-unwind" fn build(
         let transform = make(options, &context, &inputs, state)?;
         let schema = FFI_ArrowSchema::try_from(transform.schema().as_ref())?;
         let bytes_per_series = transform.bytes_per_series().unwrap_or(0) as u64;
+        // Without any it says 1: a reading more does no harm, and 0 says that it is not known.
+        let looks_back = transform.looks_back().map_or(0, |readings| readings.max(1));
         let stage = Box::into_raw(Box::new(Stage { transform, inputs }));
-        // SAFETY: the engine's, for this call, and as large as this version of it (rule 1, rule 6).
-        let built = unsafe { &mut *built };
-        built.stage = stage.cast();
-        built.schema = schema;
-        built.bytes_per_series = bytes_per_series;
+        // SAFETY: the engine's, for this call (rule 1).
+        let struct_size = unsafe { (*built).struct_size };
+        // SAFETY: as above; it was there from the beginning (rule 6).
+        unsafe { (*built).stage = stage.cast() };
+        // SAFETY: as above.
+        unsafe { (*built).schema = schema };
+        // SAFETY: as above.
+        unsafe { (*built).bytes_per_series = bytes_per_series };
+        if offset_of!(RawBuilt, looks_back) < struct_size as usize {
+            // SAFETY: this engine has the field (rule 6).
+            unsafe { (*built).looks_back = looks_back };
+        }
         Ok(())
     })
 }

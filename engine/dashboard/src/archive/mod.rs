@@ -1,7 +1,9 @@
 //! The past: what sinks have stored, asked for by pages.
 
 mod csv;
+mod points;
 mod questions;
+mod readings;
 mod series;
 
 use std::sync::Arc;
@@ -132,8 +134,10 @@ fn info(plan: &Plan, stage: usize, history: &dyn History) -> TableInfo {
 fn detector_of(plan: &Plan, sink: usize) -> Option<usize> {
     let detectors = || (0..plan.stages.len()).filter(|stage| plan.stages[*stage].kind == Kind::Detector);
     let inputs = &plan.stages[sink].inputs;
-    let above = detectors().rfind(|detector| inputs.iter().any(|input| below(plan, *input, *detector)));
-    above.or_else(|| detectors().find(|detector| inputs.iter().any(|input| below(plan, *detector, *input))))
+    let last = || detectors().rfind(|detector| inputs.iter().any(|input| below(plan, *input, *detector)));
+    plan.detector_above(sink)
+        .or_else(last)
+        .or_else(|| detectors().find(|detector| inputs.iter().any(|input| below(plan, *detector, *input))))
 }
 
 /// Whether a stage is another one, or gets its rows from it.

@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
-use pipeline_stage::{Cell, Page, Selection, Timestamp};
+use pipeline_stage::{Cell, Page, Selection, Timestamp, exact_in_browsers};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -153,7 +153,7 @@ fn behind(found: &RecordBatch, page: &Page) -> Option<(Value, u64)> {
     let value = |row: usize| match Cell::of(column.as_ref(), row) {
         // JSON has no infinities, and null would be the rows without a value.
         Cell::Float(number) if number.is_infinite() => (if number < 0.0 { "-Infinity" } else { "Infinity" }).into(),
-        cell => Value::from(cell),
+        cell => exact_in_browsers(cell.into()),
     };
     let last = value(found.num_rows() - 1);
     let same = (0..found.num_rows()).rev().take_while(|row| value(*row) == last).count() as u64;
@@ -192,7 +192,7 @@ pub async fn series_names(
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Float64Array, StringArray};
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
     use serde_json::json;
 
     use super::*;
@@ -208,6 +208,10 @@ mod tests {
         assert_eq!(next([5.0, 5.0, 5.0], Some((json!(5.0), 2))), Some((json!(5.0), 5)));
         assert_eq!(next([5.0, 4.0, 4.0], Some((json!(5.0), 2))), Some((json!(4.0), 2)));
         assert_eq!(next([f64::INFINITY; 3], None), Some((json!("Infinity"), 3)));
+        // The page gives it back as it was told.
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX, i64::MAX - 1, i64::MAX - 1]));
+        let batch = RecordBatch::try_from_iter([("z", numbers)]).unwrap();
+        assert_eq!(next_page(&batch, &page(None)), Some((json!("9223372036854775806"), 2)));
         assert_eq!(next_page(&RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())), &page(None)), None);
     }
 

@@ -1,4 +1,5 @@
-// Anomalies: those that sinks have stored, page by page; without such a table, those since the page was opened.
+// Anomalies: those that sinks have stored, page by page; of a detector without such a table, those that came while this
+// page was looked at.
 
 import { ask, by, calmly, element, empty, fill, head, number, row } from './dom.js';
 import { seriesLink } from './link.js';
@@ -6,30 +7,35 @@ import { seriesLink } from './link.js';
 const ROWS = 25;
 const KEPT = 200;
 let pipeline = null;
-/** The tables that hold anomalies, and the one that is shown. */
-let tables = [];
-let table = null;
+/** What can be shown, and what is: the table of a sink, or what a detector without a table has found. */
+let lists = [];
+let shown = null;
 let sorted = { by: null, ascending: false };
 let after = null;
 let isFirst = true;
 let isShown = false;
-let live = [];
+/** By the detector's id, the newest first: each detector has columns of its own. */
+let live = new Map();
 let asked = 0;
 
 export function begin(found) {
   pipeline = found;
-  tables = found.tables.filter(({ anomalies }) => anomalies !== 'none');
-  live = [];
-  choose(tables[0] ?? null);
+  const detectors = pipeline.stages.filter(({ kind }) => kind === 'detector');
+  const tables = found.tables.filter(({ anomalies }) => anomalies !== 'none');
+  const stored = tables.map((table) => ({ name: table.sink, table, detector: detectors.find(({ id }) => id === table.detector) }));
+  const others = detectors.filter(({ id }) => !tables.some(({ detector }) => detector === id));
+  lists = [...stored, ...others.map((detector) => ({ name: `${detector.id}, not stored`, table: null, detector }))];
+  live = new Map(detectors.map(({ id }) => [id, live.get(id) ?? []]));
+  choose(lists[0] ?? { table: null, detector: null });
 }
 
 function choose(chosen) {
-  table = chosen;
-  sorted = { by: table?.time ?? null, ascending: false };
+  shown = chosen;
+  sorted = { by: shown.table?.time ?? null, ascending: false };
   form();
-  by('csv').hidden = !table;
-  by('page-first').hidden = !table;
-  by('page-next').hidden = !table;
+  by('csv').hidden = !shown.table;
+  by('page-first').hidden = !shown.table;
+  by('page-next').hidden = !shown.table;
 }
 
 export const enter = () => { isShown = true; first(); };
@@ -38,30 +44,33 @@ export const leave = () => { isShown = false; };
 /** Pages that show the newest rows follow what happens. */
 const follow = calmly(1000, () => { if (isShown && isFirst && !document.hidden) load(); });
 
+/** Told at each connection: something may have happened while there was none. */
+export const past = () => follow();
+
 export function rows(told) {
   let isNew = false;
   for (const { stage, anomalies } of told) {
-    for (const { id, row: values } of anomalies) {
-      live.unshift({ stage, id, values });
-      isNew = true;
-    }
+    const list = live.get(stage);
+    if (!list || anomalies.length === 0) continue;
+    list.unshift(...anomalies.map(({ row: values }) => values).reverse());
+    list.length = Math.min(list.length, KEPT);
+    isNew = true;
   }
-  live.length = Math.min(live.length, KEPT);
   // They are seen before they are committed.
   if (isNew) { follow(); setTimeout(follow, 1200); }
 }
 
 function form() {
-  const key = table?.key ?? [];
-  const fields = key.map((name) => element('label', {}, name, element('input', { name, autocomplete: 'off' })));
+  const table = shown.table;
+  const fields = (table?.key ?? []).map((name) => element('label', {}, name, element('input', { name, autocomplete: 'off' })));
   const times = table?.time
     ? [['from', 'from (UTC)'], ['until', 'before (UTC)']].map(([name, label]) => element('label', {}, label, element('input', { name: `time ${name}`, type: 'datetime-local', step: 1 })))
     : [];
-  const others = tables.map((other) => element('option', { selected: other === table }, other.sink));
-  const change = (event) => { choose(tables[event.target.selectedIndex]); first(); };
-  const chooser = tables.length > 1 ? [element('label', {}, 'sink', element('select', { onchange: change }, ...others))] : [];
-  const buttons = [element('button', {}, 'Filter'), element('button', { type: 'reset' }, 'Clear')];
-  by('filters').hidden = !table;
+  const others = lists.map((list) => element('option', { selected: list === shown }, list.name));
+  const change = (event) => { choose(lists[event.target.selectedIndex]); first(); };
+  const chooser = lists.length > 1 ? [element('label', {}, 'of', element('select', { onchange: change }, ...others))] : [];
+  const buttons = table ? [element('button', {}, 'Filter'), element('button', { type: 'reset' }, 'Clear')] : [];
+  by('filters').hidden = !table && lists.length < 2;
   by('filters').replaceChildren(...chooser, ...fields, ...times, ...buttons);
 }
 
@@ -76,17 +85,11 @@ function wanted() {
   for (const [name, value] of new FormData(by('filters'))) {
     if (value === '') continue;
     if (name.startsWith('time ')) found[name.slice(5)] = Date.parse(`${value}Z`);
-    else equal[name] = typed(name, value);
+    // The server reads what was typed by the type of the column: here large numbers would lose digits.
+    else equal[name] = value;
   }
   if (Object.keys(equal).length > 0) found.equal = JSON.stringify(equal);
   return found;
-}
-
-/** What was typed, as the column's type has it. */
-function typed(name, value) {
-  const type = table.columns.find(([column]) => column === name)?.[1];
-  if (type === 'integer' || type === 'float') return Number(value);
-  return type === 'boolean' ? value === 'true' : value;
 }
 
 function sort(name) {
@@ -98,9 +101,13 @@ function first() { isFirst = true; after = null; load(); }
 
 async function load(from = null) {
   if (!pipeline) return;
-  if (!table) return show(live.map(({ values }) => values));
   asked += 1;
-  const question = asked;
+  const [question, { table, detector }] = [asked, shown];
+  if (!table) {
+    show(live.get(detector?.id) ?? []);
+    by('anomalies-note').textContent = detector ? `No sink stores anomalies of ${detector.id} in a table that can be read: these came while this page was looked at.` : '';
+    return;
+  }
   try {
     const answer = await ask(`/api/tables/${encodeURIComponent(table.sink)}/rows`, { ...wanted(), limit: ROWS, after: from && JSON.stringify(from) });
     // An answer that was overtaken by a later question is no answer any more.
@@ -111,13 +118,12 @@ async function load(from = null) {
     const given = Object.entries(wanted()).filter(([, value]) => value !== null && value !== '');
     by('csv').href = `/api/tables/${encodeURIComponent(table.sink)}/csv?${new URLSearchParams(given)}`;
   } catch (error) {
-    by('anomalies-note').textContent = error.message;
+    if (question === asked) by('anomalies-note').textContent = error.message;
   }
 }
 
 function show(list) {
-  const detectors = pipeline.stages.filter(({ kind }) => kind === 'detector');
-  const detector = detectors.find(({ id }) => id === table?.detector) ?? detectors[0];
+  const { table, detector } = shown;
   const columns = table ? table.columns.map(([name, type]) => ({ name, type })) : detector?.columns ?? [];
   const body = list.map((values) => row(values, columns, {}, detector && element('td', {}, seriesLink(detector, values))));
   if (body.length === 0) {
@@ -129,5 +135,4 @@ function show(list) {
   fill(by('anomalies'), top, body);
   by('page-first').disabled = isFirst;
   by('page-next').disabled = !after;
-  if (!table) by('anomalies-note').textContent = 'No sink stores anomalies in a table that can be read: these came since the page was opened.';
 }

@@ -30,25 +30,47 @@ function show() {
   if (pipeline) for (const part of views[view]) part.enter?.(pipeline, parameters);
 }
 
+/** What the server tells; null while nobody looks: a browser has six connections to a server, for all its tabs. */
+let events = null;
+
 function listen() {
-  const events = new EventSource('/api/live');
-  const connection = by('connection');
+  if (events || document.hidden) return;
+  events = new EventSource('/api/live');
   const tell = (name, words) => events.addEventListener(name, (event) => {
     const told = JSON.parse(event.data);
-    if (words) connection.textContent = words;
+    if (words) state(words);
     for (const part of all) part[name]?.(told, place().view);
   });
   tell('past', 'live');
   tell('pulse', 'live');
   tell('rows');
-  events.onopen = () => { connection.className = 'quiet'; refresh(); };
+  events.onopen = refresh;
   events.onerror = () => {
-    connection.className = 'bad';
-    connection.textContent = 'not connected: trying again …';
+    state('not connected: trying again …', 'bad');
     // A browser gives up for good when the answer is an error.
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+    if (events?.readyState === EventSource.CLOSED) { hush(); setTimeout(listen, 2000); }
   };
 }
+
+function hush() {
+  events?.close();
+  events = null;
+}
+
+/** Says how the page is connected; what has not changed is not said again, because it is read aloud. */
+function state(words, name = 'quiet') {
+  const connection = by('connection');
+  connection.className = name;
+  if (connection.textContent !== words) connection.textContent = words;
+}
+
+function look() {
+  if (!document.hidden) return listen();
+  hush();
+  return state('paused while nobody looks');
+}
+
+document.addEventListener('visibilitychange', look);
 
 /** After a restart another version may run, or another file. */
 async function refresh() {
@@ -62,7 +84,7 @@ async function refresh() {
     for (const part of all) part.begin?.(pipeline);
     show();
   } catch (error) {
-    by('connection').textContent = error.message;
+    state(error.message, 'bad');
   }
   return undefined;
 }
@@ -84,4 +106,4 @@ by('theme').addEventListener('click', () => {
 isDark.addEventListener('change', paint);
 addEventListener('hashchange', () => { show(); by('main').focus(); });
 paint();
-listen();
+look();

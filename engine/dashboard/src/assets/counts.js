@@ -20,6 +20,8 @@ export const pulse = (news) => { told = news; if (!table && isShown) load(); };
 const follow = calmly(5000, () => { if (isShown && !document.hidden) load(); });
 export const rows = (news) => { if (news.some(({ anomalies }) => anomalies.length > 0)) setTimeout(follow, 300); };
 
+export const past = () => follow();
+
 by('counts-range').addEventListener('change', () => load());
 
 async function load() {

@@ -50,6 +50,8 @@ export function text(value, type) {
   if (value === null || value === undefined) return '–';
   if (type === 'timestamp') return time(value);
   if (typeof value === 'number') return number(value);
+  // Whole numbers that a float cannot hold come as text.
+  if (type === 'integer') return whole.format(BigInt(value));
   return String(value);
 }
 

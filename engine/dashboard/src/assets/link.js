@@ -21,5 +21,5 @@ export function seriesLink(detector, values) {
   if (!key) return '–';
   const at = detector.time && values[detector.time] ? Date.parse(values[detector.time]) : null;
   const name = Object.values(key).join(' · ');
-  return element('a', { href: address(detector, key, at), 'aria-label': `Series ${name}` }, 'show');
+  return element('a', { href: address(detector, key, at), 'aria-label': `show series ${name}` }, 'show');
 }

@@ -82,7 +82,8 @@ function box(stage, number_, at, shape) {
   const [figures, trouble] = [element('span', {}), element('span', { class: 'bad' })];
   const made = element('button', {
     type: 'button', class: 'stage', 'data-stage': stage.id, title: `${stage.kind}: ${stage.what}`,
-    onclick: () => { chosen = chosen === number_ ? null : number_; details(); },
+    'aria-expanded': 'false', 'aria-controls': 'stage-details',
+    onclick: () => { chosen = chosen === number_ ? null : number_; if (last) update(); details(); },
   }, element('b', {}, stage.id), element('span', { class: 'quiet' }, `${stage.kind} · ${stage.what}`), figures, trouble);
   Object.assign(made.style, { left: `${at.x}px`, top: `${at.y}px`, width: `${shape.width}px`, height: `${shape.height}px` });
   return { element: made, figures, trouble };
@@ -92,18 +93,34 @@ function update() {
   drawn.boxes.forEach(({ element: made, figures, trouble }, number_) => {
     const stage = last.stages[number_];
     made.dataset.health = stage.health;
+    made.setAttribute('aria-expanded', String(chosen === number_));
     figures.textContent = line(pipeline.stages[number_], stage);
     trouble.textContent = stage.why ?? (stage.dead > 0 ? `${number(stage.dead)} dead letters` : '');
   });
   for (const { path, label, to, edge } of drawn.edges) {
     const stage = last.stages[to];
-    const passes = stage.rates[edge] ?? 0;
-    path.dataset.flows = String(passes > 0);
+    const flow = stage.rates[edge] ?? 0;
+    path.dataset.flows = String(flow > 0);
     path.dataset.health = stage.health === 'bad' ? 'bad' : isSlow(stage) ? 'warning' : 'good';
-    const delay = stage.commit_seconds ? ` · ${span(stage.commit_seconds)}` : stage.row_micros ? ` · ${span(stage.row_micros / 1e6)}` : '';
-    label.textContent = rate(passes) + delay;
+    const delay = delayOf(stage);
+    label.textContent = rate(flow) + (delay === null ? '' : ` · ${span(delay)}`);
   }
   if (chosen !== null) details();
+}
+
+/** How long a stage takes for a commit or a row, in seconds; null when that is not known. */
+function delayOf(stage) {
+  if (stage.commit_seconds) return stage.commit_seconds;
+  return stage.row_micros ? stage.row_micros / 1e6 : null;
+}
+
+/** What passes by an edge, in words: the picture shows it to eyes only. */
+function passes(to, edge) {
+  const stage = last.stages[to];
+  const delay = delayOf(stage);
+  const of = stage.commit_seconds ? 'a commit' : 'a row';
+  const state = stage.health === 'bad' ? ', does not work' : isSlow(stage) ? ', others wait for it' : '';
+  return `${rate(stage.rates[edge] ?? 0)}${delay === null ? '' : `, ${span(delay)} for ${of}`}${state}`;
 }
 
 /** The sink that the others wait for. */
@@ -126,6 +143,8 @@ function details() {
   const [info, stage] = [pipeline.stages[chosen], last.stages[chosen]];
   const rows = [
     ['what', `${info.kind} ${info.what}`], ['when', info.when], ['promise', info.promise],
+    ...info.inputs.map((from, edge) => [`from ${pipeline.stages[from].id}`, passes(chosen, edge)]),
+    ...pipeline.stages.flatMap(({ id, inputs }, to) => inputs.flatMap((from, edge) => (from === chosen ? [[`to ${id}`, passes(to, edge)]] : []))),
     ['in', number(stage.rows_in)], ['created', number(stage.created)], ['out', number(stage.out)], ['held', number(stage.held)],
     ['filtered', number(stage.filtered)], ['dead', number(stage.dead)], ['late', number(stage.late)],
     ['balance', stage.is_balanced ? 'yes' : 'NO'], ['busy', `${number(Math.round(stage.busy * 1000) / 10)} % of a core`],

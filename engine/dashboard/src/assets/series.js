@@ -16,6 +16,8 @@ let points = null;
 let timer = null;
 let asked = 0;
 let names = new Map();
+/** What the series that are suggested begin with. */
+let prefix = '';
 
 export function enter(found, parameters) {
   pipeline = found;
@@ -26,6 +28,7 @@ export function enter(found, parameters) {
   const at = Number(parameters.get('at'));
   until = at ? at + (seconds * 1000) / 4 : null;
   ranges();
+  prefix = '';
   suggest();
   if (key) by('series-name').value = nameOf(key);
   if (!detector) return note('This pipeline has no detector, so there are no series.');
@@ -61,9 +64,8 @@ function again() { ranges(); if (key) load(); }
 const suggest = calmly(400, async () => {
   const table = pipeline.tables.find(({ key: columns }) => columns && String(columns) === String(detector?.key));
   if (!table) return;
-  const prefix = by('series-name').value.split(' · ')[0];
   try {
-    const { rows } = await ask(`/api/tables/${encodeURIComponent(table.sink)}/series`, { prefix: key ? '' : prefix });
+    const { rows } = await ask(`/api/tables/${encodeURIComponent(table.sink)}/series`, { prefix });
     names = new Map(rows.map((found) => [nameOf(found), found]));
     by('series-names').replaceChildren(...[...names.keys()].map((name) => element('option', { value: name })));
   } catch (error) {
@@ -71,7 +73,8 @@ const suggest = calmly(400, async () => {
   }
 });
 
-by('series-name').addEventListener('input', () => { key = null; suggest(); });
+// Until another series is chosen, the one that is shown stays.
+by('series-name').addEventListener('input', () => { prefix = by('series-name').value.split(' · ')[0]; suggest(); });
 by('series-detector').addEventListener('change', () => {
   detector = pipeline.stages.find(({ id }) => id === by('series-detector').value);
   suggest();
@@ -89,17 +92,18 @@ by('series-form').addEventListener('submit', (event) => {
 
 async function load() {
   asked += 1;
-  const question = asked;
+  const [question, of] = [asked, key];
   const end = until ?? Date.now();
   const from = Math.round(end - seconds * 1000);
   try {
-    const found = await ask('/api/series', { detector: detector.id, series: JSON.stringify(key), from, until: Math.round(end) });
+    const found = await ask('/api/series', { detector: detector.id, series: JSON.stringify(of), from, until: Math.round(end) });
     if (question !== asked) return;
     points = { ...found, from, until: end };
     chart();
     table();
-    const words = { summary: 'too many to judge one by one: each point stands for several; zoom in for the expected band', readings: 'with the band in which the detector expected them', unjudged: 'without a band: what this detector expected depends on more than these readings' };
-    note(found.count === 0 ? `No readings of ${nameOf(key)} in these ${span(seconds)}: another time may have some.` : `${nameOf(key)}: ${number(found.count)} readings of ${found.table}, ${words[found.kind]}`);
+    const words = { summary: 'too many to judge one by one: each point stands for several; zoom in for the expected band', readings: 'with the band in which the detector expected them', unjudged: `without a band: ${found.why}` };
+    note(found.count === 0 ? `No readings of ${nameOf(of)} in these ${span(seconds)}: another time may have some.` 
+      : `${nameOf(of)}: ${number(found.count)} readings of ${found.table}, ${words[found.kind]}`);
   } catch (error) {
     if (question === asked) note(error.message);
   }

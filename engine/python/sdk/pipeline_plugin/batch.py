@@ -87,6 +87,8 @@ class BatchDetector(Stage):
     kind = "detector"
     form = "batch"
     statistic: str = ""
+    #: As of ``Detector``.
+    looks_back: Optional[int] = None
 
     def state(self, name: str, shape: Tuple[int, ...] = (), dtype: Any = "float64", fill: Any = 0) -> State:
         """Declares what is remembered of each series: an entry of this shape and type, at first filled with ``fill``.

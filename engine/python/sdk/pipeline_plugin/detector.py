@@ -56,11 +56,16 @@ class Detector(Stage):
     finds it for each reading, saves it with every checkpoint and gives it back after a restart.
 
     ``statistic`` names the column of the method's own figure; default: the stage's name.
+
+    ``looks_back`` says how many readings of a series before one suffice to score it as if all had been seen; set it in
+    ``setup`` where options decide. By it the dashboard can show the expected band of the past. Default ``None``: not
+    known, or it depends on all of them.
     """
 
     kind = "detector"
     form = "series"
     statistic: str = ""
+    looks_back: Optional[int] = None
 
     def start(self) -> Any:
         """A series of which nothing was read yet: a list, a dict, or an instance of a dataclass.

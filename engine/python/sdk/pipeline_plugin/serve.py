@@ -82,7 +82,7 @@ class Server:
             self._runner = TransformRunner(stage, bodies)  # type: ignore[arg-type]
             return {"has": self._runner.has}, [self._runner.schema.serialize()]
         self._runner = (SeriesRunner if kind.form == "series" else BatchRunner)(stage)  # type: ignore[arg-type]
-        return {}, ()
+        return {"looks_back": stage.looks_back}, ()  # type: ignore[attr-defined]
 
     def _load(self, header: Dict[str, Any], bodies: List[bytearray]) -> _Reply:
         numbers, lengths, whole = bodies

@@ -110,7 +110,10 @@ impl Builder<'_, '_> {
         let inputs = self.from.schemas.clone();
         let when = inputs.iter().flat_map(|schema| self.when(draft, schema)).collect();
         let made = self.make(draft, |make, options, context| match make {
-            Make::Sink(make) => make(options, SinkContext { stage: context.clone(), schema: schema.clone() }),
+            // Which detector is above it is known once all stages are; no option depends on it.
+            Make::Sink(make) => {
+                make(options, SinkContext { stage: context.clone(), schema: schema.clone(), detector: None })
+            }
             _ => Err(wrong_kind()),
         });
         let promise = made.map(|made| match made {

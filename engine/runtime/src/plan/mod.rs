@@ -1,5 +1,6 @@
 //! A pipeline as it will run: options parsed, columns known, nothing opened.
 
+mod above;
 mod build;
 mod columns;
 mod definition;
@@ -315,8 +316,7 @@ impl Plan {
     /// Makes a sink; no I/O.
     pub fn build_sink(&self, stage: usize, run: &RunSettings) -> Result<BuiltSink> {
         let Make::Sink(make) = self.make(stage)? else { return Err(wrong_kind()) };
-        let schema = self.stages[stage].schema.clone();
-        make(self.stages[stage].options.clone(), SinkContext { stage: self.context(stage, run), schema })
+        make(self.stages[stage].options.clone(), self.sink_context(stage, run))
     }
 
     /// Makes what reads back what a sink has written; none when its type has no such thing. No I/O.
@@ -325,7 +325,12 @@ impl Plan {
         let Some(make) = self.registry.find(of.kind, &of.type_name).and_then(|found| found.history.as_ref()) else {
             return Ok(None);
         };
-        make(of.options.clone(), SinkContext { stage: self.context(stage, run), schema: of.schema.clone() })
+        make(of.options.clone(), self.sink_context(stage, run))
+    }
+
+    fn sink_context(&self, stage: usize, run: &RunSettings) -> SinkContext {
+        let detector = self.told_of_detector_above(stage);
+        SinkContext { stage: self.context(stage, run), schema: self.stages[stage].schema.clone(), detector }
     }
 }
 

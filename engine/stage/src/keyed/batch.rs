@@ -43,6 +43,11 @@ pub trait BatchDetector: Send + 'static {
     /// The run ends at the last commit; with `Lost` the task restarts from its checkpoint.
     fn observe(&mut self, readings: &Readings) -> Result<Vec<Score>>;
 
+    /// How many readings of a series before one suffice to score it; see [`Detector::looks_back`](crate::Detector).
+    fn looks_back(&self) -> Option<u64> {
+        None
+    }
+
     /// The bytes of these series, in their order, from which `load` makes them again.
     fn save(&mut self, series: &[u32]) -> Result<Vec<Vec<u8>>>;
 }
@@ -196,6 +201,10 @@ impl<D: BatchDetector> Transform for KeyedBatch<D> {
 
     fn series(&self) -> Option<u64> {
         Some(self.table.len() as u64)
+    }
+
+    fn looks_back(&self) -> Option<u64> {
+        self.detector.looks_back()
     }
 
     fn save(&mut self, changes: &mut dyn StateWriter) -> Result<()> {

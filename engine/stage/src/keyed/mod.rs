@@ -156,6 +156,10 @@ impl<D: Detector> Transform for Keyed<D> {
         self.detector.window(self.table.get(key)?)
     }
 
+    fn looks_back(&self) -> Option<u64> {
+        self.detector.looks_back()
+    }
+
     fn bytes_per_series(&self) -> Option<usize> {
         Some(self.detector.bytes_per_series())
     }

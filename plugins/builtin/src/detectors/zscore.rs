@@ -180,6 +180,11 @@ impl Detector for Zscore {
         Some(past.oldest_first())
     }
 
+    /// Without its anomalies the window may reach back any number of readings.
+    fn looks_back(&self) -> Option<u64> {
+        self.options.include_anomalies.then_some(self.window as u64)
+    }
+
     fn bytes_per_series(&self) -> usize {
         size_of::<Window>() + self.window * size_of::<f64>()
     }
@@ -355,6 +360,23 @@ mod tests {
             let scores = observe_all(&detector, &mut detector.start(), &values);
             assert_eq!(scores.iter().position(Option::is_some), Some(silent));
         }
+    }
+
+    #[test]
+    fn so_many_readings_suffice_as_it_looks_back() {
+        let mut random = Random::new(7);
+        let values: Vec<f64> = (0..300).map(|_| random.below(1_000) as f64).collect();
+        let detector = zscore(json!({"window": 12}));
+        let all = observe_all(&detector, &mut detector.start(), &values);
+        let needed = detector.looks_back().unwrap() as usize;
+        for begin in [0, 1, 77, 200] {
+            let from_there = observe_all(&detector, &mut detector.start(), &values[begin..]);
+            for (found, expected) in from_there[needed..].iter().zip(&all[begin + needed..]) {
+                let (found, expected) = (found.unwrap(), expected.unwrap());
+                assert!((found.statistic - expected.statistic).abs() < 1e-9 * expected.statistic, "{begin}");
+            }
+        }
+        assert_eq!(zscore(json!({"include_anomalies": false})).looks_back(), None);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn context(rows: &RecordBatch, directory: PathBuf, console: Arc<dyn Console>
         cold_start: false,
         console,
     };
-    SinkContext { stage, schema: rows.schema() }
+    SinkContext { stage, schema: rows.schema(), detector: None }
 }
 
 pub fn built_in<O: SinkOptions>(options: &str, context: SinkContext) -> Result<Box<dyn Sink>> {

@@ -56,7 +56,7 @@ pub fn try_sink(url: &str, options: Value, schema: SchemaRef) -> Result<Box<dyn 
     let Make::Sink(make) = stage.make else { panic!("not a sink") };
     let mut context = pipeline_testkit::stage_context();
     context.id = "history".into();
-    match make(all, SinkContext { stage: context, schema })? {
+    match make(all, SinkContext { stage: context, schema, detector: None })? {
         BuiltSink::Epochs(sink) => Ok(sink),
         BuiltSink::Outbox(_) => panic!("not a sink of epochs"),
     }

@@ -17,7 +17,7 @@ fn history_at(url: &str, options: Value, schema: SchemaRef) -> Result<Box<dyn Hi
     all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     let stage = pipeline_postgres::stages().remove(0);
     let make = stage.history.unwrap();
-    Ok(make(all, SinkContext { stage: stage_context(), schema })?.unwrap())
+    Ok(make(all, SinkContext { stage: stage_context(), schema, detector: None })?.unwrap())
 }
 
 pub fn history(database: &Database, options: Value, schema: SchemaRef) -> Box<dyn History> {

@@ -167,6 +167,23 @@ fn a_window_saved_under_another_option_is_the_same_on_both_sides() {
 }
 
 #[test]
+fn how_far_a_detector_looks_back_is_told_across_the_boundary() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = readings(1, 1);
+    let looks_back = |stage: &StageType, options| {
+        let Make::Transform(make) = &stage.make else { panic!("not a transform") };
+        make(options, &stage_context(), &[rows.schema()], SavedState::default()).unwrap().looks_back()
+    };
+    let window = json!({"value": "value", "window": 42});
+    let without_anomalies = json!({"value": "value", "window": 42, "include_anomalies": false});
+    for stage in [built_in(), in_rust()] {
+        assert_eq!(looks_back(&stage, window.clone()), Some(42));
+        assert_eq!(looks_back(&stage, without_anomalies.clone()), None);
+    }
+    assert_eq!(looks_back(&in_c(folder.path()), window), Some(42));
+}
+
+#[test]
 fn wrong_options_are_told_across_the_boundary() {
     let folder = tempfile::tempdir().unwrap();
     let rows = readings(1, 1);

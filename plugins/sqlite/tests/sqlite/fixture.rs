@@ -58,7 +58,7 @@ impl Folder {
         let Make::Sink(make) = pipeline_sqlite::stages().remove(0).make else { panic!("not a sink") };
         let mut context = pipeline_testkit::stage_context();
         context.directory = self.path().into();
-        match make(all, SinkContext { stage: context, schema })? {
+        match make(all, SinkContext { stage: context, schema, detector: None })? {
             BuiltSink::Epochs(sink) => Ok(sink),
             BuiltSink::Outbox(_) => panic!("not a sink of epochs"),
         }

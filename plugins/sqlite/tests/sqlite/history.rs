@@ -22,7 +22,7 @@ fn try_history(folder: &Folder, options: Value, schema: SchemaRef) -> Result<Box
     let mut context = stage_context();
     context.directory = folder.path().into();
     let make = pipeline_sqlite::stages().remove(0).history.unwrap();
-    Ok(make(all, SinkContext { stage: context, schema })?.unwrap())
+    Ok(make(all, SinkContext { stage: context, schema, detector: None })?.unwrap())
 }
 
 /// Has the sink write these rows, an epoch for each batch.

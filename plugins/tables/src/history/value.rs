@@ -1,5 +1,7 @@
 //! A JSON value as a parameter of the type that its column has.
 
+use std::str::FromStr;
+
 use chrono::DateTime;
 use pipeline_stage::{ColumnType, Result, StageError, Timestamp};
 use serde_json::Value;
@@ -8,7 +10,8 @@ use super::{HistoryColumn, Parameter};
 
 /// The value of a column in a question, as [`row_to_json`](pipeline_stage::row_to_json) writes it; none for null.
 ///
-/// Floats that JSON cannot hold are the texts `Infinity`, `-Infinity` and `NaN`.
+/// Numbers and booleans may be text, as people type them: browsers cannot write every whole number otherwise. Floats that
+/// JSON cannot hold are the texts `Infinity`, `-Infinity` and `NaN`.
 ///
 /// # Errors
 /// Of kind `Config` when it is of another type than the column.
@@ -18,9 +21,9 @@ pub fn parameter(column: &HistoryColumn, value: &Value) -> Result<Option<Paramet
     }
     let parameter = match column.column_type {
         ColumnType::String => value.as_str().map(|text| Parameter::Text(text.into())),
-        ColumnType::Integer => value.as_i64().map(Parameter::Integer),
-        ColumnType::Float => float(value).map(Parameter::Float),
-        ColumnType::Boolean => value.as_bool().map(Parameter::Boolean),
+        ColumnType::Integer => value.as_i64().or_else(|| typed(value)).map(Parameter::Integer),
+        ColumnType::Float => value.as_f64().or_else(|| typed(value)).map(Parameter::Float),
+        ColumnType::Boolean => value.as_bool().or_else(|| typed(value)).map(Parameter::Boolean),
         ColumnType::Timestamp => value.as_str().and_then(time).map(Parameter::Time),
     };
     if parameter.is_none() {
@@ -34,13 +37,9 @@ pub fn parameter(column: &HistoryColumn, value: &Value) -> Result<Option<Paramet
     Ok(parameter)
 }
 
-fn float(value: &Value) -> Option<f64> {
-    match value.as_str() {
-        Some("Infinity") => Some(f64::INFINITY),
-        Some("-Infinity") => Some(f64::NEG_INFINITY),
-        Some("NaN") => Some(f64::NAN),
-        _ => value.as_f64(),
-    }
+/// What text says, with blanks around it or not.
+fn typed<T: FromStr>(value: &Value) -> Option<T> {
+    value.as_str()?.trim().parse().ok()
 }
 
 fn time(text: &str) -> Option<Timestamp> {
@@ -65,6 +64,10 @@ mod tests {
             (ColumnType::Float, json!(7), Parameter::Float(7.0)),
             (ColumnType::Float, json!("-Infinity"), Parameter::Float(f64::NEG_INFINITY)),
             (ColumnType::Boolean, json!(false), Parameter::Boolean(false)),
+            (ColumnType::Integer, json!("9007199254740993"), Parameter::Integer(9_007_199_254_740_993)),
+            (ColumnType::Integer, json!(" -7 "), Parameter::Integer(-7)),
+            (ColumnType::Float, json!("7.5"), Parameter::Float(7.5)),
+            (ColumnType::Boolean, json!("true"), Parameter::Boolean(true)),
             (
                 ColumnType::Timestamp,
                 json!("1970-01-01T02:00:00.000001+01:00"),
@@ -81,7 +84,14 @@ mod tests {
         for (column_type, value, message) in [
             (ColumnType::String, json!(7), "column `x` is asked for 7, expected of type string"),
             (ColumnType::Integer, json!(7.5), "column `x` is asked for 7.5, expected of type integer"),
-            (ColumnType::Float, json!("7"), "column `x` is asked for \"7\", expected of type float"),
+            (ColumnType::Integer, json!("7.5"), "column `x` is asked for \"7.5\", expected of type integer"),
+            (
+                ColumnType::Integer,
+                json!("9223372036854775808"),
+                "column `x` is asked for \"9223372036854775808\", expected of type integer",
+            ),
+            (ColumnType::Float, json!("much"), "column `x` is asked for \"much\", expected of type float"),
+            (ColumnType::Boolean, json!("yes"), "column `x` is asked for \"yes\", expected of type boolean"),
             (ColumnType::Boolean, json!(1), "column `x` is asked for 1, expected of type boolean"),
             (
                 ColumnType::Timestamp,

@@ -1,5 +1,6 @@
 //! Plans of small made-up stages.
 
+mod above;
 mod plugins;
 mod stages;
 

@@ -48,7 +48,7 @@ pub struct SlackOptions {
     #[serde(default)]
     pub template: Option<Value>,
     /// The address at which people reach the pipeline's dashboard, `https://pipeline.example.com`: each message then
-    /// links to its series. A `template` has no such link.
+    /// links to its series, as the detector sees it that the rows come through. A `template` has no such link.
     #[serde(default)]
     pub dashboard_url: Option<String>,
     /// The most messages in a time. Slack takes one each second, with short bursts above.
@@ -84,7 +84,7 @@ alerts:
 
 impl SinkOptions for SlackOptions {
     fn build(self, context: SinkContext) -> Result<BuiltSink> {
-        let names = Names { pipeline: context.stage.pipeline, sink: context.stage.id };
+        let names = Names { pipeline: context.stage.pipeline.clone(), sink: context.stage.id.clone() };
         let message = match (&self.template, &self.fields) {
             (Some(_), Some(_)) => {
                 return Err(StageError::config(
@@ -101,8 +101,8 @@ impl SinkOptions for SlackOptions {
             }
             (None, fields) => {
                 let (schema, key) = (&context.schema, &context.stage.key);
-                let link = self.dashboard_url.as_deref().map(|url| DashboardLink::new(url, key, schema)).transpose()?;
-                Message::Layout(Layout::new(fields.as_deref(), schema, key, names)?.with_link(link))
+                let link = self.dashboard_url.as_deref().map(|url| DashboardLink::new(url, &context)).transpose()?;
+                Message::Layout(Box::new(Layout::new(fields.as_deref(), schema, key, names)?.with_link(link)))
             }
         };
         let slack = Slack {
@@ -121,7 +121,7 @@ struct Slack {
 }
 
 enum Message {
-    Layout(Layout),
+    Layout(Box<Layout>),
     Template(Box<Template>),
 }
 
@@ -169,7 +169,7 @@ mod tests {
         )]);
         Slack {
             endpoint: Endpoint::new("webhook_url", &Secret::new(url), timeout.0).unwrap(),
-            message: Message::Layout(Layout::new(None, &schema, &[], names).unwrap()),
+            message: Message::Layout(Box::new(Layout::new(None, &schema, &[], names).unwrap())),
             pace: pace(default_rate(), timeout, 1, WhenFull::Wait).unwrap(),
         }
     }
