@@ -20,7 +20,7 @@ use rows::Made;
 const BATCH_ROWS: usize = pipeline_stage::MAX_BATCH_ROWS;
 
 /// Rows of one epoch, as a source that is read at full speed fills it.
-const EPOCH_ROWS: u64 = 100_000;
+const EPOCH_ROWS: u64 = 50_000;
 
 /// What is to be measured.
 #[derive(Debug, Clone)]

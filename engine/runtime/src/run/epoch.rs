@@ -7,7 +7,7 @@ use tracing::Span;
 use crate::store::{Segment, StoredRow};
 
 /// More rows than this end an epoch before its time.
-const MAX_EPOCH_ROWS: u64 = 100_000;
+const MAX_EPOCH_ROWS: u64 = 50_000;
 
 /// More bytes than this end it too: large messages must not fill the memory while a sink is down.
 const MAX_EPOCH_BYTES: usize = 64 << 20;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use super::fields::Fields;
 use super::literals::{Learned, learn};
-use super::values::{Scalar, scalar, skip};
+use super::values::{other_than_text, skip, text_end};
 use crate::formats::rows::Row;
 
 /// More steps than this, and all are forgotten: payloads without a fixed shape are not worth the memory.
@@ -91,8 +91,8 @@ impl Layouts {
             seen |= step.enters;
             at += step.literal.len();
             (at, state) = match step.next {
-                Next::Wanted { column, state } => (wanted(payload, at, &[column], row)?, state),
-                Next::Shared { field, state } => (wanted(payload, at, fields.columns(field)?, row)?, state),
+                Next::Wanted { column, state } => (wanted(payload, at, column, row)?, state),
+                Next::Shared { field, state } => (shared(payload, at, fields.columns(field)?, row)?, state),
                 Next::Any { state } => (skip(payload, at)?, state),
                 Next::End => return Some(()),
             };
@@ -180,17 +180,26 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     words.iter().zip(other_words).all(|(one, other)| one == other) && end == other_end
 }
 
-/// Reads a value for these columns; gives the place behind it.
+/// Reads a value for a column; gives the place behind it.
 #[inline]
-fn wanted(payload: &[u8], at: usize, columns: &[usize], row: &mut Row) -> Option<usize> {
-    let (value, end) = scalar(payload, at)?;
-    for &column in columns {
-        match value {
-            Scalar::Text { start, end } => row.set_payload_text(column, payload, start, end)?,
-            Scalar::Other(found) => row.set_found(column, found).ok()?,
+fn wanted(payload: &[u8], at: usize, column: usize, row: &mut Row) -> Option<usize> {
+    match payload.get(at)? {
+        b'"' => {
+            let end = text_end(payload, at + 1)?;
+            row.set_payload_text(column, payload, at + 1, end)?;
+            Some(end + 1)
+        }
+        _ => {
+            let (found, end) = other_than_text(payload, at)?;
+            row.set_found(column, found).ok()?;
+            Some(end)
         }
     }
-    Some(end)
+}
+
+/// Reads a value for several columns.
+fn shared(payload: &[u8], at: usize, columns: &[usize], row: &mut Row) -> Option<usize> {
+    columns.iter().try_fold(at, |_, column| wanted(payload, at, *column, row))
 }
 
 #[cfg(test)]

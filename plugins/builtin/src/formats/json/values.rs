@@ -4,29 +4,17 @@
 
 use crate::formats::value::Found;
 
-/// A value.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Scalar {
-    /// From where to where it stands, without its quotes: UTF-8, as it is.
-    Text { start: usize, end: usize },
-    /// Anything else, as the JSON parser would give it.
-    Other(Found<'static>),
-}
-
-/// The value at a place, and the place behind it. None: there is none, or it is unusual.
+/// The value at a place, which is no text, as the JSON parser would give it, and the place behind it. None: there is none,
+/// or it is unusual.
 #[inline]
-pub(super) fn scalar(payload: &[u8], at: usize) -> Option<(Scalar, usize)> {
+pub(super) fn other_than_text(payload: &[u8], at: usize) -> Option<(Found<'static>, usize)> {
     match payload.get(at)? {
-        b'"' => {
-            let (start, end) = (at + 1, text_end(payload, at + 1)?);
-            Some((Scalar::Text { start, end }, end + 1))
-        }
         b't' => word(payload, at, b"true", Found::Boolean(true)),
         b'f' => word(payload, at, b"false", Found::Boolean(false)),
         b'n' => word(payload, at, b"null", Found::Null),
         _ => {
             let digits = Digits::read(payload, at)?;
-            Some((Scalar::Other(digits.value(payload)?), digits.end))
+            Some((digits.value(payload)?, digits.end))
         }
     }
 }
@@ -35,18 +23,18 @@ pub(super) fn scalar(payload: &[u8], at: usize) -> Option<(Scalar, usize)> {
 pub(super) fn skip(payload: &[u8], at: usize) -> Option<usize> {
     match payload.get(at)? {
         b'"' => text_end(payload, at + 1).map(|end| end + 1),
-        b't' | b'f' | b'n' => scalar(payload, at).map(|(_, end)| end),
+        b't' | b'f' | b'n' => other_than_text(payload, at).map(|(_, end)| end),
         _ => Digits::read(payload, at).map(|digits| digits.end),
     }
 }
 
-fn word(payload: &[u8], at: usize, word: &[u8], found: Found<'static>) -> Option<(Scalar, usize)> {
-    payload[at..].starts_with(word).then(|| (Scalar::Other(found), at + word.len()))
+fn word(payload: &[u8], at: usize, word: &[u8], found: Found<'static>) -> Option<(Found<'static>, usize)> {
+    payload[at..].starts_with(word).then(|| (found, at + word.len()))
 }
 
 /// Where the text ends that begins at a place. None for one with escapes or control characters, or that is not UTF-8.
 #[inline]
-fn text_end(payload: &[u8], start: usize) -> Option<usize> {
+pub(super) fn text_end(payload: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut is_ascii) = (start, true);
     while let Some(eight) = payload.get(at..at + 8) {
         let special = special_bytes(u64::from_le_bytes(eight.try_into().ok()?));
@@ -256,14 +244,14 @@ mod tests {
         for text in numbers {
             let payload = [text.as_bytes(), b", "].concat();
             let parsed = serde_json::from_str::<serde_json::Value>(text).ok();
-            match (scalar(&payload, 0).filter(|(_, end)| *end == text.len()), parsed) {
-                (Some((Scalar::Other(Found::Float(found)), _)), Some(right)) => {
+            match (other_than_text(&payload, 0).filter(|(_, end)| *end == text.len()), parsed) {
+                (Some((Found::Float(found), _)), Some(right)) => {
                     assert!(right.is_f64() && right.as_f64().map(f64::to_bits) == Some(found.to_bits()), "{text}");
                 }
-                (Some((Scalar::Other(Found::Unsigned(found)), _)), Some(right)) => {
+                (Some((Found::Unsigned(found), _)), Some(right)) => {
                     assert_eq!(right.as_u64(), Some(found))
                 }
-                (Some((Scalar::Other(Found::Integer(found)), _)), Some(right)) => {
+                (Some((Found::Integer(found), _)), Some(right)) => {
                     assert_eq!(right.as_i64(), Some(found))
                 }
                 (Some(found), right) => panic!("{text}: {found:?}, not {right:?}"),
