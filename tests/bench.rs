@@ -61,3 +61,11 @@ async fn payloads_may_come_from_a_file() {
     empty.assert_code(2);
     assert!(empty.stderr.contains("has no payload, it must have one on each line"), "{}", empty.stderr);
 }
+
+#[tokio::test]
+async fn a_key_of_one_column_has_as_many_series() {
+    let file = repository().join("pipelines/iot.yaml");
+    let args = ["--profile", "production", "--set", "key=[sensor_id]", "--rows", "20000", "--series", "70"];
+    let cost = json(&bench(&file, &[&args[..], &["--format", "json"]].concat()).await);
+    assert_eq!(cost["stages"][0]["series"], 70, "{cost}");
+}

@@ -16,6 +16,7 @@ mod explain;
 mod faults;
 mod fenced;
 mod fleet;
+mod instructions;
 mod killed;
 mod looking;
 mod metrics;

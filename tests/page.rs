@@ -211,7 +211,7 @@ async fn five_viewers_of_ten_thousand_rows_a_second_are_told_little() {
         .env("DATABASE", folder.path().join("iot.db"))
         .start();
     let url = url_of(&mut running).await;
-    let time = Duration::from_secs(15);
+    let time = looked_at();
     let alone = rate(&url, time).await;
     let browser = Browser::start(1280, 900).await;
     browser.goto(&url).await;
@@ -243,6 +243,12 @@ async fn five_viewers_of_ten_thousand_rows_a_second_are_told_little() {
     // Tests beside this one take the machine, too: what is promised, 5 %, is seen on a quiet one.
     assert!(0.7 * alone < watched, "{alone} rows a second alone, {watched} with viewers");
     assert!(long.as_f64().unwrap() < 3_000.0, "200 ms are promised, on a machine that is not busy: {long} ms");
+}
+
+/// How long it is looked at: the promises are for a minute, on a quiet machine.
+fn looked_at() -> Duration {
+    let seconds = std::env::var("PIPELINE_TEST_LOOK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(15))
 }
 
 /// Rows read a second, of the metrics.

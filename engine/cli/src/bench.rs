@@ -31,7 +31,8 @@ pub struct BenchArgs {
     /// How many series they are of
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     series: u64,
-    /// Take payloads from this file, one on each line (for CSV with a header, after it), instead of made ones
+    /// Take payloads from this file, one on each line (for CSV with a header, after it; no record over several lines),
+    /// instead of made ones
     #[arg(long, value_name = "PAYLOADS")]
     from: Option<PathBuf>,
     /// How often it is measured; the median is shown
@@ -86,6 +87,14 @@ fn read_payloads(path: &Path, plan: &Plan) -> Result<RawRows> {
         .split(b'\n')
         .collect::<std::io::Result<_>>()
         .map_err(|error| problem(format!("cannot be read: {error}")))?;
+    if i32::try_from(lines.iter().map(Vec::len).sum::<usize>()).is_err() {
+        return Err(problem("has more than 2 GiB, a part of it is enough".into()));
+    }
+    if let Some(text) = lines.first_mut().and_then(|first| first.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec)) {
+        lines[0] = text;
+    }
+    // A line may end in a carriage return, too.
+    lines.iter_mut().for_each(|line| line.truncate(line.strip_suffix(b"\r").map_or(line.len(), <[u8]>::len)));
     let with_format = (0..plan.stages.len()).find_map(|stage| plan.build_format(stage).ok().flatten());
     let format = with_format.ok_or_else(|| problem("is of no use: no source of the pipeline takes payloads".into()))?;
     let has_header = matches!(format.framing(), Framing::Csv { has_header: true, .. });

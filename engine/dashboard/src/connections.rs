@@ -32,7 +32,8 @@ pub struct Limits {
     pub connections: usize,
     /// One on which nothing at all has come for so long after it was taken is closed: whoever connects has a question.
     pub begun_within: Duration,
-    /// One on which no whole head of a request has come for so long is closed, be it the first or another one.
+    /// One on which no whole head of a request has come for so long is closed, be it the first or another one; in a crowd,
+    /// when less than a fourth of the places is free, after `begun_within` already.
     pub request_within: Duration,
     /// One whose other end takes nothing of an answer for so long is closed.
     pub taken_within: Duration,
@@ -63,7 +64,10 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: Limits) -> Inf
         let stream = accepted(&listener, &mut fails).await;
         // Events are small and must not wait for more.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(answer(stream, routes.clone(), limits, place));
+        // In a crowd nobody keeps a place for a question that does not come: whoever asks how the process is gets one soon.
+        let is_crowded = places.available_permits() < limits.connections / 4;
+        let request_within = if is_crowded { limits.begun_within } else { limits.request_within };
+        tokio::spawn(answer(stream, routes.clone(), Limits { request_within, ..limits }, place));
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Rows {
 pub struct RawRows {
     /// One row each; null is a Kafka tombstone.
     pub payloads: BinaryArray,
-    /// Kafka's keys; none when the source has none.
+    /// Kafka's keys; none when the source has none, or no row of the batch has one.
     pub keys: Option<BinaryArray>,
     /// When the broker or the producer says they were written; none when the source does not know.
     pub times: Option<TimestampMicrosecondArray>,

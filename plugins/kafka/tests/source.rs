@@ -67,7 +67,11 @@ async fn keeps_keys_times_tombstones_and_large_messages() {
         let SourceRows::Raw(raw) = batch.rows else { panic!("raw rows") };
         assert_eq!((&*raw.topic, raw.partition), (topic.as_str(), 0));
         payloads.extend(raw.payloads.iter().map(|payload| payload.map(<[u8]>::to_vec)));
-        keys.extend(raw.keys.expect("keys").iter().map(|key| key.map(<[u8]>::to_vec)));
+        match &raw.keys {
+            Some(found) => keys.extend(found.iter().map(|key| key.map(<[u8]>::to_vec))),
+            // Of a batch in which no message has one.
+            None => keys.extend(raw.payloads.iter().map(|_| None)),
+        }
         times.extend(raw.times.expect("times").iter());
     }
     let expected = [Some(b"a".to_vec()), None, Some(vec![]), Some(large.into_bytes()), Some(vec![0xff, 0x00])];

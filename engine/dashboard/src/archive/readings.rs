@@ -69,8 +69,15 @@ impl<'s> Readings<'s> {
             let schema = table.history.schema();
             columns.all().all(|name| schema.column_with_name(name).is_some())
         };
-        let takes_all =
-            |table: &Table| plan.stages[detector].inputs.iter().all(|input| has_all_rows(plan, table.stage, *input));
+        let mut taken = plan.stages[detector].inputs.clone();
+        taken.sort_unstable();
+        let takes_all = |table: &Table| {
+            let given = all_rows(plan, table.stage, &taken).map(|mut given| {
+                given.sort_unstable();
+                given
+            });
+            given.as_ref() == Some(&taken)
+        };
         let found = shared.archive.tables.iter().find(|table| takes_all(table) && has_all(table));
         let table = found.ok_or_else(|| {
             let names: Vec<String> = columns.all().map(|name| format!("`{name}`")).collect();
@@ -181,10 +188,16 @@ fn is_reading(value: &Cell<'_>) -> bool {
     }
 }
 
-/// Whether all rows that a stage gives, and no others, come to another one below it: through detectors, which leave none
-/// out.
-fn has_all_rows(plan: &Plan, stage: usize, above: usize) -> bool {
-    let of = &plan.stages[stage];
-    let is_passed = stage == above || (of.when.is_empty() && matches!(of.kind, Kind::Detector | Kind::Sink));
-    is_passed && (stage == above || of.inputs.iter().all(|input| has_all_rows(plan, *input, above)))
+/// Of which of these stages a stage has all rows, each as often as it has them; none if it has only some, or others: they
+/// must come through detectors, which leave none out.
+fn all_rows(plan: &Plan, stage: usize, of: &[usize]) -> Option<Vec<usize>> {
+    if of.contains(&stage) {
+        return Some(vec![stage]);
+    }
+    let below = &plan.stages[stage];
+    if !below.when.is_empty() || !matches!(below.kind, Kind::Detector | Kind::Sink) {
+        return None;
+    }
+    let parts = below.inputs.iter().map(|input| all_rows(plan, *input, of));
+    parts.collect::<Option<Vec<_>>>().map(|parts| parts.concat())
 }

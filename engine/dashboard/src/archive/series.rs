@@ -9,7 +9,7 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use axum::extract::{Query, State};
 use axum::response::Json;
 use pipeline_runtime::plan::RunSettings;
-use pipeline_stage::{Kind, Output, Timestamp, Transform};
+use pipeline_stage::{Kind, Output, StageError, Timestamp, Transform};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -69,8 +69,15 @@ async fn picture(
     if MAX_READINGS < count {
         return Ok(Points::of_summary(&summary, count));
     }
-    let judge = shared.watched.plan.build_detector_on(detector, &RunSettings::default(), readings.schema()?)?;
-    let begin = match look_back(shared, detector, judge.as_ref()) {
+    // A detector in Python is a process, which may take its time to start.
+    let (plan, schema) = (shared.watched.plan.clone(), readings.schema()?);
+    let build = move || {
+        let judge = plan.build_detector_on(detector, &RunSettings::default(), schema)?;
+        let looks_back = judge.looks_back();
+        Ok::<_, StageError>((judge, looks_back))
+    };
+    let (judge, looks_back) = shared.computing.run(build).await??;
+    let begin = match look_back(shared, detector, looks_back) {
         Ok(count) => readings.begin(from, count).await?.ok_or_else(|| {
             format!("among the {MAX_ROWS} rows before this time there are not the {count} readings that it looks back")
         }),
@@ -91,12 +98,12 @@ async fn picture(
 }
 
 /// How many readings before others make a detector judge these as it did then; else why there is no such number.
-fn look_back(shared: &Shared, detector: usize, judge: &dyn Transform) -> Result<u64, String> {
+fn look_back(shared: &Shared, detector: usize, looks_back: Option<u64>) -> Result<u64, String> {
     let stage = &shared.watched.plan.stages[detector];
     if !stage.when.is_empty() {
         return Err("it takes only the readings that its `when` lets pass".into());
     }
-    match judge.looks_back() {
+    match looks_back {
         None => Err("what it expects may depend on all readings before, or it does not say on how many".into()),
         Some(count) if MAX_LOOK_BACK < count => {
             Err(format!("it looks back {count} readings, and at most {MAX_LOOK_BACK} are read for a picture"))

@@ -21,7 +21,7 @@ pub fn figures(watched: &Watched) -> Vec<Figure> {
     let sources = watched.plan.stages.iter().zip(&snapshot.stages).filter(|(stage, _)| stage.kind == Kind::Source);
     all.count("messages_processed_total", &[], sources.map(|(_, counts)| counts.rows_in).sum());
     for (stage, counts) in snapshot.stages.iter().enumerate() {
-        all.books(watched, stage, counts);
+        all.books(watched, stage, (counts, snapshot.held[stage]));
         all.work(watched, stage, &totals);
     }
     all.count("pipeline_rows_recomputed_total", &[], snapshot.replayed_rows);
@@ -63,7 +63,7 @@ impl Collected {
         self.count("pipeline_checkpoint_bytes_total", &[], totals.checkpoint_bytes);
     }
 
-    fn books(&mut self, watched: &Watched, number: usize, counts: &Counts) {
+    fn books(&mut self, watched: &Watched, number: usize, (counts, held): (&Counts, u64)) {
         let stage = &watched.plan.stages[number];
         let outcomes = [
             ("in", counts.rows_in),
@@ -78,7 +78,7 @@ impl Collected {
             self.count("pipeline_stage_rows_total", &labels, rows);
         }
         let label = [("stage", stage.id.as_str())];
-        self.level("pipeline_stage_held_rows", &label, counts.held as f64);
+        self.level("pipeline_stage_held_rows", &label, held as f64);
         let came = counts.held_before + counts.rows_in + counts.created;
         let went = counts.out + counts.filtered + counts.dead + counts.late + counts.held;
         self.level("pipeline_stage_imbalance_rows", &label, came as f64 - went as f64);

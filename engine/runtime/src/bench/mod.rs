@@ -13,7 +13,7 @@ use pipeline_stage::{Kind, RawRows, Result, SavedState, SourceBatch, SourceRows,
 
 use crate::plan::{Plan, RunSettings};
 use crate::run::view::Work;
-use crate::run::{Compute, Decode, Progress};
+use crate::run::{Compute, Decode, Progress, latest, time_column};
 use rows::Made;
 
 /// Rows of one batch, as readers give them.
@@ -81,6 +81,8 @@ pub fn measure(plan: &Plan, settings: &BenchSettings, rounds: u32, mut measured:
         bench.pass(settings.rows)?;
         bench.end_epoch()?;
         measured(bench.cost(plan, began.elapsed(), &state_bytes));
+        // As a checkpoint would, now and then.
+        bench.save(plan)?;
     }
     Ok(())
 }
@@ -89,6 +91,7 @@ struct Bench {
     compute: Compute,
     inputs: Vec<Input>,
     epoch: u64,
+    watermark: Option<Timestamp>,
     in_epoch: u64,
     /// For each stage: rows that came in, and what it did.
     done: Vec<(u64, Work)>,
@@ -99,6 +102,7 @@ struct Bench {
 struct Input {
     stage: usize,
     decode: Decode,
+    time: Option<usize>,
     batches: Vec<SourceRows>,
     next: usize,
     offset: u64,
@@ -114,7 +118,8 @@ impl Input {
         };
         let place = format!("{}/bench", plan.stages[stage].id).into();
         let decode = Decode::new(format, place, None);
-        Ok(Input { stage, decode, batches, next: 0, offset: 0, took: Duration::ZERO })
+        let time = time_column(&plan.stages[stage].schema);
+        Ok(Input { stage, decode, time, batches, next: 0, offset: 0, took: Duration::ZERO })
     }
 
     /// The next batch, of the first again after the last.
@@ -150,7 +155,15 @@ impl Bench {
         compute.begin_epoch(1);
         let sources = (0..n_stages).filter(|stage| plan.stages[*stage].source.is_some());
         let inputs = sources.map(|stage| Input::new(plan, stage, settings)).collect::<Result<_>>()?;
-        Ok(Bench { compute, inputs, epoch: 1, in_epoch: 0, done: vec![Default::default(); n_stages], dead: 0 })
+        Ok(Bench {
+            compute,
+            inputs,
+            epoch: 1,
+            watermark: None,
+            in_epoch: 0,
+            done: vec![Default::default(); n_stages],
+            dead: 0,
+        })
     }
 
     /// Reads so many rows of each source, a batch of each in turn.
@@ -171,6 +184,7 @@ impl Bench {
         let began = Instant::now();
         let decoded = input.decode.decode(batch)?;
         input.took += began.elapsed();
+        self.watermark = self.watermark.max(input.time.and_then(|time| latest(&decoded.rows.batch, time)));
         self.compute.read(input.stage, decoded, bytes)?;
         self.in_epoch += n_rows;
         if EPOCH_ROWS <= self.in_epoch {
@@ -180,7 +194,7 @@ impl Bench {
     }
 
     fn end_epoch(&mut self) -> Result<()> {
-        let at = Times { now: Timestamp(self.epoch as i64), watermark: None };
+        let at = Times { now: Timestamp(self.epoch as i64), watermark: self.watermark };
         let output = self.compute.end_epoch(at)?;
         (self.epoch, self.in_epoch) = (self.epoch + 1, 0);
         self.compute.begin_epoch(self.epoch);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use fastrand::Rng;
-use pipeline_stage::{Format, Result, SourceRows, StageError, timestamp_type};
+use pipeline_stage::{ColumnFrom, Format, Meta, Result, SourceRows, StageError, timestamp_type};
 
 use super::BATCH_ROWS;
 use crate::plan::Plan;
@@ -27,6 +27,9 @@ pub(super) struct Made {
     id: String,
     /// For each column its place in the key, if it has one.
     in_key: Vec<Option<usize>>,
+    n_key_columns: usize,
+    /// For each column what it is of beside the payload, if it comes from there.
+    metas: Vec<Option<Meta>>,
     series: u64,
     random: Rng,
     n_made: u64,
@@ -38,9 +41,22 @@ impl Made {
         let stage = &plan.stages[source];
         let place = |field: &FieldRef| plan.settings.key.iter().position(|name| name == field.name());
         let in_key = stage.schema.fields().iter().map(place).collect();
-        // The same rows in every run.
-        let random = Rng::with_seed(0x5eed);
-        Made { schema: stage.schema.clone(), id: stage.id.clone(), in_key, series: series.max(1), random, n_made: 0 }
+        let declared = stage.source.iter().flat_map(|source| &source.columns);
+        let metas = declared.map(|column| match column.from {
+            ColumnFrom::Meta(meta) => Some(meta),
+            ColumnFrom::Field(_) => None,
+        });
+        Made {
+            schema: stage.schema.clone(),
+            id: stage.id.clone(),
+            in_key,
+            n_key_columns: plan.settings.key.len(),
+            metas: metas.collect(),
+            series: series.max(1),
+            // The same rows in every run.
+            random: Rng::with_seed(0x5eed),
+            n_made: 0,
+        }
     }
 
     /// Batches of so many rows together, at most; as payloads if the source has a format.
@@ -58,17 +74,27 @@ impl Made {
         self.n_made += BATCH_ROWS as u64;
         let Some(format) = format else { return Ok(SourceRows::Columns(batch)) };
         let payloads = format.encode(&batch)?;
-        let payloads = payloads.ok_or_else(|| {
+        let mut payloads = payloads.ok_or_else(|| {
             let message = format!("the format of `{}` can only read: rows must come from a file", self.id);
             StageError::config(message)
         })?;
+        for (meta, column) in self.metas.iter().zip(batch.columns()) {
+            match meta {
+                Some(Meta::Key) => {
+                    payloads.keys = Some(column.as_string::<i32>().iter().map(|key| key.map(str::as_bytes)).collect());
+                }
+                Some(Meta::Time) => payloads.times = Some(column.as_primitive().clone()),
+                _ => {}
+            }
+        }
         Ok(SourceRows::Raw(payloads))
     }
 
     /// The values of a column. `place` is its place in the key.
     fn column(&mut self, field: &FieldRef, place: Option<usize>, series: &[u64]) -> ArrayRef {
         let numbers: Vec<u64> = match place {
-            Some(0) => series.iter().map(|series| series / METRICS).collect(),
+            Some(0) if 1 < self.n_key_columns => series.iter().map(|series| series / METRICS).collect(),
+            Some(0) => series.to_vec(),
             Some(_) => series.iter().map(|series| series % METRICS).collect(),
             None => series.iter().map(|_| self.random.u64(0..1_000)).collect(),
         };

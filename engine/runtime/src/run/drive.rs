@@ -50,7 +50,7 @@ pub async fn run_task(
     mut order: watch::Receiver<Order>,
     mut replays: watch::Receiver<u64>,
 ) -> Result<TaskEnd> {
-    shared.progress.view.restoring(&partition.name);
+    let _seen = Seen::begin(&shared, &partition.name);
     let (mut task, committer) = tokio::select! {
         biased;
         recovered = recover(&shared, &partition) => recovered?,
@@ -76,7 +76,7 @@ async fn run_recovered(
         *order = watch::channel(Order::Finish).1;
     }
     let mut commits = tokio::spawn(committer.run(receiver));
-    let _guard = EndOnDrop { commits: commits.abort_handle(), shared: shared.clone(), task: task.name().into() };
+    let _guard = AbortOnDrop(commits.abort_handle());
     replays.mark_changed();
     let end = read_all(task, epochs, &mut commits, order, replays).await;
     let committed = match end {
@@ -91,17 +91,30 @@ async fn run_recovered(
     }
 }
 
-/// A task that is dropped takes its committer along: the partition has another owner. However it ends, it is seen no
-/// more.
-struct EndOnDrop {
-    commits: AbortHandle,
+/// A task that is dropped takes its committer along: the partition has another owner.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A task can be seen from its beginning on; however it ends, it is seen no more.
+struct Seen {
     shared: Arc<Shared>,
     task: String,
 }
 
-impl Drop for EndOnDrop {
+impl Seen {
+    fn begin(shared: &Arc<Shared>, task: &str) -> Self {
+        shared.progress.view.restoring(task);
+        Seen { shared: shared.clone(), task: task.into() }
+    }
+}
+
+impl Drop for Seen {
     fn drop(&mut self) {
-        self.commits.abort();
         self.shared.progress.forget_task(&self.task);
     }
 }

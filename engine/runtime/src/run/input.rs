@@ -1,7 +1,7 @@
 //! The inputs of one task: a reader and a decoder for each source.
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{FieldRef, Schema, TimestampMicrosecondType};
 use futures::future::{FutureExt, select_all};
 use pipeline_stage::keyed::KeyColumns;
 use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatch, StageError, Timestamp};
@@ -50,9 +50,7 @@ impl Input {
                 Some(Share { task: partition.number, tasks, key })
             }
         };
-        let is_time =
-            |field: &arrow::datatypes::FieldRef| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp);
-        let time = stage.schema.fields().iter().position(is_time);
+        let time = time_column(&stage.schema);
         let place = format!("{}/{}", stage.id, partition.name).into();
         Ok(Input {
             source,
@@ -87,11 +85,7 @@ impl Input {
 
     /// The latest event time of some rows.
     pub fn latest(&self, rows: &DecodedRows) -> Option<Timestamp> {
-        let column = rows.rows.batch.column(self.time?);
-        if column.null_count() == column.len() {
-            return None;
-        }
-        arrow::compute::max(column.as_primitive::<TimestampMicrosecondType>()).map(Timestamp)
+        latest(&rows.rows.batch, self.time?)
     }
 
     /// The next batch; what may pass is waited for. Cancel-safe: a pause that was cut short is only a sooner try.
@@ -154,4 +148,19 @@ pub async fn next_of(inputs: &mut [Input], turn: &mut usize) -> Result<Option<(u
             None => inputs[number].is_over = true,
         }
     }
+}
+
+/// The column of event times among these, if there is one: the first with times.
+pub fn time_column(schema: &Schema) -> Option<usize> {
+    let is_time = |field: &FieldRef| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp);
+    schema.fields().iter().position(is_time)
+}
+
+/// The latest time in a column.
+pub fn latest(rows: &RecordBatch, time: usize) -> Option<Timestamp> {
+    let column = rows.column(time);
+    if column.null_count() == column.len() {
+        return None;
+    }
+    arrow::compute::max(column.as_primitive::<TimestampMicrosecondType>()).map(Timestamp)
 }

@@ -71,40 +71,67 @@ impl Counts {
 /// The books of all stages of a process, since it began.
 #[derive(Debug)]
 pub struct Books {
-    /// Of the tasks that run.
-    tasks: BTreeMap<String, Vec<Counts>>,
-    /// For each stage, of the tasks that have ended: what they held is held by whoever has them now.
-    ended: Vec<Counts>,
+    n_stages: usize,
+    /// Of each task that was here, also if it is elsewhere now: it may come back.
+    tasks: BTreeMap<String, Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    /// For each stage.
+    stages: Vec<Counts>,
+    is_here: bool,
 }
 
 impl Books {
     /// Of so many stages.
     pub fn new(n_stages: usize) -> Self {
-        Books { tasks: BTreeMap::new(), ended: vec![Counts::default(); n_stages] }
+        Books { n_stages, tasks: BTreeMap::new() }
     }
 
     /// A task begins: for each stage how many rows it holds.
     pub fn begin(&mut self, task: &str, held: Vec<u64>) {
-        let stages = held.into_iter().map(|held| Counts { held_before: held, held, ..Counts::default() });
-        self.tasks.insert(task.into(), stages.collect());
+        let known = self.tasks.entry(task.into()).or_insert_with(|| {
+            let stages = held.iter().map(|held| Counts { held_before: *held, held: *held, ..Counts::default() });
+            Task { stages: stages.collect(), is_here: true }
+        });
+        known.is_here = true;
+        for (stage, held) in known.stages.iter_mut().zip(held) {
+            // What it holds now and did not hold when it went came from another owner, who also gave what is missing.
+            stage.held_before += held.saturating_sub(stage.held);
+            stage.out += stage.held.saturating_sub(held);
+            stage.held = held;
+        }
     }
 
     /// A task has committed an epoch: for each stage its counts.
     pub fn committed(&mut self, task: &str, epoch: &[Counts]) {
-        let stages = self.tasks.get_mut(task).into_iter().flatten();
+        let stages = self.tasks.get_mut(task).map(|task| &mut task.stages).into_iter().flatten();
         stages.zip(epoch).for_each(|(stage, next)| stage.go_on(next));
     }
 
-    /// A task has ended. If it comes back, it begins with what it holds then.
+    /// A task has ended here.
     pub fn end(&mut self, task: &str) {
-        let stages = self.tasks.remove(task).unwrap_or_default();
-        self.ended.iter_mut().zip(&stages).for_each(|(stage, counts)| stage.add(counts));
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.is_here = false;
+        }
     }
 
-    /// For each stage, of all tasks together.
+    /// For each stage, of all tasks together. What a task held when it ended is held still.
     pub fn stages(&self) -> Vec<Counts> {
-        let mut sum = self.ended.clone();
-        self.tasks.values().for_each(|task| sum.iter_mut().zip(task).for_each(|(stage, counts)| stage.add(counts)));
+        self.sum(|_| true)
+    }
+
+    /// For each stage, how many rows the tasks hold that are here.
+    pub fn held(&self) -> Vec<u64> {
+        self.sum(|task| task.is_here).iter().map(|stage| stage.held).collect()
+    }
+
+    fn sum(&self, counts: impl Fn(&Task) -> bool) -> Vec<Counts> {
+        let mut sum = vec![Counts::default(); self.n_stages];
+        for task in self.tasks.values().filter(|task| counts(task)) {
+            sum.iter_mut().zip(&task.stages).for_each(|(stage, counts)| stage.add(counts));
+        }
         sum
     }
 }
@@ -156,9 +183,19 @@ mod tests {
         assert_eq!(books.stages(), epoch(5, 13, 9, 9), "also what a task without epochs holds");
         books.end("0");
         assert_eq!(books.stages(), epoch(5, 13, 9, 9), "they are known after it has ended");
-        books.begin("0", vec![2]);
-        books.committed("0", &epoch(2, 1, 3, 0));
-        assert_eq!(books.stages(), epoch(7, 14, 12, 9));
+        assert_eq!(books.held(), [6], "it holds nothing here");
+        books.committed("0", &epoch(3, 0, 1, 2));
+        assert_eq!(books.stages(), epoch(5, 13, 10, 8), "the last commit may be told after the end");
+        books.begin("0", vec![5]);
+        assert_eq!(books.stages(), epoch(8, 13, 10, 11), "another owner took more rows");
+        books.committed("0", &epoch(5, 1, 3, 3));
+        books.end("0");
+        books.begin("0", vec![1]);
+        assert_eq!(
+            (books.stages(), books.held()),
+            (epoch(8, 14, 15, 7).to_vec(), vec![7]),
+            "another owner gave two rows"
+        );
         assert!(books.stages()[0].is_balanced());
     }
 }

@@ -48,6 +48,8 @@ pub struct Partitions {
 pub struct Snapshot {
     /// For each stage of the plan its books.
     pub stages: Vec<Counts>,
+    /// For each stage, how many rows the tasks hold that run here.
+    pub held: Vec<u64>,
     /// Rows that a detector called an anomaly.
     pub anomalies: u64,
     /// Rows read, committed or not.
@@ -132,12 +134,16 @@ impl Progress {
     /// As it is now.
     pub fn snapshot(&self) -> Snapshot {
         let lag = self.lag.lock().expect("no holder of this lock panics");
-        let mut stages = self.books.lock().expect("no holder of this lock panics").stages();
+        let (mut stages, held) = {
+            let books = self.books.lock().expect("no holder of this lock panics");
+            (books.stages(), books.held())
+        };
         // Their rows count as written when they are in the outbox.
         self.view.outboxes().iter().for_each(|outbox| stages[outbox.stage].bury(outbox.ends.refused));
         let sum = |sum: Lag, lag: &Lag| Lag { left: sum.left + lag.left, at_start: sum.at_start + lag.at_start };
         Snapshot {
             stages,
+            held,
             anomalies: self.anomalies.load(Ordering::Relaxed),
             read: self.read.load(Ordering::Relaxed),
             lag: if lag.is_empty() { None } else { Some(lag.values().fold(Lag::default(), sum)) },

@@ -110,11 +110,6 @@ impl Task {
         self.inputs.iter().map(|input| (input.source, input.position())).collect()
     }
 
-    /// The task's name.
-    pub fn name(&self) -> &str {
-        &self.partition.name
-    }
-
     /// When the epoch is to end: its oldest row has waited long enough, or a checkpoint is due.
     pub fn deadline(&self, epoch: &Epoch) -> Instant {
         match epoch.began {

@@ -41,6 +41,11 @@ impl Keys {
         Keys { bytes, starts, hashes }
     }
 
+    /// How many rows they are of.
+    pub fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
     /// The key of a row.
     pub fn key(&self, row: usize) -> &[u8] {
         &self.bytes[self.starts[row]..self.starts[row + 1]]
@@ -70,7 +75,9 @@ impl KeyCache {
         let is_same = |cached: &[ArrayRef]| {
             cached.len() == arrays.len() && cached.iter().zip(&arrays).all(|(one, other)| Arc::ptr_eq(one, other))
         };
-        if let Some((_, keys)) = self.0.iter().find(|(cached, _)| is_same(cached)) {
+        // A key without columns is the same for each row, of which there may be another number.
+        let is_of = |(cached, keys): &&(Vec<ArrayRef>, Arc<Keys>)| is_same(cached) && keys.len() == rows.num_rows();
+        if let Some((_, keys)) = self.0.iter().find(is_of) {
             return Arc::clone(keys);
         }
         let keys = Arc::new(Keys::of(&columns.of(rows), rows.num_rows()));
@@ -103,5 +110,10 @@ mod tests {
         assert_eq!((sliced.key(0), sliced.key(1)), (keys.key(1), keys.key(2)), "other arrays have keys of their own");
         let both = KeyColumns::new(&["id".into(), "unit".into()], rows.schema_ref(), "key").unwrap();
         assert_eq!(cache.keys(&both, &rows).key(0).len(), 2 * keys.key(0).len());
+        let none = KeyColumns::new(&[], rows.schema_ref(), "key").unwrap();
+        for n_rows in [1, 3, 2] {
+            let keys = cache.keys(&none, &rows.slice(0, n_rows));
+            assert_eq!((keys.len(), keys.key(n_rows - 1)), (n_rows, &b""[..]));
+        }
     }
 }

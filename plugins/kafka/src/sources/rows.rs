@@ -98,13 +98,9 @@ struct Builder {
 impl Builder {
     fn new(messages: &Messages<'_>) -> Self {
         let n_messages = messages.len();
-        // Messages of a topic are of about one size; what it is wrong by, the buffer grows.
-        let sample =
-            messages.iter().step_by(n_messages / 8 + 1).map(|message| message.payload().map_or(0, <[u8]>::len));
-        let (n_bytes, n_sampled) = sample.fold((0usize, 0), |(bytes, n), size| (bytes + size, n + 1));
-        let size = n_bytes / usize::max(n_sampled, 1);
+        let n_bytes = messages.iter().map(|message| message.payload().map_or(0, <[u8]>::len)).sum();
         Builder {
-            payloads: Bytes::new(n_messages, (size + size / 8) * n_messages),
+            payloads: Bytes::new(n_messages, n_bytes),
             keys: None,
             times: TimestampMicrosecondBuilder::with_capacity(n_messages).with_data_type(timestamp_type()),
             offsets: Vec::with_capacity(n_messages),

@@ -213,7 +213,7 @@ mod tests {
     fn columns() -> Vec<Column> {
         vec![
             column("id", ColumnType::String),
-            from("data.value", column("value", ColumnType::Float)),
+            from("data.value", nullable("value", ColumnType::Float)),
             from("data.at", nullable("at", ColumnType::Timestamp)),
             nullable("n", ColumnType::Integer),
             from("list.1", nullable("second", ColumnType::Float)),
@@ -273,7 +273,8 @@ mod tests {
             pick(random, &["22.13", "-0.0", "-0", "1013", "0.30000000000000004", "1e400", "1.", "null", "\"x\""]);
         let at =
             pick(random, &["\"2025-07-20T08:19:16Z\"", "1752999556", "1752999556412.5", "null", "\"yesterday\"", "-1"]);
-        match random.below(4) {
+        match random.below(5) {
+            4 => pick(random, &["null", "7", "\"x\"", "[]", "{}"]).into(),
             0 => format!("{{\"at\":{at},\"value\":{value}}}"),
             1 => format!("{{\"value\":{value}, \"more\":{{\"value\":1}}}}"),
             _ => format!("{{\"value\":{value},\"at\":{at}}}"),

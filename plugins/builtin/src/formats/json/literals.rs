@@ -117,10 +117,14 @@ impl<'p> Walk<'p, '_> {
         if self.values.len() == MAX_VALUES || self.place.is_empty() {
             return None;
         }
+        if field.is_some_and(|field| self.fields.columns(field).is_none()) {
+            // Null, where an object may stand, and nothing else.
+            return None;
+        }
         self.values.push(Learned {
             literal: &self.payload[self.literal..self.at],
             enters: std::mem::take(&mut self.enters),
-            field: field.filter(|field| self.fields.columns(*field).is_some_and(|columns| !columns.is_empty())),
+            field: field.filter(|field| self.fields.columns(*field) != Some(&[])),
             place: self.place.clone(),
         });
         match self.payload[self.at] {
