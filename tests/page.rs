@@ -228,7 +228,17 @@ async fn five_viewers_of_ten_thousand_rows_a_second_are_told_little() {
     println!(
         "rows a second: {alone:.0} alone, {watched:.0} with 5 viewers; {most} bytes a second each; longest task {long} ms"
     );
-    // The pictures of the README.
+    assert!(5_000 < most && most < 200_000, "{most} bytes a second");
+    // Tests beside this one take the machine, too: what is promised, 5 %, is seen on a quiet one.
+    assert!(0.7 * alone < watched, "{alone} rows a second alone, {watched} with viewers");
+    assert!(long.as_f64().unwrap() < 3_000.0, "200 ms are promised, on a machine that is not busy: {long} ms");
+    if time == USUAL_LOOK {
+        take_pictures(&browser).await;
+    }
+}
+
+/// The pictures of the README.
+async fn take_pictures(browser: &Browser) {
     browser.resize(1180, 1640).await;
     browser.wait_for("the picture in its new width", "document.querySelector('#picture svg')").await;
     browser.screenshot(&pictures().join("busy.png")).await;
@@ -239,17 +249,15 @@ async fn five_viewers_of_ten_thousand_rows_a_second_are_told_little() {
     browser.run("[...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click()").await;
     browser.wait_for("the chart", "document.querySelectorAll('#series-chart .trace.scatter').length >= 5").await;
     browser.screenshot(&pictures().join("busy-series.png")).await;
-    assert!(5_000 < most && most < 200_000, "{most} bytes a second");
-    // Tests beside this one take the machine, too: what is promised, 5 %, is seen on a quiet one.
-    assert!(0.7 * alone < watched, "{alone} rows a second alone, {watched} with viewers");
-    assert!(long.as_f64().unwrap() < 3_000.0, "200 ms are promised, on a machine that is not busy: {long} ms");
 }
 
 /// How long it is looked at: the promises are for a minute, on a quiet machine.
 fn looked_at() -> Duration {
     let seconds = std::env::var("PIPELINE_TEST_LOOK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(15))
+    seconds.map_or(USUAL_LOOK, Duration::from_secs)
 }
+
+const USUAL_LOOK: Duration = Duration::from_secs(15);
 
 /// Rows read a second, of the metrics.
 async fn rate(url: &str, time: Duration) -> f64 {
