@@ -8,6 +8,7 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use pipeline_services::PipelineRun;
 
@@ -15,6 +16,9 @@ use crate::production::repository;
 
 /// Rows of a batch; they pass once to warm up and once to be measured.
 const ROWS: u64 = 4_000;
+
+/// valgrind is some fifty times slower, and not alone.
+const LONG: Duration = Duration::from_secs(400);
 
 /// By how much a count may differ from the written one: by chance it does by some thousandths, as hashes are seeded.
 const TOLERANCE: f64 = 0.05;
@@ -39,7 +43,7 @@ async fn a_row_costs_no_more_instructions_than_is_written_down() {
         // Without anomalies: what they cost depends on the time that has passed.
         .args(["--rounds", "1", "--rows", &rows, "--set", "detectors.spikes.threshold=1000", "--from"])
         .args([&payloads]);
-    run.start().wait().await.assert_code(0);
+    run.start().wait_with_timeout(LONG).await.assert_code(0);
     let found = annotated(&counts);
     let found = COUNTED.map(|(name, function)| (name, per_row(&found, function)));
 
