@@ -72,11 +72,10 @@ impl<'s> Readings<'s> {
         let mut taken = plan.stages[detector].inputs.clone();
         taken.sort_unstable();
         let takes_all = |table: &Table| {
-            let given = all_rows(plan, table.stage, &taken).map(|mut given| {
+            all_rows(plan, table.stage, &taken).is_some_and(|mut given| {
                 given.sort_unstable();
-                given
-            });
-            given.as_ref() == Some(&taken)
+                given == taken
+            })
         };
         let found = shared.archive.tables.iter().find(|table| takes_all(table) && has_all(table));
         let table = found.ok_or_else(|| {

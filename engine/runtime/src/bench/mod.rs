@@ -212,9 +212,8 @@ impl Bench {
         let mut bytes = vec![0; plan.stages.len()];
         self.compute.begin_save();
         while let Some(part) = self.compute.save_part()? {
-            let sizes = part.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
             if let Some(stage) = plan.stages.iter().position(|stage| stage.id == part.stage) {
-                bytes[stage] += sizes.sum::<usize>() as u64;
+                bytes[stage] += part.bytes();
             }
         }
         Ok(bytes)

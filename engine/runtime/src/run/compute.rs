@@ -60,6 +60,13 @@ struct Running {
     to_save: Option<ToSave>,
 }
 
+impl Running {
+    /// How many rows it holds.
+    fn held(&self) -> u64 {
+        self.transform.as_ref().map_or(0, |transform| transform.held())
+    }
+}
+
 /// What an epoch has given so far.
 #[derive(Default)]
 pub struct EpochOutput {
@@ -120,8 +127,6 @@ impl Compute {
                 edges.map(move |(edge, _)| (reader, edge)).collect::<Vec<_>>()
             });
             let anomaly_column = plan.anomaly_column(number);
-            // What it held when its state was saved, it holds again.
-            let held_before = transform.as_ref().map_or(0, |transform| transform.held());
             stages.push(Running {
                 id: stage.id.as_str().into(),
                 transform,
@@ -133,10 +138,12 @@ impl Compute {
                 metric_column: plan.metric_column(number),
                 sampler: sampler(plan, number),
                 keeper: Keeper::new(plan, number, anomaly_column)?,
-                counts: Counts { held_before, ..Counts::default() },
+                counts: Counts::default(),
                 to_save: None,
             });
         }
+        // What was held when state was saved is held again.
+        stages.iter_mut().for_each(|stage: &mut Running| stage.counts.held_before = stage.held());
         let output = EpochOutput::of(stages.len());
         Ok(Compute {
             stages,
@@ -320,7 +327,7 @@ impl Compute {
 
     /// For each stage, how many rows it holds.
     pub fn held(&self) -> Vec<u64> {
-        self.stages.iter().map(|stage| stage.transform.as_ref().map_or(0, |transform| transform.held())).collect()
+        self.stages.iter().map(Running::held).collect()
     }
 
     /// Ends the epoch: ticks, checks the books, and gives what there is to be committed.
@@ -344,7 +351,7 @@ impl Compute {
         }
         for (stage, work) in self.stages.iter_mut().zip(&mut self.output.work) {
             work.series = stage.transform.as_ref().and_then(|transform| transform.series());
-            stage.counts.held = stage.transform.as_ref().map_or(0, |transform| transform.held());
+            stage.counts.held = stage.held();
             stage.counts.check(&stage.id)?;
             self.output.counts.push(stage.counts);
             stage.counts = Counts { held_before: stage.counts.held, ..Counts::default() };

@@ -213,6 +213,13 @@ pub struct StageChanges {
     pub changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
+impl StageChanges {
+    /// What is written: keys and values, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.changes.iter().map(|(key, value)| (key.len() + value.as_ref().map_or(0, Vec::len)) as u64).sum()
+    }
+}
+
 /// Keeps what a pipeline must not lose. Every call that returns has made its change durable.
 ///
 /// Errors are `Transient` when the store may come back (the callers retry), `TakenOver` when another owner has the

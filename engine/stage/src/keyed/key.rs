@@ -10,6 +10,7 @@ use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
+use crate::short_copy::extend_from_part;
 
 /// Writes the key of a row as bytes: for each column its null flag, and its value in a form that has one reading only.
 #[derive(Debug, Clone)]
@@ -86,17 +87,7 @@ impl<'a> KeyArray<'a> {
                 let (start, end) = (texts.value_offsets()[row] as usize, texts.value_offsets()[row + 1] as usize);
                 let [a, b, c, d] = ((end - start) as u32).to_le_bytes();
                 key.extend_from_slice(&[1, a, b, c, d]);
-                let bytes = texts.value_data();
-                match bytes.get(start..start + SHORT) {
-                    // A copy of a known size needs no call; what is too much is taken back.
-                    Some(more) if end - start <= SHORT => {
-                        let length = key.len() + (end - start);
-                        key.extend_from_slice(more);
-                        key.truncate(length);
-                    }
-                    _ => key.extend_from_slice(&bytes[start..end]),
-                }
-                return;
+                return extend_from_part(key, texts.value_data(), start..end);
             }
             KeyValues::Integers(values) => values.value(row) as u64,
             // -0.0 + 0.0 is 0.0: one series for both zeros.
@@ -108,9 +99,6 @@ impl<'a> KeyArray<'a> {
         key.extend_from_slice(&bits.to_le_bytes());
     }
 }
-
-/// Most texts in keys are not longer, in bytes.
-const SHORT: usize = 16;
 
 /// Appends the key of a row.
 #[inline]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer};
-use pipeline_stage::{ColumnType, Result, StageError, timestamp_type};
+use pipeline_stage::{ColumnType, Result, StageError, extend_from_part, timestamp_type};
 
 /// One column in the making.
 pub(super) enum Building {
@@ -131,29 +131,18 @@ pub(super) struct Texts {
     nulls: NullBufferBuilder,
 }
 
-/// Most texts of sensors are not longer, in bytes.
-const SHORT: usize = 16;
-
 impl Texts {
     fn with_capacity(rows: usize) -> Self {
         let mut ends = Vec::with_capacity(rows + 1);
         ends.push(0);
         // Sensor ids, units: a dozen bytes; longer texts make it grow.
-        Texts { bytes: Vec::with_capacity(12 * rows + SHORT), ends, nulls: NullBufferBuilder::new(rows) }
+        Texts { bytes: Vec::with_capacity(12 * rows), ends, nulls: NullBufferBuilder::new(rows) }
     }
 
     /// Adds the text that stands in `source` from `start` to `end`.
     #[inline]
     pub fn push(&mut self, source: &[u8], start: usize, end: usize) {
-        match source.get(start..start + SHORT) {
-            // A copy of a known size needs no call; what is too much is taken back.
-            Some(more) if end - start <= SHORT => {
-                let length = self.bytes.len() + (end - start);
-                self.bytes.extend_from_slice(more);
-                self.bytes.truncate(length);
-            }
-            _ => self.bytes.extend_from_slice(&source[start..end]),
-        }
+        extend_from_part(&mut self.bytes, source, start..end);
         self.ends.push(self.bytes.len() as i32);
         self.nulls.append_non_null();
     }

@@ -91,9 +91,8 @@ async fn write_parts(
             Part::Changes(changes) => changes,
             Part::Last => return Ok(Some(bytes)),
         };
+        bytes += changes.bytes();
         let stage = changes.stage;
-        let sizes = changes.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-        bytes += sizes.sum::<usize>() as u64;
         for changes in in_parts(changes.changes) {
             let changes = StageChanges { stage: stage.clone(), changes };
             until_store_works(|| shared.store.write_changes(task, generation, epoch, number, &changes)).await?;
