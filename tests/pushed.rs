@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::exact::query;
-use crate::production::pipeline;
+use crate::production::{everything_loaded, pipeline, pipeline_slim};
 use pipeline_services::{Database, PipelineRun, Postgres, eventually, free_address};
 use reqwest::Client;
 use serde_json::json;
@@ -40,6 +40,10 @@ impl Pushed {
     }
 
     fn run(&self) -> PipelineRun {
+        self.run_by(pipeline())
+    }
+
+    fn run_by(&self, binary: PipelineRun) -> PipelineRun {
         let text = format!(
             "
 name: pushed
@@ -63,7 +67,7 @@ sinks:
             self.address
         );
         std::fs::write(self.file(), text).unwrap();
-        let run = pipeline().args(["run"]).args([self.file()]).args(["--dashboard", "off"]);
+        let run = binary.args(["run"]).args([self.file()]).args(["--dashboard", "off"]);
         run.env("TOKEN", TOKEN).env("DATABASE_URL", self.database.url())
     }
 
@@ -215,9 +219,19 @@ async fn what_a_hundred_clients_were_answered_is_there_once_over_kills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_answers_everybody() {
+async fn a_stop_keeps_what_was_answered() {
     let pushed = Pushed::new().await;
-    let mut running = pushed.run().start();
+    stops_well(&pushed, pushed.run()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_shared_library_it_is_the_same() {
+    let pushed = Pushed::new().await;
+    stops_well(&pushed, pushed.run_by(pipeline_slim()).args(everything_loaded())).await;
+}
+
+async fn stops_well(pushed: &Pushed, run: PipelineRun) {
+    let mut running = run.start();
     running.wait_for_line("rows can be posted to", LONG).await;
     let (client, url) = (Client::new(), format!("http://{}/", pushed.address));
     let request = |body: &str| client.post(&url).bearer_auth(TOKEN).body(body.to_owned()).send();
@@ -231,6 +245,6 @@ async fn a_stop_answers_everybody() {
     assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
     assert_eq!(pushed.found().await[0], BTreeMap::from([("1".to_owned(), 1)]));
     // With `--once` nobody is listened to, and nothing is lost.
-    let once = pushed.run().args(["--once"]).start().wait_with_timeout(LONG).await;
+    let once = run.args(["--once"]).start().wait_with_timeout(LONG).await;
     once.assert_code(0);
 }
