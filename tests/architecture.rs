@@ -30,7 +30,7 @@ fn plugins_know_the_contract_and_no_engine() {
         let is_library = plugin.ends_with("example-rust");
         let allowed: &[&str] = match is_library {
             true => &["pipeline-stage", "pipeline-abi"],
-            false => &["pipeline-stage", "pipeline-tables"],
+            false => &["pipeline-stage", "pipeline-inbox", "pipeline-tables"],
         };
         let needed = needs(&plugin);
         assert!(needed.iter().all(|name| allowed.contains(&name.as_str())), "{}: {needed:?}", plugin.display());

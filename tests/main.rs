@@ -24,6 +24,7 @@ mod page;
 mod plugin_kit;
 mod plugins;
 mod production;
+mod pushed;
 mod python;
 mod rebuilt;
 mod scale_out;

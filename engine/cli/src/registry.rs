@@ -16,7 +16,10 @@ pub const BESIDE_SLIM: [Beside; 4] = [
     Beside { library: "pipeline_kafka_plugin", stages: &[(Kind::Source, "kafka"), (Kind::Sink, "kafka")] },
     Beside { library: "pipeline_postgres_plugin", stages: &[(Kind::Sink, "postgres")] },
     Beside { library: "pipeline_sqlite_plugin", stages: &[(Kind::Sink, "sqlite")] },
-    Beside { library: "pipeline_http_plugin", stages: &[(Kind::Sink, "slack"), (Kind::Sink, "webhook")] },
+    Beside {
+        library: "pipeline_http_plugin",
+        stages: &[(Kind::Source, "http_push"), (Kind::Sink, "slack"), (Kind::Sink, "webhook")],
+    },
 ];
 
 /// What needs no client library.

@@ -36,6 +36,10 @@ pub enum Bug {
     NotedBeforeDelivered,
     /// Outboxes are emptied without their lease.
     NoLease,
+    /// A source that cannot be read again is told that its rows are logged before they are.
+    AcknowledgedBeforeLog,
+    /// Rows of such a source are not kept in the log.
+    RowsNotKept,
 }
 
 #[cfg(feature = "deliberate-bugs")]

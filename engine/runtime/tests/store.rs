@@ -6,16 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_runtime::store::{
-    Append, Beside, Checkpoint, DeadLetter, EpochEntry, Segment, StageChanges, StageOf, StateStore, StoredRow, open,
+    Append, Beside, Checkpoint, DeadLetter, EpochEntry, KeptBatch, Segment, StageChanges, StageOf, StateStore,
+    StoredRow, open,
 };
 use pipeline_services::{Postgres, eventually};
-use pipeline_stage::{ErrorKind, Mark, Position, Result, Timestamp};
+use pipeline_stage::{ErrorKind, Mark, Position, RawRows, Result, SourceBatch, SourceRows, Timestamp};
 
 fn entry(epoch: u64) -> EpochEntry {
+    let rows = SourceRows::Raw(RawRows::of_payloads(vec![b"\xff\x00 bytes".as_slice(), b"of any kind"]));
+    let kept = KeptBatch::new(&SourceBatch { rows, offsets: vec![epoch * 10 + 2, epoch * 10 + 5] }).unwrap();
     EpochEntry {
         epoch,
         ended_at: Timestamp(epoch as i64),
-        segments: vec![Segment { source: "readings".into(), until: Position::at(epoch * 10), rows: 10 }],
+        segments: vec![Segment {
+            source: "readings".into(),
+            until: Position::at(epoch * 10),
+            rows: 10,
+            kept: vec![kept],
+        }],
         rows: 10,
         hash: epoch ^ u64::MAX,
         stored: Vec::new(),

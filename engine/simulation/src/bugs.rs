@@ -77,6 +77,12 @@ pub const ALL: &[(&str, Bug, &str)] = &[
         Bug::Engine(EngineBug::NotedBeforeDelivered),
         "an alert is noted as delivered before it is",
     ),
+    (
+        "acknowledged-before-log",
+        Bug::Engine(EngineBug::AcknowledgedBeforeLog),
+        "rows that cannot be read again are acknowledged before they are logged",
+    ),
+    ("rows-not-kept", Bug::Engine(EngineBug::RowsNotKept), "rows that cannot be read again are not in the log"),
     ("no-lease", Bug::Engine(EngineBug::NoLease), "two processes empty one outbox"),
 ];
 

@@ -30,6 +30,8 @@ pub struct Settings {
     pub when_full: &'static str,
     /// Whether some alerts can never be delivered.
     pub mail_refuses: bool,
+    /// Whether the source gives each row once only.
+    pub gives: &'static str,
 }
 
 impl Settings {
@@ -42,13 +44,21 @@ impl Settings {
             max_pending: [2, 5, 1_000][random.below(3)],
             when_full: if random.once_in(4) { "wait" } else { "digest" },
             mail_refuses: random.once_in(3),
+            gives: "again",
         }
     }
 
     /// Of an undisturbed run.
     pub fn calm() -> Self {
         let (commit_every, checkpoint_every) = (20, 1_000_000);
-        Settings { commit_every, checkpoint_every, max_pending: 1_000_000, when_full: "digest", mail_refuses: false }
+        Settings {
+            commit_every,
+            checkpoint_every,
+            max_pending: 1_000_000,
+            when_full: "digest",
+            mail_refuses: false,
+            gives: "again",
+        }
     }
 }
 
@@ -102,5 +112,6 @@ fn text(mode: Mode, version: u32, settings: &Settings) -> String {
         .replace("$FILES", files)
         .replace("$MAX_PENDING", &settings.max_pending.to_string())
         .replace("$WHEN_FULL", settings.when_full)
+        .replace("$GIVES", settings.gives)
         .replace("$MAIL_REFUSES", &settings.mail_refuses.to_string())
 }

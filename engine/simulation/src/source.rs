@@ -19,20 +19,34 @@ use crate::world::{State, World};
 /// Reads the simulated topic.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct StreamOptions {}
+pub struct StreamOptions {
+    gives: Gives,
+}
+
+/// How often a row can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Gives {
+    /// Until somebody says that it is never read again.
+    Again,
+    /// Until somebody says that it is logged: then it is gone.
+    Once,
+}
 
 impl StageOptions for StreamOptions {
     const NAME: &'static str = "stream";
-    const EXAMPLE: &'static str = "readings:\n  type: stream\n  format: json\n  schema:\n    value: float\n";
+    const EXAMPLE: &'static str =
+        "readings:\n  type: stream\n  gives: again\n  format: json\n  schema:\n    value: float\n";
 }
 
 impl SourceOptions for StreamOptions {
     fn build(self, context: SourceContext) -> Result<Box<dyn Source>> {
-        Ok(Box::new(Stream { process: current().ok(), once: context.stage.once, has_begun: false }))
+        Ok(Box::new(Stream { gives: self.gives, process: current().ok(), once: context.stage.once, has_begun: false }))
     }
 }
 
 struct Stream {
+    gives: Gives,
     process: Option<Arc<Process>>,
     once: bool,
     has_begun: bool,
@@ -52,6 +66,10 @@ fn number(partition: &Partition) -> Result<u32> {
 impl Source for Stream {
     fn output(&self) -> SourceOutput {
         SourceOutput::Raw
+    }
+
+    fn is_replayable(&self) -> bool {
+        self.gives == Gives::Again
     }
 
     fn has_partitions(&self) -> bool {
@@ -94,6 +112,29 @@ impl Source for Stream {
         });
         let start = start.await?;
         Ok(Box::new(StreamReader { process, number, position: start, due: None, once: self.once }))
+    }
+
+    async fn logged(&mut self, partition: &Partition, through: &Position) -> Result<()> {
+        if self.gives == Gives::Again {
+            return Ok(());
+        }
+        let number = number(partition)?;
+        let (task, offset) = (partition.name.to_string(), through.offset);
+        let who = format!("acknowledge {partition} before {offset}");
+        self.process()?
+            .call(Kind::Source, &who, |state| {
+                let logged = state.store.logged_position(&task);
+                if logged.is_none_or(|logged| logged < offset) {
+                    state.fail(format!(
+                        "task {task}: rows before {offset} are acknowledged, but the log on the disk ends at {logged:?}"
+                    ));
+                }
+                let forgotten = state.streams.forgotten.entry(number).or_default();
+                *forgotten = offset.max(*forgotten);
+                state.count("rows acknowledged");
+                Ok(())
+            })
+            .await
     }
 
     async fn forget(&mut self, partition: &Partition, through: &Position) -> Result<()> {

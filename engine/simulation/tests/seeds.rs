@@ -23,6 +23,7 @@ const MUST_HAVE_HAPPENED: &[(&str, u64)] = &[
     ("calls of stopped processes", 100),
     ("checkpoints", 2_000),
     ("rows forgotten", 1_000),
+    ("rows acknowledged", 1_000),
     ("files changed", 100),
     ("partitions moved", 400),
     ("partitions taken", 100),

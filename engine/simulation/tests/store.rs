@@ -137,7 +137,7 @@ impl Caller {
     async fn append(&mut self, at: usize, generation: u64) {
         let next = if self.random.once_in(5) { self.tasks[at].1 } else { self.tasks[at].1 + 1 };
         let task = ["a", "b"][at].to_owned();
-        let segments = vec![Segment { source: "r".into(), until: Position::at(next * 10), rows: 10 }];
+        let segments = vec![Segment { source: "r".into(), until: Position::at(next * 10), rows: 10, kept: Vec::new() }];
         let append = Append {
             generation,
             entry: EpochEntry {

@@ -25,6 +25,10 @@ pub trait Source: Send {
     fn output(&self) -> SourceOutput;
 
     /// True when the same rows can be read again from any position (Kafka, files), which is what recovery needs.
+    ///
+    /// Of a source that says no (a server that is posted to, a queue) the engine keeps the rows in its log until a
+    /// checkpoint includes them. Its positions are numbers that it gives its rows itself: `open` says where they go on,
+    /// and that everything before is on disk. It is never asked to read up to an `until`.
     fn is_replayable(&self) -> bool {
         true
     }
@@ -49,7 +53,9 @@ pub trait Source: Send {
     /// source that follows another one.
     async fn assignment(&mut self) -> Result<Assignment>;
 
-    /// Opens a partition; `from` is where the task's state stands, none at its first start.
+    /// Opens a partition; `from` is where the task's state stands, none at its first start. May be called again for a
+    /// partition whose reader was dropped without a `release`: what that had read and `logged` was not told of is to be
+    /// read again, if it can be.
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>>;
 
     /// Opens a partition at the oldest row there is, to compute state that was lost again. Default: as at a first start.

@@ -14,6 +14,7 @@ pub mod faulty;
 mod hostile;
 mod laws;
 pub mod mailbox;
+pub mod posted;
 mod python;
 mod random;
 mod read_back;

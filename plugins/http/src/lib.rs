@@ -3,11 +3,12 @@
 mod answer;
 mod endpoint;
 mod sinks;
+mod sources;
 mod template;
 
 use pipeline_stage::StageType;
 
 /// All of them, in the order users see them.
 pub fn stages() -> Vec<StageType> {
-    sinks::stages()
+    [sources::stages(), sinks::stages()].concat()
 }

@@ -39,5 +39,6 @@ pub use http_receiver::{HttpReceiver, Reply, Request};
 pub use kafka::{Group, Kafka, Record, StoredRecord};
 pub use pipeline_run::{Finished, PipelineRun, RunningPipeline};
 pub use postgres::{Database, Postgres, StopMode};
+pub use server::free_address;
 pub use small_disk::SmallDisk;
 pub use waiting::{eventually, unique_name};

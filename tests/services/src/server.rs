@@ -158,6 +158,21 @@ impl Drop for Server {
     }
 }
 
+/// Where no system takes the ports of its own connections from.
+const PORTS_OF_SERVERS: std::ops::Range<u16> = 20_000..32_000;
+
+/// An address of this machine that nobody listens on, for a server that the test stops and starts itself.
+///
+/// A client that tries to connect to it meanwhile is never given the same port for its own side: it would be connected
+/// to itself, for ever.
+pub fn free_address() -> std::net::SocketAddr {
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1u8);
+    let count = PORTS_OF_SERVERS.len() as u64;
+    let ports = (0..count).map(|nth| PORTS_OF_SERVERS.start + (seed.wrapping_add(nth) % count) as u16);
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    std::net::SocketAddr::from(([127, 0, 0, 1], free.next().expect("the system has a free port")))
+}
+
 /// Free TCP ports of 127.0.0.1, all different; another program may take one before it is used.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     // All are held at the same time, so that none is given twice.

@@ -120,6 +120,8 @@ pub struct SourceStage {
     pub tasks: u32,
     /// Whether its input is parted already.
     pub has_partitions: bool,
+    /// Whether its rows can be read again; if not, the epoch log keeps them.
+    pub is_replayable: bool,
     /// Leader or follower.
     pub role: Role,
     /// `partitioned_by:`; empty when the file does not say it.

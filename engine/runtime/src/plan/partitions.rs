@@ -22,6 +22,12 @@ pub(super) fn agree(findings: &mut Findings<'_>, drafts: &[Draft<'_>], built: &[
             let help = "`tasks` spreads the rows of sources that have no partitions of their own";
             findings.error(&draft.pointer.join("tasks"), message, "", &[help.to_owned()]);
         }
+        if !source.is_replayable && !source.has_partitions && 1 < source.tasks {
+            let message =
+                format!("`tasks` is {}, but what `{}` gives cannot be read by several", source.tasks, draft.type_name);
+            let help = "`tasks` lets each task read everything, and this source gives each row once: leave it out";
+            findings.error(&draft.pointer.join("tasks"), message, "", &[help.to_owned()]);
+        }
         let Some((first, leading)) = leader else {
             leader = Some((draft, source));
             continue;

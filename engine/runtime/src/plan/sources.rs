@@ -20,9 +20,11 @@ impl Builder<'_, '_> {
             Make::Source(make) => make(options, SourceContext { stage: context.clone(), framing: framing.ok(), role }),
             _ => Err(wrong_kind()),
         });
-        let made = made.map(|source: Box<dyn Source>| (source.output(), source.has_partitions()));
-        let has_partitions = made.as_ref().is_some_and(|(_, has_partitions)| *has_partitions);
-        let output = made.map(|(output, _)| output);
+        let made =
+            made.map(|source: Box<dyn Source>| (source.output(), source.has_partitions(), source.is_replayable()));
+        let has_partitions = made.as_ref().is_some_and(|(_, has_partitions, _)| *has_partitions);
+        let is_replayable = made.as_ref().is_none_or(|(_, _, is_replayable)| *is_replayable);
+        let output = made.map(|(output, _, _)| output);
         let schema = match &output {
             Some(SourceOutput::Columns(schema)) => {
                 self.refuse_declared(draft, &declared);
@@ -45,6 +47,7 @@ impl Builder<'_, '_> {
             columns: declared.columns.unwrap_or_default(),
             tasks: declared.tasks,
             has_partitions,
+            is_replayable,
             role,
             partitioned_by: declared.partitioned_by,
         });

@@ -86,10 +86,12 @@ impl Committer {
         let alerts = self.alerts(&mut ended.output).await;
         let put: Vec<(String, u64)> = count_by_sink(&alerts);
         let dead = self.dead_reasons(&ended.output.dead);
+        let without_rows = ended.entry.without_rows();
+        let entry = std::mem::replace(&mut ended.entry, without_rows);
         let append = Append {
             task: self.task.clone(),
             generation: self.generation,
-            entry: ended.entry.clone(),
+            entry,
             dead_letters: self.dead_letters(&mut ended),
             replayed: std::mem::take(&mut ended.replayed),
             alerts,
@@ -102,15 +104,16 @@ impl Committer {
         if is_there(Bug::LettersBeforeLog) {
             until_store_works(|| self.shared.store.add_dead_letters(&append.dead_letters)).await?;
         }
+        if is_there(Bug::AcknowledgedBeforeLog) {
+            self.acknowledge(&ended.positions).await;
+        }
         self.shared.log.append(append).instrument(debug_span!("log")).await?;
         self.unsaved_marks.clear();
         for outbox in self.shared.outboxes() {
             let count = put.iter().find(|(sink, _)| *sink == outbox.sink).map_or(0, |(_, count)| *count);
             outbox.put(count);
         }
-        for (source, position) in &ended.positions {
-            self.shared.sources[source].logged(&self.partition, position.clone()).await;
-        }
+        self.acknowledge(&ended.positions).await;
         self.commit_epoch(&mut ended).await?;
         let output = &ended.output;
         self.shared.progress.committed(&self.task, &output.counts, output.anomalies, ended.ended.elapsed());
@@ -119,6 +122,13 @@ impl Committer {
             self.write_checkpoint(checkpoint, ended.positions).await?;
         }
         Ok(())
+    }
+
+    /// Tells the sources up to where everything is logged.
+    async fn acknowledge(&self, positions: &[(usize, Position)]) {
+        for (source, position) in positions {
+            self.shared.sources[source].logged(&self.partition, position.clone()).await;
+        }
     }
 
     /// Gives the sinks their rows of an epoch, those that have not had it already.

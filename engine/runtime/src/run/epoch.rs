@@ -4,13 +4,17 @@ use pipeline_stage::Position;
 use tokio::time::Instant;
 use tracing::Span;
 
-use crate::store::{Segment, StoredRow};
+use crate::store::{KeptBatch, Segment, StoredRow};
 
 /// More rows than this end an epoch before its time.
 const MAX_EPOCH_ROWS: u64 = 50_000;
 
 /// More bytes than this end it too: large messages must not fill the memory while a sink is down.
 const MAX_EPOCH_BYTES: usize = 64 << 20;
+
+/// More bytes than this of rows that are kept in the log end it too: they are one value of one row of the state store,
+/// which has to be written within a commit.
+const MAX_KEPT_BYTES: usize = 8 << 20;
 
 /// What was read since the last epoch ended.
 #[derive(Default)]
@@ -21,6 +25,8 @@ pub struct Epoch {
     pub rows: u64,
     /// About how much memory they take.
     pub bytes: usize,
+    /// About how many bytes of them are kept in the log.
+    pub kept_bytes: usize,
     /// Of their positions and the order of sources.
     pub hash: u64,
     /// Dead letters that are processed again, by number.
@@ -51,7 +57,7 @@ impl Epoch {
             _ => {
                 // The hash covers where one source's rows end and another's begin.
                 self.hash = mix(self.hash, u64::MAX);
-                self.segments.push(Segment { source: source.into(), until, rows });
+                self.segments.push(Segment { source: source.into(), until, rows, kept: Vec::new() });
             }
         }
         for offset in offsets {
@@ -59,10 +65,17 @@ impl Epoch {
         }
     }
 
+    /// Keeps the rows that were added last, because their source cannot be read again.
+    pub fn keep(&mut self, batch: KeptBatch) {
+        self.kept_bytes += batch.bytes();
+        self.segments.last_mut().expect("their segment was just added to").kept.push(batch);
+    }
+
     /// Whether it must end before more is read. Dead letters that are processed again are an epoch of their own, so that
     /// all of them are taken before the sources are over.
     pub fn is_full(&self) -> bool {
-        MAX_EPOCH_ROWS <= self.rows || MAX_EPOCH_BYTES <= self.bytes || !self.stored.is_empty()
+        let is_large = MAX_EPOCH_BYTES <= self.bytes || MAX_KEPT_BYTES <= self.kept_bytes;
+        MAX_EPOCH_ROWS <= self.rows || is_large || !self.stored.is_empty()
     }
 
     /// True when nothing was read or replayed.
@@ -79,6 +92,8 @@ fn mix(hash: u64, value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use pipeline_stage::{RawRows, SourceBatch, SourceRows};
+
     use super::*;
 
     fn hash(parts: &[(&str, &[u64])]) -> u64 {
@@ -94,5 +109,18 @@ mod tests {
         for other in [hash(&[("a", &[1, 3, 2])]), hash(&[("a", &[1, 2])]), hash(&[("a", &[1]), ("b", &[2, 3])])] {
             assert_ne!(whole, other);
         }
+    }
+
+    #[test]
+    fn rows_that_are_kept_in_the_log_end_an_epoch_by_their_bytes() {
+        let mut epoch = Epoch::default();
+        let batch =
+            SourceBatch { rows: SourceRows::Raw(RawRows::of_payloads(vec![vec![0; 3 << 20]])), offsets: vec![1] };
+        for is_full in [false, false, true] {
+            epoch.add("a", &batch.offsets, Position::at(2));
+            epoch.keep(KeptBatch::new(&batch).expect("payloads can be kept"));
+            assert_eq!(epoch.is_full(), is_full);
+        }
+        assert_eq!(epoch.segments[0].kept.len(), 3);
     }
 }

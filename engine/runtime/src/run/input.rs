@@ -2,6 +2,7 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{FieldRef, Schema, TimestampMicrosecondType};
+use async_trait::async_trait;
 use futures::future::{FutureExt, select_all};
 use pipeline_stage::keyed::KeyColumns;
 use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatch, StageError, Timestamp};
@@ -24,6 +25,13 @@ pub struct Input {
     time: Option<usize>,
     is_over: bool,
     retry: Retry,
+    kept: Option<Kept>,
+}
+
+/// What is known of a source whose rows are kept in the log, because they cannot be read again.
+struct Kept {
+    /// Up to where the log has been computed again: the reader stands at its end already.
+    replayed: Option<Position>,
 }
 
 impl Input {
@@ -37,10 +45,32 @@ impl Input {
         Self::open_at(shared, source, partition, From::Oldest).await
     }
 
+    /// Opens a source that cannot be read again where what is logged of it ends. The state begins at `from`: up to the end
+    /// the rows come from the log.
+    pub async fn open_kept(
+        shared: &Shared,
+        source: usize,
+        partition: &Partition,
+        (from, end): (Option<Position>, Option<Position>),
+    ) -> Result<Self> {
+        let mut input = match end {
+            // Nothing new is read: what the former file names may not even be there any more.
+            Some(end) if shared.run.catches_up => Self::new(shared, source, partition, Box::new(Nothing(end)))?,
+            end => Self::open(shared, source, partition, end).await?,
+        };
+        input.kept = Some(Kept { replayed: from });
+        Ok(input)
+    }
+
     async fn open_at(shared: &Shared, source: usize, partition: &Partition, from: From) -> Result<Self> {
-        let stage = &shared.plan.stages[source];
+        let id = &shared.plan.stages[source].id;
         let open = || shared.sources[&source].open(partition, from.clone());
-        let reader = until_it_works(&stage.id, open).await.map_err(|error| error.named(&stage.id))?;
+        let reader = until_it_works(id, open).await.map_err(|error| error.named(id))?;
+        Self::new(shared, source, partition, reader)
+    }
+
+    fn new(shared: &Shared, source: usize, partition: &Partition, reader: Box<dyn Reader>) -> Result<Self> {
+        let stage = &shared.plan.stages[source];
         let format = shared.plan.build_format(source)?;
         let tasks = stage.source.as_ref().map_or(1, |source| source.tasks);
         let share = match tasks {
@@ -60,12 +90,19 @@ impl Input {
             time,
             is_over: false,
             retry: Retry::new(stage.id.as_str()),
+            kept: None,
         })
     }
 
     /// Where the next row begins.
     pub fn position(&self) -> Position {
-        self.reader.position()
+        let replayed = self.kept.as_ref().and_then(|kept| kept.replayed.clone());
+        replayed.unwrap_or_else(|| self.reader.position())
+    }
+
+    /// Whether its rows are kept in the log.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Rows left to read.
@@ -90,6 +127,9 @@ impl Input {
 
     /// The next batch; what may pass is waited for. Cancel-safe: a pause that was cut short is only a sooner try.
     pub async fn next(&mut self, until: Option<&Position>) -> Result<Option<SourceBatch>> {
+        if let Some(kept) = &mut self.kept {
+            kept.replayed = None;
+        }
         loop {
             match self.reader.next(until).await {
                 Ok(batch) => {
@@ -107,6 +147,10 @@ impl Input {
         segment: &Segment,
         mut each: impl FnMut(&mut Self, SourceBatch) -> Result<()>,
     ) -> Result<()> {
+        if let Some(kept) = &mut self.kept {
+            kept.replayed = Some(segment.until.clone());
+            return self.read_kept(segment, each);
+        }
         let mut rows = 0;
         while let Some(batch) = self.next(Some(&segment.until)).await? {
             rows += batch.len() as u64;
@@ -120,6 +164,41 @@ impl Input {
             )));
         }
         Ok(())
+    }
+
+    fn read_kept(
+        &mut self,
+        segment: &Segment,
+        mut each: impl FnMut(&mut Self, SourceBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut rows = 0;
+        for kept in &segment.kept {
+            let batch = kept.batch()?;
+            rows += batch.len() as u64;
+            each(self, batch)?;
+        }
+        match rows == segment.rows {
+            true => Ok(()),
+            false => Err(StageError::fatal(format!(
+                "the epoch log holds {rows} rows of `{}` up to offset {} where it should hold {}, and they cannot be read \
+                 again; `--cold-start` begins anew",
+                segment.source, segment.until.offset, segment.rows
+            ))),
+        }
+    }
+}
+
+/// Reads nothing, where a source ended.
+struct Nothing(Position);
+
+#[async_trait]
+impl Reader for Nothing {
+    async fn next(&mut self, _until: Option<&Position>) -> Result<Option<SourceBatch>> {
+        Ok(None)
+    }
+
+    fn position(&self) -> Position {
+        self.0.clone()
     }
 }
 

@@ -114,9 +114,16 @@ async fn open_inputs(shared: &Shared, partition: &Partition, claimed: &ClaimedTa
     for source in shared.source_stages() {
         let from = start_of(claimed, shared.id(source));
         has_new |= from.is_none();
-        inputs.push(Input::open(shared, source, partition, from).await?);
+        inputs.push(match is_kept(shared, source) {
+            true => Input::open_kept(shared, source, partition, (from, end_of(claimed, shared.id(source)))).await?,
+            false => Input::open(shared, source, partition, from).await?,
+        });
     }
     Ok((inputs, has_new))
+}
+
+fn is_kept(shared: &Shared, source: usize) -> bool {
+    shared.plan.stages[source].source.as_ref().is_some_and(|source| !source.is_replayable)
 }
 
 /// With `--cold-start` a source goes on with what is there, if what the state needs is not.
@@ -140,12 +147,20 @@ fn start_of(claimed: &ClaimedTask, source: &str) -> Option<Position> {
     checkpoint.chain(starts).next().cloned()
 }
 
+/// Where what is logged of a source ends; none when nothing is known of it.
+fn end_of(claimed: &ClaimedTask, source: &str) -> Option<Position> {
+    let logged = claimed.log.iter().rev().flat_map(|entry| entry.segments.iter().rev());
+    let last = logged.filter(|segment| segment.source == source).map(|segment| segment.until.clone()).next();
+    last.or_else(|| start_of(claimed, source))
+}
+
 /// The resolved start is logged before the first row is read: `latest` must mean the same after a crash.
 async fn log_start(shared: &Shared, task: &mut Task, committer: &Committer, epoch: u64) -> Result<()> {
     let segments = task.inputs.iter().map(|input| Segment {
         source: shared.id(input.source).into(),
         until: input.position(),
         rows: 0,
+        kept: Vec::new(),
     });
     let entry =
         EpochEntry { epoch, ended_at: task.now(), segments: segments.collect(), rows: 0, hash: 0, stored: Vec::new() };
@@ -188,7 +203,7 @@ async fn replay(task: &mut Task, committer: &mut Committer, log: &[EpochEntry]) 
         // Only now: what a tick makes is named by the epoch it ends.
         task.continue_after(entry.epoch, entry.ended_at);
         let mut ended = EndedEpoch {
-            entry: entry.clone(),
+            entry: entry.without_rows(),
             output,
             replayed: Vec::new(),
             positions: task.positions(),

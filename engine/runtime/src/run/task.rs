@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_stage::{Partition, Position, Result, SourceBatch, StageError, Times, Timestamp};
-use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Span, debug_span, warn};
 
-use super::commit::{EndedEpoch, NewCheckpoint, Part};
+use super::commit::{EndedEpoch, Part};
 use super::compute::{Compute, EpochOutput};
 use super::epoch::Epoch;
 use super::input::Input;
@@ -19,12 +18,16 @@ use super::retry::until_store_works;
 use super::shared::Shared;
 use super::stored::{Ready, refusal};
 use crate::bugs::{Bug, is_there};
-use crate::store::{Checkpoint, ClaimedTask, DeadLetter, EpochEntry, Segment, StageChanges};
+use crate::store::{ClaimedTask, DeadLetter, EpochEntry, KeptBatch, Segment};
 
-/// Parts of a checkpoint that wait to be written: one is being written while the next one waits.
-const PARTS_WAITING: usize = 1;
+mod saving;
+
 /// When a checkpoint is due and the one before is not published yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// When so many bytes of rows that cannot be read again are in the log, a checkpoint is due: it is what the log holds of
+/// them, and what a restart has to read.
+const MAX_KEPT_BETWEEN_CHECKPOINTS: usize = 64 << 20;
 
 /// Dead letters that are processed again in one epoch: more would be faster, but each may have megabytes.
 const MAX_REPLAYED: u32 = 100;
@@ -46,6 +49,8 @@ pub struct Task {
     next_checkpoint: Instant,
     /// Something has happened since the last checkpoint.
     pub has_uncheckpointed: bool,
+    /// About how many bytes of rows the log has kept since the last checkpoint began.
+    kept_bytes: usize,
     /// The right to begin a checkpoint: there is one at a time.
     checkpoint_permit: Arc<Semaphore>,
     /// Where the parts of the checkpoint that is under way go.
@@ -82,6 +87,7 @@ impl Task {
             watermark: checkpoint.watermark,
             next_checkpoint,
             has_uncheckpointed: false,
+            kept_bytes: 0,
             checkpoint_permit: Arc::new(Semaphore::new(1)),
             saving: None,
             taken_letters: HashSet::new(),
@@ -141,6 +147,9 @@ impl Task {
         let _in_span = span.enter();
         let input = &mut self.inputs[input];
         epoch.add(&self.shared.plan.stages[input.source].id, &batch.offsets, input.position());
+        if input.is_kept() && !is_there(Bug::RowsNotKept) {
+            epoch.keep(KeptBatch::new(&batch)?);
+        }
         let bytes = batch.bytes();
         epoch.bytes += bytes;
         let rows = input.decode(batch)?;
@@ -226,7 +235,9 @@ impl Task {
 
     /// Ends an epoch, with a checkpoint if one is due and the one before is published.
     pub fn end_epoch(&mut self, epoch: Epoch) -> Result<EndedEpoch> {
-        let is_due = self.next_checkpoint <= Instant::now() && (self.has_uncheckpointed || !epoch.is_empty());
+        self.kept_bytes += epoch.kept_bytes;
+        let is_time = self.next_checkpoint <= Instant::now() || MAX_KEPT_BETWEEN_CHECKPOINTS <= self.kept_bytes;
+        let is_due = is_time && (self.has_uncheckpointed || !epoch.is_empty());
         let permit = if is_due { self.checkpoint_permit.clone().try_acquire_owned().ok() } else { None };
         if is_due && permit.is_none() {
             self.next_checkpoint = Instant::now() + LOOK_AGAIN;
@@ -253,50 +264,5 @@ impl Task {
         }
         let (positions, ended) = (self.positions(), Instant::now());
         Ok(EndedEpoch { entry, output, replayed, positions, checkpoint, reads, ended, span })
-    }
-
-    fn begin_checkpoint(&mut self, permit: OwnedSemaphorePermit) -> NewCheckpoint {
-        self.compute.begin_save();
-        self.next_checkpoint = Instant::now() + self.shared.plan.settings.checkpoint_every;
-        self.has_uncheckpointed = false;
-        let (saving, parts) = mpsc::channel(PARTS_WAITING);
-        self.saving = Some(saving);
-        NewCheckpoint { checkpoint: self.checkpoint(), parts, _permit: permit }
-    }
-
-    /// Where the next part of a checkpoint goes, if one is under way.
-    pub fn saving(&self) -> Option<mpsc::Sender<Part>> {
-        self.saving.clone()
-    }
-
-    /// Writes a part of the checkpoint that is under way. No permit: nobody wants it any more, the committer says why.
-    pub fn save_part(&mut self, permit: Option<OwnedPermit<Part>>) -> Result<()> {
-        let Some(permit) = permit else {
-            // What was not written would be missing in any checkpoint after it.
-            self.checkpoint_permit.close();
-            self.saving = None;
-            return Ok(());
-        };
-        let is_lost = is_there(Bug::ChangesLost) && self.epoch.is_multiple_of(2);
-        match self.compute.save_part()? {
-            Some(changes) if is_lost => permit.send(Part::Changes(StageChanges { changes: Vec::new(), ..changes })),
-            Some(changes) => permit.send(Part::Changes(changes)),
-            None => {
-                self.saving = None;
-                permit.send(Part::Last)
-            }
-        };
-        Ok(())
-    }
-
-    fn checkpoint(&self) -> Checkpoint {
-        let shared = &self.shared;
-        Checkpoint {
-            epoch: self.epoch,
-            ended_at: Some(self.ended_at),
-            watermark: self.watermark,
-            positions: self.positions().into_iter().map(|(source, at)| (shared.id(source).into(), at)).collect(),
-            stages: shared.plan.stages_with_state(),
-        }
     }
 }

@@ -4,8 +4,10 @@
 
 mod checkpoints;
 mod connect;
+mod entry;
 mod errors;
 mod evidence;
+mod kept;
 mod letters;
 mod log;
 mod merge;
@@ -24,81 +26,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use checkpoints::in_parts;
 pub(crate) use connect::is_postgres;
 pub use connect::{open, open_beside};
+pub use entry::{Beside, EpochEntry, Segment, StoredRow};
 pub use evidence::{
     EVIDENCE_AGE_MICROS, Evidence, EvidenceLine, Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence, series_of,
 };
+pub use kept::KeptBatch;
 pub use outbox::{Digest, OutboxStore, Pending};
-
-/// What the epoch log holds of one epoch: enough to compute it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EpochEntry {
-    /// Its number; 0 is the entry that holds the resolved start.
-    pub epoch: u64,
-    /// When it ended; never earlier than the one before.
-    pub ended_at: Timestamp,
-    /// What was read, in the order it was read.
-    pub segments: Vec<Segment>,
-    /// The number of rows read.
-    pub rows: u64,
-    /// A hash of their positions.
-    pub hash: u64,
-    /// Rows that cannot be read again, as they were: they come before the segments.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stored: Vec<StoredRow>,
-}
-
-impl EpochEntry {
-    /// Whether it holds nothing but where sources begin.
-    pub fn is_start(&self) -> bool {
-        !self.segments.is_empty() && self.rows == 0 && self.stored.is_empty()
-    }
-}
-
-/// Consecutive rows of one input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Segment {
-    /// The source's id.
-    pub source: String,
-    /// Where the next row of this source begins.
-    pub until: Position,
-    /// The number of rows.
-    pub rows: u64,
-}
-
-/// A row kept with its bytes, to enter the pipeline at a stage. Stage, place, offset and branch name it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredRow {
-    /// Where it enters: a source's id for a payload to be decoded, any other stage's for a row as JSON.
-    pub stage: String,
-    /// By which of the stage's inputs, in the order of `inputs:`; 0 for a source, and for a sink, whose inputs are alike.
-    pub edge: u32,
-    /// Where it was read first, `source/partition`; see [`Origins`](pipeline_stage::Origins).
-    pub place: String,
-    /// Its offset there.
-    pub offset: u64,
-    /// By which stages it came.
-    pub branch: u64,
-    /// The payload, or the row as JSON; none for a tombstone.
-    pub bytes: Option<Vec<u8>>,
-    /// What stood beside a payload; none for a row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Beside>,
-}
-
-/// What a source knows of a payload but for its offset; see [`RawRows`](pipeline_stage::RawRows).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beside {
-    /// The topic or file.
-    pub topic: String,
-    /// The partition's number.
-    pub partition: u32,
-    /// The key.
-    pub key: Option<Vec<u8>>,
-    /// When it was written.
-    pub time: Option<Timestamp>,
-    /// The header line of its file.
-    pub header: Option<Vec<u8>>,
-}
 
 /// A row that could not be processed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -77,7 +77,9 @@ impl Script {
     /// A seed's script.
     pub fn new(world: Arc<World>) -> Self {
         let mut random = world.draw(&[7]);
-        let settings = Settings::of(&mut random);
+        // Drawn apart: the seeds that came before there was a choice are what they were.
+        let gives = if world.draw(&[8]).once_in(3) { "once" } else { "again" };
+        let settings = Settings { gives, ..Settings::of(&mut random) };
         Script { world, random, settings, version: 0, running: Vec::new(), gone: BTreeMap::new() }
     }
 

@@ -50,6 +50,13 @@ impl Files {
         checkpoint.positions.first().map(|(_, position)| position.offset)
     }
 
+    /// Where what is known of a task on the disk ends: in the log, or in a checkpoint that has replaced it.
+    pub fn logged_position(&self, task: &str) -> Option<u64> {
+        let entries = self.log.on_disk().above(task, None);
+        let segments = entries.iter().flat_map(|entry| &entry.segments).map(|segment| segment.until.offset);
+        segments.max().max(self.durable_position(task))
+    }
+
     /// Asks for all dead letters to be processed again; says how many there are.
     pub fn request_replays(&mut self) -> u64 {
         self.log.write(|log| log.letters.values_mut().for_each(|letter| letter.is_requested = true));
