@@ -9,7 +9,7 @@ use pipeline_stage::{
 use serde_json::Value;
 
 /// More payloads than that in one input teach nothing.
-pub const MAX_PAYLOADS: usize = 64;
+pub const MAX_PAYLOADS: usize = 16;
 
 static FORMATS: LazyLock<Vec<StageType>> =
     LazyLock::new(|| pipeline_builtin::stages().into_iter().filter(|stage| stage.kind == Kind::Format).collect());

@@ -10,21 +10,21 @@
 #define COLUMNS 4
 #define LONGEST 4096
 /* Behind every place in it there is enough for each length that is not refused outright. */
-#define POOL (1 << 23)
+#define POOL (1 << 15)
 
 struct Stage {
   uint8_t script[LONGEST];
   size_t length, place;
 };
 
-/* What rows point to; it goes with them. */
+/* What rows point to; it goes with them, and is not touched once they are given. */
 struct Bundle {
+  uint8_t pool[POOL];
   struct ArrowArray columns[COLUMNS + 1];
   struct ArrowArray *places[COLUMNS + 1];
   const void *buffers[COLUMNS + 1][4];
 };
 
-static uint8_t pool[POOL];
 static struct ArrowSchema columns[COLUMNS];
 static struct ArrowSchema *column_places[COLUMNS];
 
@@ -34,20 +34,20 @@ static uint8_t next(struct Stage *stage) {
 
 /* Mostly what is right, and otherwise what somebody might write by mistake. */
 static int64_t number(struct Stage *stage, int64_t right) {
-  static const int64_t wrong[] = {0, 1, -1, 2, 7, 8, 9, 63, 64, 65, 1000, 1 << 20, 1LL << 31, 1LL << 32, 1LL << 40, INT64_MAX, INT64_MIN};
+  static const int64_t wrong[] = {0, 1, -1, 2, 7, 8, 9, 63, 64, 65, 1000, 1LL << 31, 1LL << 32, 1LL << 40, INT64_MAX, INT64_MIN};
   uint8_t choice = next(stage);
   if (choice < 128) return right;
   return choice < 192 ? right + (choice - 160) : wrong[choice % (sizeof wrong / sizeof *wrong)];
 }
 
-static const void *memory(struct Stage *stage) {
+static const void *memory(struct Stage *stage, const uint8_t *pool) {
   uint8_t choice = next(stage);
   if (choice == 255) return NULL;
   return pool + (choice < 128 ? 0 : choice % 64 * (choice < 192 ? 8 : 1));
 }
 
 /* The next bytes of the script become the beginning of the pool: offsets, bits, texts. */
-static void fill(struct Stage *stage) {
+static void fill(struct Stage *stage, uint8_t *pool) {
   uint8_t count = next(stage);
   for (int place = 0; place < count; place++) pool[place] = next(stage);
   /* Offsets that rise, for whoever wants text that is right. */
@@ -113,9 +113,9 @@ static void column(struct Stage *stage, struct Bundle *bundle, int place, int64_
   array->buffers = next(stage) == 255 ? NULL : bundle->buffers[place];
   array->release = next(stage) == 255 ? NULL : release_column;
   array->dictionary = next(stage) == 255 ? array : NULL;
-  bundle->buffers[place][0] = next(stage) < 128 ? NULL : memory(stage);
-  bundle->buffers[place][1] = memory(stage);
-  bundle->buffers[place][2] = memory(stage);
+  bundle->buffers[place][0] = next(stage) < 128 ? NULL : memory(stage, bundle->pool);
+  bundle->buffers[place][1] = memory(stage, bundle->pool);
+  bundle->buffers[place][2] = memory(stage, bundle->pool);
   bundle->places[place] = next(stage) == 255 ? NULL : array;
 }
 
@@ -123,7 +123,7 @@ static struct ArrowArray made(struct Stage *stage, int64_t rows) {
   struct Bundle *bundle = calloc(1, sizeof *bundle);
   struct ArrowArray array;
   memset(&array, 0, sizeof array);
-  fill(stage);
+  fill(stage, bundle->pool);
   for (int i = 0; i < COLUMNS; i++) column(stage, bundle, i, rows);
   array.length = number(stage, rows);
   array.null_count = number(stage, 0);
@@ -131,7 +131,7 @@ static struct ArrowArray made(struct Stage *stage, int64_t rows) {
   array.n_buffers = number(stage, 1);
   array.n_children = number(stage, COLUMNS);
   array.buffers = next(stage) == 255 ? NULL : bundle->buffers[COLUMNS];
-  bundle->buffers[COLUMNS][0] = next(stage) < 250 ? NULL : pool;
+  bundle->buffers[COLUMNS][0] = next(stage) < 250 ? NULL : bundle->pool;
   array.children = next(stage) == 255 ? NULL : bundle->places;
   array.private_data = bundle;
   array.release = next(stage) == 255 ? NULL : release_bundle;
@@ -187,13 +187,14 @@ static PipelineStatus tick(void *stage, int64_t now, int64_t watermark, const Pi
 }
 
 static PipelineStatus save(void *given, const PipelineState *state, PipelineError *error) {
+  static const uint8_t zeros[512];
   struct Stage *stage = given;
   (void)error;
   for (int steps = next(stage) % 8; 0 < steps; steps--) {
     size_t key = next(stage) == 255 ? (size_t)1 << 40 : next(stage);
     size_t value = next(stage) == 255 ? (size_t)1 << 40 : next(stage);
-    if (next(stage) % 2) state->put(state->context, memory(stage), key, memory(stage), value);
-    else state->forget(state->context, memory(stage), key);
+    if (next(stage) % 2) state->put(state->context, memory(stage, zeros), key, memory(stage, stage->script), value);
+    else state->forget(state->context, memory(stage, zeros), key);
   }
   return number(stage, PIPELINE_OK);
 }
