@@ -19,8 +19,17 @@ pub const EXCEPTIONS: &[Exception] = &[
     exception("README.md", "make test", "it is the test that this one is part of"),
     exception("README.md", "export KAFKA_BROKERS", "needs Kafka, PostgreSQL and Slack: tests/production does it"),
     exception("CONTRIBUTING.md", "cargo build", "builds and tests everything: .ci/run does these, one after the other"),
-    exception("docs/decisions/0011-simulation.md", "pipeline-simulation", "many minutes: `make simulate-some` is in .ci/run"),
+    exception(
+        "docs/decisions/0011-simulation.md",
+        "pipeline-simulation",
+        "many minutes: `make simulate-some` is in .ci/run",
+    ),
     exception("docs/explain.md", "pipeline explain", "needs an alert of the past: tests/explain.rs"),
+    exception(
+        "docs/stages/source.kafka.md",
+        "sasl_ssl",
+        "needs a secret's file and a build with TLS: plugins/kafka's tests",
+    ),
     exception("docs/writing-a-plugin.md", "plugin new heartbeat", "builds a crate: tests/plugin_kit.rs follows it"),
     exception("docs/writing-a-plugin.md", "plugin check ./libheartbeat.so", "needs that crate: tests/plugin_kit.rs"),
     exception("docs/writing-a-plugin.md", "plugin test ./libheartbeat.so", "needs that crate: tests/plugin_kit.rs"),

@@ -47,7 +47,8 @@ fn documents() -> Vec<Document> {
     }
     paths.sort();
     let read = |path: PathBuf| Document {
-        text: std::fs::read_to_string(repository().join(&path)).unwrap_or_else(|why| panic!("{}: {why}", path.display())),
+        text: std::fs::read_to_string(repository().join(&path))
+            .unwrap_or_else(|why| panic!("{}: {why}", path.display())),
         path: path.display().to_string(),
     };
     paths.into_iter().map(read).collect()

@@ -93,7 +93,11 @@ impl Page {
                 continue;
             }
             let is_same = |line: &String| matches(line, &expected);
-            let found = if may_skip { lines.any(|line| is_same(&line)) } else { lines.next().is_some_and(|line| is_same(&line)) };
+            let found = if may_skip {
+                lines.any(|line| is_same(&line))
+            } else {
+                lines.next().is_some_and(|line| is_same(&line))
+            };
             assert!(found, "{place}: `{command}` does not say `{expected}` in its place, it says\n{said}");
             may_skip = false;
             n_compared += 1;
@@ -115,20 +119,17 @@ fn words(line: &str) -> String {
 
 /// Whether a line is as expected, where `…` stands for anything.
 fn matches(line: &str, expected: &str) -> bool {
-    let mut parts = expected.split('…');
-    let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut is_open = false;
+    let Some((first, rest)) = expected.split_once('…') else { return line == expected };
+    let Some(mut line) = line.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('…').collect();
+    let last = parts.pop().unwrap_or_default();
     for part in parts {
-        is_open = true;
-        match rest.find(part) {
-            Some(place) => rest = &rest[place + part.len()..],
+        match line.find(part) {
+            Some(place) => line = &line[place + part.len()..],
             None => return false,
         }
-        if part.is_empty() {
-            rest = "";
-        }
     }
-    rest.is_empty() || (is_open && expected.ends_with('…'))
+    line.ends_with(last)
 }
 
 fn copy(from: &Path, to: &Path) {

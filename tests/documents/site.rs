@@ -38,3 +38,13 @@ fn the_settings_of_the_book_name_what_is_there() {
     }
     assert!(settings.contains("src = \".\""), "the pages stay where they are");
 }
+
+#[test]
+fn every_alert_has_a_section_in_the_runbook_and_every_section_an_alert() {
+    let rules = read("docker/prometheus/alerts.yml");
+    let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let runbook = read("docs/runbook.md");
+    let sections: BTreeSet<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, alerts, "left: docs/runbook.md, right: docker/prometheus/alerts.yml");
+    assert!(10 <= alerts.len());
+}
