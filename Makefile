@@ -48,9 +48,12 @@ advisories:
 
 ## sbom       writes what the binary is made of, as CycloneDX, to target/sbom.cdx.json (needs cargo-cyclonedx)
 sbom:
-	cargo cyclonedx --manifest-path engine/cli/Cargo.toml --format json --spec-version 1.5 --describe binaries \
-	  --no-build-deps --override-filename pipeline-sbom --quiet
-	mkdir -p target && mv engine/cli/pipeline-sbom.json target/sbom.cdx.json
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} cargo cyclonedx \
+	  --manifest-path engine/cli/Cargo.toml --format json --spec-version 1.5 --no-build-deps \
+	  --override-filename pipeline-sbom --quiet
+	mkdir -p target
+	sed 's#$(CURDIR)#/pipeline#g' engine/cli/pipeline-sbom.json > target/sbom.cdx.json
+	@# It writes one beside each crate of the workspace.
 	find engine plugins tests -name pipeline-sbom.json -delete
 
 ## dist-reproducible  the release binary, the same bytes from any folder, stripped (many minutes)
