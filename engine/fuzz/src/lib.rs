@@ -13,6 +13,7 @@ mod expressions;
 mod files;
 mod formats;
 mod json;
+mod state;
 mod stored;
 
 /// One of the things that take bytes from outside.
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "json", run: json::run },
     Target { name: "csv", run: csv::run },
     Target { name: "files", run: files::run },
@@ -33,5 +34,6 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "checkpoints", run: stored::checkpoints },
     Target { name: "outbox", run: stored::outbox },
     Target { name: "marks", run: stored::marks },
+    Target { name: "state", run: state::run },
     Target { name: "boundary", run: boundary::run },
 ];
