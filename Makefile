@@ -1,7 +1,8 @@
 # What people and .ci/run type. Everything is ordinary cargo; nothing here hides a flag that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kills scale-out simulate simulate-some lint deny sanitize generate fresh ci
+.PHONY: help run test kills scale-out simulate simulate-some lint deny advisories sbom dist-reproducible reproducible \
+  fuzz book sanitize generate fresh ci
 
 ## help       lists these targets
 help:
@@ -40,6 +41,36 @@ lint:
 ## deny       checks licences, banned crates and registries (deny.toml; needs cargo-deny)
 deny:
 	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+
+## advisories asks the advisory database about what Cargo.lock names (deny.toml; needs cargo-deny and the network)
+advisories:
+	cargo deny --locked check --hide-inclusion-graph advisories
+
+## sbom       writes what the binary is made of, as CycloneDX, to target/sbom.cdx.json (needs cargo-cyclonedx)
+sbom:
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} cargo cyclonedx \
+	  --manifest-path engine/cli/Cargo.toml --format json --spec-version 1.5 --no-build-deps \
+	  --override-filename pipeline-sbom --quiet
+	mkdir -p target
+	sed 's#$(CURDIR)#/pipeline#g' engine/cli/pipeline-sbom.json > target/sbom.cdx.json
+	@# It writes one beside each crate of the workspace.
+	find engine plugins tests -name pipeline-sbom.json -delete
+
+## dist-reproducible  the release binary, the same bytes from any folder, stripped (many minutes)
+dist-reproducible:
+	.ci/reproducible build --release -p pipeline-cli --bin pipeline
+
+## reproducible  builds a small crate in two folders at two times, and compares the bytes
+reproducible:
+	.ci/reproducible check
+
+## fuzz       gives every target of engine/fuzz made-up inputs for 5 seconds each; .ci/fuzz says what else it can do
+fuzz:
+	.ci/fuzz
+
+## book       writes the documentation as a book to target/book (needs mdbook)
+book:
+	mdbook build docs
 
 ## sanitize   runs the tests of the boundary to plugins under sanitizers and valgrind (minutes)
 sanitize:

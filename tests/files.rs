@@ -4,4 +4,5 @@
 mod architecture;
 mod bad_files;
 mod boards;
+mod documents;
 mod schemas;

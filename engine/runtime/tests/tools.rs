@@ -111,11 +111,15 @@ fn an_export_that_is_cut_off_or_of_another_pipeline_is_refused() {
         let other = folder.path().join("other").display().to_string();
         let without_last = lines[..lines.len() - 1].join("\n");
         let without_row = [&lines[..2], &lines[3..]].concat().join("\n");
+        let (version, other_version) = (r#""name":"version","value":""#, r#""name":"version","value":"9"#);
+        assert!(text.contains(version), "the version stands in a row");
+        let of_other_version = text.replace(version, other_version);
         for (pipeline, text, words) in [
             ("test", without_last.as_str(), "it is cut off: rows are missing"),
             ("test", without_row.as_str(), "it is cut off: rows are missing"),
             ("test", &text[..text.len() / 2], "the exported state cannot be read: line"),
             ("test", "", "this is no exported state"),
+            ("test", &of_other_version, "its version is not the one that its first line says"),
             ("other", text.as_str(), "is of the pipeline `test`, this file is `other`"),
         ] {
             let tools = StateTools::alone(&other, pipeline).await.unwrap();

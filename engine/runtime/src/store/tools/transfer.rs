@@ -123,6 +123,9 @@ impl StateTools {
             } else if !is_in_checkpoints && table.is_of_checkpoints {
                 return Err(lines.wrong("checkpoints must come before all else"));
             }
+            if is_of_other_version(table, &row) {
+                return Err(lines.wrong("its version is not the one that its first line says"));
+            }
             let given = table.insert(&mut transaction, &self.store.pipeline, &row).await?;
             renumber(&mut transaction, &row, given, &mut digests).await?;
             moved.rows += 1;
@@ -159,6 +162,12 @@ impl StateTools {
         }
         Ok(())
     }
+}
+
+/// The version stands in a row, too: a store with another one could not be opened any more.
+fn is_of_other_version(table: &Table, row: &Map<String, Value>) -> bool {
+    let is_version = table.name == "pipeline_state_settings" && row.get("name").is_some_and(|name| name == "version");
+    is_version && row.get("value").is_none_or(|value| value != VERSION)
 }
 
 /// A digest is known by the number of its first alert, which may have another one here.
