@@ -7,6 +7,7 @@ mod bad_input;
 mod band;
 mod bench;
 mod changed_input;
+mod command_line;
 mod crowded;
 mod cut;
 mod disk;
