@@ -4,4 +4,5 @@
 mod architecture;
 mod bad_files;
 mod boards;
+mod containers;
 mod schemas;

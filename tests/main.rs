@@ -8,6 +8,7 @@ mod band;
 mod bench;
 mod changed_input;
 mod command_line;
+mod composed;
 mod crowded;
 mod cut;
 mod disk;
