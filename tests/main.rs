@@ -22,6 +22,7 @@ mod instructions;
 mod killed;
 mod looking;
 mod metrics;
+mod packaged;
 mod page;
 mod plugin_kit;
 mod plugins;
