@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test kills scale-out simulate simulate-some lint deny sanitize generate fresh ci up down down-volumes dist
+.PHONY: help run test kills scale-out simulate simulate-some lint deny sanitize generate fresh ci up down down-volumes dist chart files
 
 ## help       lists these targets
 help:
@@ -81,6 +81,14 @@ down-volumes:
 dist:
 	cargo build --release --locked --package pipeline-cli --features kafka-tls --bin pipeline
 	.ci/package target/release/pipeline dist
+
+## chart      checks the Helm chart against the schemas of Kubernetes
+chart:
+	.ci/chart
+
+## files      checks workflows, scripts and the Dockerfile with their linters
+files:
+	.ci/files
 
 ## ci         does all that a change must pass, as the server does it
 ci:
