@@ -1,8 +1,9 @@
 # What people and .ci/run type. Everything is ordinary cargo; nothing here hides a flag that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kills scale-out simulate simulate-some lint deny advisories sbom dist-reproducible reproducible \
-  fuzz book sanitize generate fresh ci
+.DELETE_ON_ERROR:
+.PHONY: help run test kills scale-out simulate simulate-some lint deny advisories sbom dist dist-reproducible reproducible \
+  fuzz book chart files up down down-volumes sanitize generate fresh ci
 
 ## help       lists these targets
 help:
@@ -88,6 +89,37 @@ fresh:
 	diff -r schemas "$$folder/schemas" && diff -r docs/stages "$$folder/docs/stages" && \
 	diff docs/metrics.md "$$folder/docs/metrics.md" || \
 	{ echo 'generated files are stale: run `make generate` and commit what it writes' >&2; exit 1; }
+
+compose = docker compose --file docker/compose.yaml
+
+## up         builds and starts everything in containers: Kafka, PostgreSQL, simulator, pipeline, Prometheus, Grafana
+up: docker/.env
+	$(compose) up --build --detach --wait
+
+# Made once: the passwords in it are those of the volumes.
+docker/.env:
+	umask 077 && docker/new-env > $@
+
+## down       stops the containers; what they have stored stays
+down:
+	$(compose) --profile '*' down
+
+## down-volumes  stops the containers and deletes what they have stored
+down-volumes:
+	$(compose) --profile '*' down --volumes
+
+## dist       makes the files of a release in dist/: the archive, and the Debian package
+dist:
+	cargo build --release --locked --package pipeline-cli --features kafka-tls --bin pipeline
+	.ci/package target/release/pipeline dist
+
+## chart      checks the Helm chart against the schemas of Kubernetes
+chart:
+	.ci/chart
+
+## files      checks workflows, scripts and the Dockerfile with their linters
+files:
+	.ci/files
 
 ## ci         does all that a change must pass, as the server does it
 ci:

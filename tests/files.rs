@@ -4,5 +4,6 @@
 mod architecture;
 mod bad_files;
 mod boards;
+mod containers;
 mod documents;
 mod schemas;

@@ -6,11 +6,14 @@
 mod args;
 mod bench;
 mod books;
+mod completions;
 mod dashboard;
 mod dead_letters;
 mod diff;
 mod explain;
 mod graph;
+mod health;
+mod man;
 mod plugin;
 mod plugins;
 pub mod registry;
@@ -85,6 +88,7 @@ enum Command {
     Run(run::RunArgs),
     Top(top::TopArgs),
     Tap(tap::TapArgs),
+    Health(health::HealthArgs),
     Validate(validate::ValidateArgs),
     Graph(graph::GraphArgs),
     Bench(bench::BenchArgs),
@@ -95,12 +99,14 @@ enum Command {
     Diff(diff::DiffArgs),
     Explain(explain::ExplainArgs),
     Plugin(plugin::PluginArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 impl Command {
-    /// Where it searches for libraries.
-    fn search(&self) -> &SearchArgs {
-        match self {
+    /// Where it searches for libraries; none when it needs no stages.
+    fn search(&self) -> Option<&SearchArgs> {
+        let search = match self {
             Command::Run(args) => &args.pipeline.overlay.search,
             Command::Top(args) => &args.pipeline.overlay.search,
             Command::Tap(args) => &args.pipeline.overlay.search,
@@ -114,14 +120,18 @@ impl Command {
             Command::Diff(args) => &args.pipeline.overlay.search,
             Command::Explain(args) => &args.pipeline.overlay.search,
             Command::Plugin(args) => args.search(),
-        }
+            Command::Health(_) | Command::Completions(_) | Command::Man(_) => return None,
+        };
+        Some(search)
     }
 }
 
 /// Runs the command that the process was started with, with these stages built in, and those that lie beside them.
 pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = plugins::load_beside(&mut built_in, beside, cli.command.search()) {
+    if let Some(search) = cli.command.search()
+        && let Err(error) = plugins::load_beside(&mut built_in, beside, search)
+    {
         complain(&format!("error: {}", error.chain()));
         return ExitCode::from(WRONG);
     }
@@ -130,6 +140,7 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Run(args) => run::run(args, &cli.global, registry),
         Command::Top(args) => top::run(args, &registry),
         Command::Tap(args) => tap::run(args, &registry),
+        Command::Health(args) => health::run(args),
         Command::Validate(args) => validate::run(args, &registry),
         Command::Graph(args) => graph::run(args, &registry),
         Command::Bench(args) => bench::run(args, &registry),
@@ -140,6 +151,8 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Diff(args) => diff::run(args, &registry),
         Command::Explain(args) => explain::run(args, &registry),
         Command::Plugin(args) => plugin::run(args, &registry),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 

@@ -20,7 +20,11 @@ pub struct ConnectArgs {
     connect: Option<Url>,
 }
 
-fn dashboard_url(text: &str) -> Result<Url, String> {
+/// The URL of a dashboard, as an argument.
+///
+/// # Errors
+/// In words, for any other text.
+pub fn dashboard_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     url.ok_or_else(|| format!("`{text}` is no URL of a dashboard, it would be like `http://127.0.0.1:8080`"))
 }
@@ -128,7 +132,11 @@ async fn noted_url(plan: &Plan) -> Result<Url> {
     })
 }
 
-fn client(url: &Url) -> Result<Client> {
+/// A client that asks this URL.
+///
+/// # Errors
+/// `Config` when the machine has no root certificates for TLS.
+pub fn client(url: &Url) -> Result<Client> {
     // Of no matter if the process has one already: then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = Client::builder()

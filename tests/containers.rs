@@ -1,0 +1,223 @@
+//! What a container engine would be told: `docker/compose.yaml` and `docker/Dockerfile` are right as far as that can be
+//! seen without one. `tests/composed.rs` starts the same processes by hand; a workflow starts the containers.
+
+mod variables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pipeline_runtime::file::{LoadOptions, PipelineFile};
+use serde_json::{Map, Value};
+
+use variables::replaced;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn compose() -> Value {
+    let parsed =
+        PipelineFile::parse("compose.yaml", &text("docker/compose.yaml"), Path::new("."), &LoadOptions::default());
+    parsed.unwrap_or_else(|report| panic!("{}", report.render(false))).root.to_json()
+}
+
+fn services(compose: &Value) -> &Map<String, Value> {
+    compose["services"].as_object().expect("services")
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(Value::as_str).collect()
+}
+
+/// The lines of the Dockerfile that begin with a word, without it; a line that goes on is one.
+fn instructions(word: &str) -> Vec<String> {
+    let dockerfile = text("docker/Dockerfile").replace("\\\n", " ");
+    let lines = dockerfile.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' ').map(str::to_owned));
+    lines.collect()
+}
+
+#[test]
+fn the_compose_file_is_valid_by_the_specification() {
+    let schema: Value = serde_json::from_str(&text("tests/containers/compose-spec.json")).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let mistakes = |compose: &Value| -> Vec<String> {
+        validator.iter_errors(compose).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    };
+    let mut compose = compose();
+    assert_eq!(mistakes(&compose), [""; 0]);
+    compose["services"]["kafka"]["helthcheck"] = Value::Null;
+    assert_eq!(mistakes(&compose).len(), 1, "the schema finds a slip of the pen");
+}
+
+/// `name:1.2.3@sha256:…`: the tag is for people and for what updates it, the digest is what is used.
+fn is_pinned(image: &str) -> bool {
+    let Some((name, digest)) = image.split_once("@sha256:") else { return false };
+    let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+    is_digest && tag != "latest"
+}
+
+#[test]
+fn every_image_of_others_is_pinned_to_a_tag_and_a_digest() {
+    let compose = compose();
+    let images = services(&compose).values().map(|service| service["image"].as_str().expect("an image"));
+    let (ours, mut others): (Vec<String>, Vec<String>) =
+        images.map(Into::into).partition(|image: &String| image == "${PIPELINE_IMAGE:-pipeline:dev}");
+    assert_eq!(ours.len(), 2, "the pipeline and the simulator");
+    let stages: Vec<String> =
+        instructions("FROM").iter().filter_map(|from| from.split(" AS ").nth(1)).map(Into::into).collect();
+    let bases = instructions("FROM").into_iter().filter_map(|from| from.split(' ').next().map(str::to_owned));
+    others.extend(bases.filter(|base| !stages.contains(base)));
+    assert_eq!(others.len(), 7, "{others:?}");
+    assert_eq!(others.into_iter().filter(|image| !is_pinned(image)).collect::<Vec<_>>(), [""; 0]);
+    assert!(!is_pinned("postgres:17"));
+}
+
+/// The names in `.env.example`, those that are commented out, too, and what they are there.
+fn example() -> BTreeMap<String, String> {
+    let example = text("docker/.env.example");
+    let settings = example.lines().filter_map(|line| line.trim_start_matches('#').split_once('='));
+    let settings = settings.filter(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
+    settings.map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+#[test]
+fn every_variable_is_explained_and_has_a_value() {
+    let (compose, example) = (text("docker/compose.yaml"), example());
+    let set = text("docker/.env.example");
+    let (mut used, mut missing) = (BTreeSet::from(["COMPOSE_PROFILES".to_owned()]), Vec::new());
+    replaced(&compose, |variable| {
+        used.insert(variable.name.to_owned());
+        let is_set = set.lines().any(|line| line.starts_with(&format!("{}=", variable.name)));
+        if !is_set && variable.default.is_none() {
+            missing.push(variable.name.to_owned());
+        }
+        String::new()
+    });
+    assert_eq!(missing, [""; 0], "neither set in .env.example nor with a default");
+    assert_eq!(used, example.into_keys().collect(), "used in compose.yaml, and explained in .env.example");
+}
+
+#[test]
+fn every_profile_is_one_that_the_example_switches_on() {
+    let compose = compose();
+    let profiles: BTreeSet<&str> =
+        services(&compose).values().flat_map(|service| texts(&service["profiles"])).collect();
+    let example = example();
+    assert_eq!(profiles, example["COMPOSE_PROFILES"].split(',').collect());
+}
+
+#[test]
+fn everything_that_is_mounted_exists() {
+    let compose = compose();
+    let declared: BTreeSet<&str> =
+        compose["volumes"].as_object().expect("volumes").keys().map(String::as_str).collect();
+    let mounts = services(&compose).values().flat_map(|service| texts(&service["volumes"]));
+    let (files, volumes): (Vec<&str>, Vec<&str>) = mounts.partition(|mount| mount.starts_with('.'));
+    let used: BTreeSet<&str> = volumes.iter().filter_map(|mount| mount.split(':').next()).collect();
+    assert_eq!(used, declared);
+    assert!(3 <= files.len());
+    for file in files {
+        let path = root().join("docker").join(file.split(':').next().expect("a path"));
+        assert!(path.exists(), "{}", path.display());
+        assert!(file.ends_with(":ro"), "{file}");
+    }
+}
+
+#[test]
+fn what_waits_for_the_health_of_a_service_can_be_told_of_it() {
+    let (compose, image) = (compose(), instructions("HEALTHCHECK").len());
+    let has_check =
+        |service: &Value| service["healthcheck"].is_object() || (service["build"].is_object() && image == 1);
+    for (name, service) in services(&compose) {
+        for (other, condition) in service["depends_on"].as_object().into_iter().flatten() {
+            let other = services(&compose).get(other).unwrap_or_else(|| panic!("{name} waits for {other}"));
+            match condition["condition"].as_str().expect("a condition") {
+                "service_healthy" => assert!(has_check(other), "{name}: {other}"),
+                "service_completed_successfully" => assert_eq!(other["restart"], "no", "{name}: {other}"),
+                condition => panic!("{name} waits for no more than {condition}"),
+            }
+        }
+        assert!(has_check(service) || service["restart"] == "no", "{name} runs, and nothing says how it is");
+    }
+}
+
+#[test]
+fn containers_may_do_no_more_than_they_need() {
+    let compose = compose();
+    for (name, service) in services(&compose) {
+        let ports = texts(&service["ports"]);
+        assert!(ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name}: {ports:?}");
+        if service["build"].is_object() {
+            assert_eq!(service["read_only"], true, "{name}");
+            assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{name}");
+            assert_eq!(texts(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        }
+    }
+    assert_eq!(instructions("USER"), ["65532:65532"]);
+}
+
+#[test]
+fn prometheus_and_grafana_are_told_of_services_that_there_are() {
+    let compose = compose();
+    let services = services(&compose);
+    let scraped = text("docker/prometheus/prometheus.yml");
+    assert!(scraped.contains("names: [pipeline]") && services.contains_key("pipeline"));
+    assert!(scraped.contains("port: 8080") && instructions("EXPOSE") == ["8080"]);
+    let source = text("docker/grafana/provisioning/datasources/prometheus.yml");
+    assert!(source.contains("http://prometheus:9090") && services.contains_key("prometheus"));
+}
+
+/// Whether `.dockerignore` lets a path into the build.
+fn is_sent(path: &str) -> bool {
+    let ignored = text(".dockerignore");
+    let sent = ignored.lines().filter_map(|line| line.strip_prefix('!'));
+    sent.into_iter().any(|sent| path.trim_end_matches('/') == sent || path.starts_with(&format!("{sent}/")))
+}
+
+#[test]
+fn what_the_image_is_built_of_exists_and_is_sent() {
+    let mut copied = 0;
+    for copy in instructions("COPY").iter().filter(|copy| !copy.starts_with("--from")) {
+        let source = copy.split(' ').next().expect("a source");
+        copied += 1;
+        assert!(root().join(source).exists() && (source == "." || is_sent(source)), "{source}");
+    }
+    assert_eq!(copied, 4);
+    let manifest = text("Cargo.toml");
+    let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).expect("members");
+    for member in members.split(", ").map(|member| member.trim_matches('"').trim_end_matches("/*")) {
+        assert!(is_sent(member), "{member} is no part of the build");
+    }
+    assert!(is_sent("Cargo.lock") && !is_sent("docs/install.md") && !is_sent(".git/config"));
+}
+
+#[test]
+fn the_health_check_and_the_commands_are_of_the_binary() {
+    assert_eq!(instructions("ENTRYPOINT"), [r#"["/usr/bin/pipeline"]"#]);
+    assert!(instructions("HEALTHCHECK")[0].ends_with(r#"CMD ["/usr/bin/pipeline", "health"]"#));
+    assert_eq!(instructions("CMD"), [r#"["run", "/etc/pipeline/iot.yaml"]"#]);
+}
+
+#[test]
+fn each_new_password_is_another() {
+    let new_env = || {
+        let output = Command::new(root().join("docker/new-env")).output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let (env, other) = (new_env(), new_env());
+    let passwords = |env: &str| -> BTreeSet<String> {
+        let named = |name: &str| ["PASSWORD", "TOKEN"].iter().any(|word| name.ends_with(word));
+        let set = env.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| named(name));
+        set.map(|(_, value)| value.to_owned()).collect()
+    };
+    assert_eq!(passwords(&env).union(&passwords(&other)).count(), 8, "{env}");
+    assert!(passwords(&env).iter().all(|password| password.len() == 32), "{env}");
+    assert_eq!(env.lines().count(), text("docker/.env.example").lines().count());
+}
