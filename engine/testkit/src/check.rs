@@ -1,14 +1,13 @@
 //! What a stage says about itself must be there, and true.
 
-use std::sync::Arc;
-
 use pipeline_stage::{
-    Column, ColumnFrom, ColumnType, ErrorKind, FormatContext, Framing, Kind, Make, Result, Role, SavedState,
-    SinkContext, SourceContext, StageError, StageType, Zone,
+    ErrorKind, FormatContext, Framing, Kind, Make, Result, Role, SavedState, SinkContext, SourceContext, StageError,
+    StageType, Zone,
 };
 use serde_json::{Map, Value, json};
 
 use crate::broken::{guarded, says_why};
+use crate::columns::{documents, example_columns};
 use crate::readings::{reading_schema, scored_schema, stage_context};
 
 /// The variables without a default that examples may use, with what they stand for in tests.
@@ -206,7 +205,7 @@ pub fn options_in(stage: &StageType, text: &str) -> Result<Map<String, Value>, S
     Ok(own.map(|(option, value)| (option.clone(), value.clone())).collect())
 }
 
-fn read_yaml(text: &str) -> Result<Value, serde_yaml::Error> {
+pub(crate) fn read_yaml(text: &str) -> Result<Value, serde_yaml::Error> {
     serde_yaml::from_str(text)
 }
 
@@ -274,21 +273,18 @@ fn make(stage: &StageType, options: Value) -> Result<(), StageError> {
         Make::Source(make) => {
             make(options, SourceContext { stage: context, framing: Some(Framing::Lines), role: Role::Leader }).map(drop)
         }
-        Make::Transform(make) => make(options, &context, &[reading_schema()], SavedState::default()).map(drop),
+        Make::Transform(make) => {
+            let on = |columns| make(options.clone(), &context, &[columns], SavedState::default()).map(drop);
+            match (on(reading_schema()), stage.kind) {
+                (Err(error), Kind::Transform) => on(documents()).map_err(|_| error),
+                (built, _) => built,
+            }
+        }
         Make::Sink(make) => {
             make(options, SinkContext { stage: context, schema: scored_schema(), detector: None }).map(drop)
         }
-        Make::Format(make) => make(options, FormatContext { columns: columns(), zone: Zone::Utc }).map(drop),
+        Make::Format(make) => {
+            make(options, FormatContext { columns: example_columns(stage), zone: Zone::Utc }).map(drop)
+        }
     }
-}
-
-fn columns() -> Vec<Column> {
-    let schema = Arc::clone(&reading_schema());
-    let column = |field: &Arc<arrow::datatypes::Field>| Column {
-        name: field.name().clone(),
-        column_type: ColumnType::of(field.data_type()).expect("readings have types that columns may have"),
-        nullable: field.is_nullable(),
-        from: ColumnFrom::Field(vec![field.name().clone()]),
-    };
-    schema.fields().iter().map(column).collect()
 }

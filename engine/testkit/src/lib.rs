@@ -10,6 +10,7 @@
 mod broken;
 mod changed;
 mod check;
+mod columns;
 pub mod faulty;
 mod hostile;
 mod laws;

@@ -19,7 +19,8 @@ const START_MICROS: i64 = 1_752_999_556_000_000;
 const EXTREMES: [f64; 8] = [0.0, -0.0, f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, 1e300, -1e16];
 
 /// The columns of [`readings`]: `sensor_id` and `metric_type` (string), `value` (float), `timestamp`; the last two
-/// may be null. Examples of transforms, detectors and formats count on these.
+/// may be null. Examples of transforms, detectors and formats count on these, or those
+/// of transforms on a text column `document` alone.
 pub fn reading_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("sensor_id", DataType::Utf8, false),

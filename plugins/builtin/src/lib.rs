@@ -5,6 +5,7 @@ mod formats;
 mod quotes;
 mod sinks;
 mod sources;
+mod transforms;
 
 use pipeline_stage::StageType;
 
@@ -12,5 +13,8 @@ pub use sinks::console::Lines;
 
 /// All of them, in the order users see them.
 pub fn stages() -> Vec<StageType> {
-    [sources::stages(), formats::stages(), detectors::stages(), sinks::stages()].into_iter().flatten().collect()
+    [sources::stages(), formats::stages(), transforms::stages(), detectors::stages(), sinks::stages()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -6,8 +6,10 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer};
 use pipeline_stage::{ColumnType, Result, StageError, extend_from_part, timestamp_type};
 
+use super::value::Value;
+
 /// One column in the making.
-pub(super) enum Building {
+pub(crate) enum Building {
     Text(Texts),
     Integer(Values<i64>),
     Float(Values<f64>),
@@ -25,6 +27,18 @@ impl Building {
             ColumnType::Float => Building::Float(Values::with_capacity(rows)),
             ColumnType::Boolean => Building::Boolean(Booleans::with_capacity(rows)),
             ColumnType::Timestamp => Building::Time(Values::with_capacity(rows)),
+        }
+    }
+
+    /// Adds a value of the column's type; what is none is null.
+    pub fn push(&mut self, value: Value<'_>) {
+        match (self, value) {
+            (Building::Text(texts), Value::Text(text)) => texts.push(text.as_bytes(), 0, text.len()),
+            (Building::Integer(values), Value::Integer(number)) => values.push(number),
+            (Building::Float(values), Value::Float(number)) => values.push(number),
+            (Building::Boolean(values), Value::Boolean(is_true)) => values.push(is_true),
+            (Building::Time(values), Value::Time(micros)) => values.push(micros),
+            (building, _) => building.push_null(),
         }
     }
 
@@ -69,7 +83,7 @@ impl Building {
 }
 
 /// Numbers.
-pub(super) struct Values<T> {
+pub(crate) struct Values<T> {
     values: Vec<T>,
     nulls: NullBufferBuilder,
 }
@@ -97,7 +111,7 @@ impl<T: Default> Values<T> {
 }
 
 /// Booleans.
-pub(super) struct Booleans {
+pub(crate) struct Booleans {
     values: BooleanBufferBuilder,
     nulls: NullBufferBuilder,
 }
@@ -124,7 +138,7 @@ impl Booleans {
 }
 
 /// Texts. That they are UTF-8 is checked once for all of them, at the end.
-pub(super) struct Texts {
+pub(crate) struct Texts {
     bytes: Vec<u8>,
     /// Where each ends, after a 0.
     ends: Vec<i32>,

@@ -235,18 +235,11 @@ impl Row {
 
     /// Sets a column, which has nothing of this row yet, to a value of its type.
     pub fn set(&mut self, column: usize, value: Value<'_>) {
-        match (&mut self.building[column], value) {
-            (Building::Text(texts), Value::Text(text)) => texts.push(text.as_bytes(), 0, text.len()),
-            (Building::Integer(values), Value::Integer(number)) => values.push(number),
-            (Building::Float(values), Value::Float(number)) => values.push(number),
-            (Building::Boolean(values), Value::Boolean(is_true)) => values.push(is_true),
-            (Building::Time(values), Value::Time(micros)) => values.push(micros),
-            // The types agree: what is left is null.
-            (building, _) => {
-                building.push_null();
-                self.has_wrong_null |= !self.columns[column].nullable;
-                return self.is_set(column, Has::Null);
-            }
+        let is_null = matches!(value, Value::Null);
+        self.building[column].push(value);
+        if is_null {
+            self.has_wrong_null |= !self.columns[column].nullable;
+            return self.is_set(column, Has::Null);
         }
         self.is_set(column, Has::Value);
     }

@@ -8,7 +8,7 @@ use super::time::{NotATime, time_of_float, time_of_integer, time_of_text};
 
 /// A value of a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Null,
     Text(&'a str),
     Integer(i64),
@@ -20,7 +20,7 @@ pub(super) enum Value<'a> {
 
 /// What a payload holds in the place of a column; of the types that JSON has.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     Null,
     Text(&'a str),
     Integer(i64),
@@ -30,6 +30,25 @@ pub(super) enum Found<'a> {
     Boolean(bool),
     Array,
     Object,
+}
+
+impl<'a> From<&'a serde_json::Value> for Found<'a> {
+    fn from(value: &'a serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::Null => Found::Null,
+            serde_json::Value::Bool(is_true) => Found::Boolean(*is_true),
+            serde_json::Value::String(text) => Found::Text(text),
+            serde_json::Value::Array(_) => Found::Array,
+            serde_json::Value::Object(_) => Found::Object,
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(number), _, _) => Found::Integer(number),
+                (_, Some(number), _) => Found::Unsigned(number),
+                (_, _, Some(number)) => Found::Float(number),
+                // Without arbitrary precision each number is one of these.
+                (None, None, None) => Found::Null,
+            },
+        }
+    }
 }
 
 /// How much of a wrong value is shown, in characters.
@@ -109,7 +128,7 @@ impl<'a> Found<'a> {
 /// A field that is text whatever it means (CSV), as a value of a column. The error is a part of a sentence.
 ///
 /// Spaces around anything but text do not count. Numbers and times as in JSON; `true` and `false` in any case.
-pub(super) fn value_of_field(field: &str, column_type: ColumnType, zone: Zone) -> Result<Value<'_>, String> {
+pub(crate) fn value_of_field(field: &str, column_type: ColumnType, zone: Zone) -> Result<Value<'_>, String> {
     let bare = field.trim();
     let wrong = || format!("is `{}`, it must be {}", printable(field, SHOWN), expected(column_type));
     let number = || bare.parse::<f64>().ok().filter(|number| number.is_finite());
@@ -139,7 +158,7 @@ pub(super) fn value_of_field(field: &str, column_type: ColumnType, zone: Zone) -
 }
 
 /// What a column takes, for the sentence of an error.
-pub(super) fn expected(column_type: ColumnType) -> &'static str {
+pub(crate) fn expected(column_type: ColumnType) -> &'static str {
     match column_type {
         ColumnType::String => "text",
         ColumnType::Integer => "a whole number",
