@@ -34,4 +34,5 @@ mod scale_out;
 mod scraped;
 mod tokens;
 mod traces;
+mod unnested;
 mod views;

@@ -190,11 +190,16 @@ fn every_example_is_a_stage_that_can_be_planned() {
             // Examples of sinks read a detector.
             file["detectors"]["spikes"] = json!({ "type": "zscore", "inputs": "readings", "value": "value" });
             file["sinks"]["rest"] = json!({ "type": "discard", "inputs": "spikes" });
+        } else if stage.kind == Kind::Transform {
+            // Examples of transforms read documents.
+            let schema = json!({ "document": "string" });
+            file["sources"] =
+                json!({ "documents": { "type": "file", "path": "x", "format": "text", "schema": schema } });
+            file["sinks"]["rest"] = json!({ "type": "discard", "inputs": id });
         } else {
             file["sinks"]["rest"] = json!({ "type": "discard", "inputs": id });
         }
-        file["sinks"]["all"] =
-            json!({ "type": "discard", "inputs": if map == "sources" { id.as_str() } else { "readings" } });
+        file["sinks"]["all"] = json!({ "type": "discard", "inputs": if ["sources", "transforms"].contains(&map.as_str()) { id.as_str() } else { "readings" } });
         let path = folder.path().join(format!("{}.yaml", stage.name));
         std::fs::write(&path, format!("{file:#}")).expect("the file can be written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));

@@ -38,4 +38,31 @@ pub const EXCEPTIONS: &[Exception] = &[
     exception("docs/writing-a-plugin.md", "stages --plugins ./jump.py", "needs them: tests/python.rs"),
     exception("docs/writing-a-plugin.md", "# jump.yaml", "needs them: tests/python.rs"),
     exception("docs/writing-a-plugin.md", "pipeline validate jump.yaml", "needs them: tests/python.rs"),
+    exception(
+        "docs/install.md",
+        "gh attestation verify",
+        "needs a release: .github/workflows/release.yml makes these files",
+    ),
+    exception("docs/install.md", "tar --extract", "needs the archive: tests/packaged.rs makes, unpacks and runs one"),
+    exception(
+        "docs/install.md",
+        "sudo install pipeline",
+        "writes into /usr/local: tests/packaged.rs finds these files",
+    ),
+    exception(
+        "docs/install.md",
+        "sudo apt-get install",
+        "needs root: tests/packaged.rs installs the package in a folder",
+    ),
+    exception(
+        "docs/install.md",
+        "systemctl enable",
+        "needs systemd: tests/packaged.rs starts and stops what the unit says",
+    ),
+    exception("docs/install.md", "docker run", "needs Docker: .github/workflows/docker.yml runs the image"),
+    exception("docs/install.md", "make up", "needs Docker: tests/composed.rs starts the same by hand"),
+    exception("docs/install.md", "helm install", "needs Kubernetes: `make chart` renders and checks it"),
+    exception("docs/install.md", "cargo build", "many minutes: .github/workflows/release.yml does it"),
+    exception("docker/README.md", "make up", "needs Docker: tests/composed.rs starts the same by hand"),
+    exception("docker/README.md", "make down", "needs Docker: .github/workflows/docker.yml does it"),
 ];

@@ -112,6 +112,13 @@ fn with_stage(stage: &StageType, value: &Value, place: &str) -> Value {
         return json!({ "name": "iot", "key": ["sensor_id"], "sources": stages,
             "sinks": { "none": { "type": "discard", "inputs": [source] } } });
     }
+    if stage.kind == Kind::Transform {
+        // Examples of transforms read documents.
+        let transform = stages.as_object().and_then(|stages| stages.keys().next()).cloned();
+        return json!({ "name": "iot", "key": ["sensor_id"], "transforms": stages,
+            "sources": { "documents": { "type": "file", "path": "x", "format": "text", "schema": { "document": "string" } } },
+            "sinks": { "none": { "type": "discard", "inputs": [transform] } } });
+    }
     file[map] = merged(file[&map].take(), &stages);
     file
 }

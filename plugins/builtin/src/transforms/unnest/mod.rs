@@ -107,7 +107,7 @@ impl StageOptions for UnnestOptions {
     const EXAMPLE: &'static str = "
 readings:
   type: unnest
-  inputs: [weather]
+  inputs: [documents]
   column: document
   columns:
     sensor_id: string
