@@ -1,5 +1,6 @@
 //! The page itself, and what it is told once: what the pipeline consists of.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
@@ -44,13 +45,13 @@ pub async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
 struct Asset {
     content_type: &'static str,
     tag: String,
-    compressed: Vec<u8>,
+    compressed: Cow<'static, [u8]>,
 }
 
+/// Plotly.js, compressed when the binary was built.
+const PLOTLY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plotly.js.gz"));
+
 static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
-    let plotly = plotly::Plot::offline_js_sources();
-    // Plotly.js is the first of the scripts that the crate holds; the other draws formulas.
-    let script = plotly.split_once('>').and_then(|(_, rest)| rest.split_once("</script>")).map(|(script, _)| script);
     HashMap::from([
         ("anomalies.js", Asset::of("text/javascript", include_str!("assets/anomalies.js"))),
         ("app.js", Asset::of("text/javascript", include_str!("assets/app.js"))),
@@ -64,7 +65,7 @@ static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
         ("picture.js", Asset::of("text/javascript", include_str!("assets/picture.js"))),
         ("series.js", Asset::of("text/javascript", include_str!("assets/series.js"))),
         ("style.css", Asset::of("text/css", include_str!("assets/style.css"))),
-        ("plotly.js", Asset::of("text/javascript", script.unwrap_or_default())),
+        ("plotly.js", Asset::compressed("text/javascript", PLOTLY.into())),
     ])
 });
 
@@ -72,12 +73,12 @@ impl Asset {
     fn of(content_type: &'static str, text: &str) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         let written = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
-        let hash: String = Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Asset {
-            content_type,
-            tag: format!("\"{hash}\""),
-            compressed: written.expect("writing to memory does not fail"),
-        }
+        Asset::compressed(content_type, written.expect("writing to memory does not fail").into())
+    }
+
+    fn compressed(content_type: &'static str, compressed: Cow<'static, [u8]>) -> Self {
+        let hash: String = Sha256::digest(&compressed).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Asset { content_type, tag: format!("\"{hash}\""), compressed }
     }
 }
 
