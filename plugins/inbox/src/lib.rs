@@ -239,7 +239,7 @@ impl Building {
         self.keys.append_option(arrival.key.as_ref());
         self.has_keys |= arrival.key.is_some();
         self.times.push(arrival.at.0);
-        self.bytes += row.len();
+        self.bytes += row.len() + arrival.key.as_ref().map_or(0, Bytes::len);
     }
 
     fn finish(mut self, topic: &str, partition: &Partition) -> SourceBatch {

@@ -150,8 +150,15 @@ async fn is_sound(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
 /// Of each connection. That a table is there already is no news. A process that was stopped in the middle of a
 /// transaction keeps its locks, and the next owner of its tasks waits for
 /// them. The server ends its connection before a group gives its partitions to others (10 s); a transaction takes
-/// milliseconds.
-const SETTINGS: &str = "SET client_min_messages = 'warning'; SET idle_in_transaction_session_timeout = '5s'";
+/// milliseconds. A commit that has answered is on disk, whatever the server's default is: rows are acknowledged on it.
+const SETTINGS: &str = "
+    SET client_min_messages = 'warning';
+    SET idle_in_transaction_session_timeout = '5s';
+    DO $$BEGIN
+        IF current_setting('synchronous_commit') = 'off' THEN
+            PERFORM set_config('synchronous_commit', 'on', false);
+        END IF;
+    END$$";
 
 async fn open_postgres(url: &str, pipeline: &str) -> Result<SqlStore> {
     let options: AnyConnectOptions = url.parse().map_err(|_| {
@@ -198,6 +205,21 @@ impl SqlStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn commits_are_synced_to_the_disk_whatever_the_default_is() {
+        for (default, expected) in [("off", "on"), ("on", "on"), ("local", "local")] {
+            let database = pipeline_services::Postgres::shared().await.create_database().await;
+            let alter = format!(
+                "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {default}', current_database()); END$$"
+            );
+            database.execute(&alter).await;
+            let store = open_sql(database.url(), "p").await.expect("a new state");
+            let found: String =
+                sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&store.log).await.expect("a setting");
+            assert_eq!(found, expected, "default {default}");
+        }
+    }
 
     #[tokio::test]
     async fn what_follows_a_full_disk_is_committed() {

@@ -34,7 +34,7 @@ use server::Server;
 /// | status | means | and then |
 /// |---|---|---|
 /// | 200 | all rows are on disk and are not lost any more | |
-/// | 400, 413, 415 | no rows, a body that breaks off, is too large or is compressed: nothing was taken | send something else |
+/// | 400, 413, 415 | no rows, a body that breaks off, is too large or is compressed, a key of more than 256 bytes: nothing was taken | send something else |
 /// | 401, 403 | the token is missing or wrong; or a web page has sent it, and there is no token | |
 /// | 408 | the body has not come in time: nothing was taken | send it again |
 /// | 429 | too much waits: nothing was taken | send it again after `Retry-After` |
@@ -43,6 +43,8 @@ use server::Server;
 ///
 /// What is sent twice is there twice; the header `Idempotency-Key` is what `meta: key` gives, so that later stages or
 /// a table can tell. `meta: time` is when the rows came, `meta: topic` the path. A run with `--once` listens to nobody.
+///
+/// While a sink is down, the rows of two epochs are taken and the others wait: requests end with 504 or 503 then.
 ///
 /// The connection is not encrypted: outside of a machine or a private network put a proxy with TLS before it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -140,7 +142,8 @@ impl HttpPushOptions {
             let message = format!("others can reach `{address}`, so it needs a `token`: `token: ${{PUSH_TOKEN}}`");
             return wrong("listen", message);
         }
-        if !self.path.starts_with('/') || self.path.contains(['{', '}', '?', '#', ' ']) {
+        let is_pattern = self.path.split('/').any(|part| part.starts_with([':', '*']));
+        if !self.path.starts_with('/') || self.path.contains(['{', '}', '?', '#', ' ']) || is_pattern {
             return wrong("path", format!("`{}` is no path, it would be like `/readings`", self.path));
         }
         if self.max_body < ByteSize(1) || MOST_BODY < self.max_body {

@@ -23,6 +23,8 @@ use super::{HttpPushOptions, Inbox};
 
 /// A body must have come by then: it takes room that others want.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// A key is with each row of its request: it must not be what takes the room.
+const LONGEST_KEY: usize = 256;
 /// In seconds: a pipeline that is behind is not through with it sooner.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -37,10 +39,16 @@ pub enum Answer {
     Unknown,
 }
 
+/// Who waits for what has become of rows, and the room that they take until then.
+pub struct Receipt {
+    answer: oneshot::Sender<Answer>,
+    _room: OwnedSemaphorePermit,
+}
+
 /// What requests need.
 pub struct Posts {
     /// What was taken and is not on disk yet.
-    pub inbox: Inbox<oneshot::Sender<Answer>>,
+    pub inbox: Inbox<Receipt>,
     is_open: AtomicBool,
     /// By its hash, so that comparing it takes as long for any other one.
     token: Option<[u8; 32]>,
@@ -69,13 +77,13 @@ impl Posts {
     }
 
     /// Tells those that wait.
-    pub fn answer(&self, outcome: Outcome<oneshot::Sender<Answer>>) {
+    pub fn answer(&self, outcome: Outcome<Receipt>) {
         let Outcome { logged, unknown, not_taken } = outcome;
         let all = [(logged, Answer::Logged), (unknown, Answer::Unknown), (not_taken, Answer::NotTaken)];
         for (receipts, answer) in all {
             // Who has gone is not told.
             for receipt in receipts {
-                let _ = receipt.send(answer);
+                let _ = receipt.answer.send(answer);
             }
         }
     }
@@ -111,7 +119,11 @@ impl Posts {
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Refused::Compressed);
         }
-        let _room = self.reserve(&body)?;
+        let key = head.headers.get("idempotency-key").map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        if key.as_ref().is_some_and(|key| LONGEST_KEY < key.len()) {
+            return Err(Refused::Key);
+        }
+        let room = self.reserve(&body)?;
         let body = match timeout(BODY_WITHIN, to_bytes(body, self.max_body)).await {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => {
@@ -125,8 +137,8 @@ impl Posts {
             return Err(Refused::Empty);
         }
         let accepted = rows.len();
-        let key = head.headers.get("idempotency-key").map(|key| Bytes::copy_from_slice(key.as_bytes()));
-        let (receipt, answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
+        let receipt = Receipt { answer, _room: room };
         let offset = self.inbox.put(Arrival { rows, key, at: now(), receipt });
         match (Waiting { posts: self, offset }.answer(answered).await) {
             Answer::Logged => Ok(Taken { accepted, offset }),
@@ -189,6 +201,7 @@ enum Refused {
     Compressed,
     TooLarge(usize),
     Empty,
+    Key,
     BrokenOff,
     Slow,
     Full,
@@ -208,6 +221,9 @@ impl IntoResponse for Refused {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large, it may have {most} bytes"))
             }
             Refused::Empty => (StatusCode::BAD_REQUEST, "the body has no rows: each is a line".into()),
+            Refused::Key => {
+                (StatusCode::BAD_REQUEST, format!("`Idempotency-Key` is too long, it may have {LONGEST_KEY} bytes"))
+            }
             Refused::BrokenOff => (StatusCode::BAD_REQUEST, "the body breaks off".into()),
             Refused::Slow => (StatusCode::REQUEST_TIMEOUT, "the body has not come in time".into()),
             Refused::Full => (StatusCode::TOO_MANY_REQUESTS, "the pipeline is behind, nothing was taken".into()),

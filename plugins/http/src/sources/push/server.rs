@@ -25,6 +25,8 @@ use super::request::{Posts, post};
 
 /// The head of a request must have come by then; so long may a connection be idle, too.
 const HEAD_WITHIN: Duration = Duration::from_secs(20);
+/// The largest head: some tokens and names of proxies.
+const MOST_HEAD: usize = 16 << 10;
 /// When no connection can be taken, because no file descriptor is free, it is tried again so much later.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
 /// Answers that are known are given by then; who takes longer to read theirs does not hold up the end.
@@ -111,7 +113,7 @@ async fn accepted(listener: &TcpListener, fails: &mut bool) -> TcpStream {
 
 async fn answer(stream: TcpStream, routes: Router, mut stop: watch::Receiver<bool>, _place: OwnedSemaphorePermit) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MOST_HEAD);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     let mut connection = std::pin::pin!(connection);
     // How a connection ends is its other end's business.
