@@ -27,8 +27,13 @@ fn as_json(text: &str) -> Option<Value> {
     Some(file.root.to_json())
 }
 
+/// The sources of a file with an example of a transform: those read documents.
+pub fn documents() -> Value {
+    json!({ "documents": { "type": "file", "path": "x", "format": "text", "schema": { "document": "string" } } })
+}
+
 /// The map of a file that a stage's example belongs into: that of a format is a source.
-fn map_of(stage: &StageType) -> String {
+pub fn map_of(stage: &StageType) -> String {
     match stage.kind {
         Kind::Format => "sources".into(),
         kind => format!("{}s", kind.name()),
@@ -191,10 +196,7 @@ fn every_example_is_a_stage_that_can_be_planned() {
             file["detectors"]["spikes"] = json!({ "type": "zscore", "inputs": "readings", "value": "value" });
             file["sinks"]["rest"] = json!({ "type": "discard", "inputs": "spikes" });
         } else if stage.kind == Kind::Transform {
-            // Examples of transforms read documents.
-            let schema = json!({ "document": "string" });
-            file["sources"] =
-                json!({ "documents": { "type": "file", "path": "x", "format": "text", "schema": schema } });
+            file["sources"] = documents();
             file["sinks"]["rest"] = json!({ "type": "discard", "inputs": id });
         } else {
             file["sinks"]["rest"] = json!({ "type": "discard", "inputs": id });

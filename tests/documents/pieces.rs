@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Document;
 use super::blocks::Block;
 use super::running::Page;
+use crate::schemas::{documents, map_of};
 
 /// The maps of a pipeline file; a block that has one of them at its top is a file, or a part of one.
 const MAPS: [&str; 5] = ["sources", "transforms", "detectors", "sinks", "profiles"];
@@ -105,20 +106,15 @@ fn with_stage(stage: &StageType, value: &Value, place: &str) -> Value {
         }
     };
     let mut file = base();
-    let map = if stage.kind == Kind::Format { "sources".into() } else { format!("{}s", stage.kind.name()) };
-    if map == "sources" {
+    let map = map_of(stage);
+    if matches!(stage.kind, Kind::Source | Kind::Format | Kind::Transform) {
         // The file's own detector wants the columns of the simulator, not those of the example.
-        let source = stages.as_object().and_then(|stages| stages.keys().next()).cloned();
-        return json!({ "name": "iot", "key": ["sensor_id"], "sources": stages,
-            "sinks": { "none": { "type": "discard", "inputs": [source] } } });
+        let id = stages.as_object().and_then(|stages| stages.keys().next()).cloned();
+        file = json!({ "name": "iot", "key": ["sensor_id"], "sources": documents(),
+            "sinks": { "none": { "type": "discard", "inputs": [id] } } });
+        file[map] = stages;
+        return file;
     }
-    if stage.kind == Kind::Transform {
-        // Examples of transforms read documents.
-        let transform = stages.as_object().and_then(|stages| stages.keys().next()).cloned();
-        return json!({ "name": "iot", "key": ["sensor_id"], "transforms": stages,
-            "sources": { "documents": { "type": "file", "path": "x", "format": "text", "schema": { "document": "string" } } },
-            "sinks": { "none": { "type": "discard", "inputs": [transform] } } });
-    }
-    file[map] = merged(file[&map].take(), &stages);
+    file[&map] = merged(file[&map].take(), &stages);
     file
 }

@@ -32,18 +32,24 @@ impl PipelineArgs {
                 return ExitCode::from(WRONG);
             }
         };
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                complain(&format!("error: the async runtime cannot be started: {error}"));
-                return ExitCode::from(FAILED);
-            }
-        };
-        runtime.block_on(work(&plan)).unwrap_or_else(|error| {
-            complain(&format!("error: {}", error.chain()));
-            ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
-        })
+        finish(work(&plan))
     }
+}
+
+/// Does the work of a command that runs nothing, and says what is wrong with it. An error of kind `Config` is one of the
+/// file or the arguments.
+pub fn finish(work: impl Future<Output = Result<ExitCode>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("error: the async runtime cannot be started: {error}"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    runtime.block_on(work).unwrap_or_else(|error| {
+        complain(&format!("error: {}", error.chain()));
+        ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
+    })
 }
 
 /// What changes a pipeline file without touching it.

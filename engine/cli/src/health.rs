@@ -4,13 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use pipeline_stage::{ErrorKind, Result, StageError};
+use pipeline_stage::{Result, StageError};
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
+use crate::args::finish;
 use crate::dashboard::token;
+use crate::print;
 use crate::remote::{client, dashboard_url};
-use crate::{FAILED, WRONG, complain, print};
 
 /// Ask a running pipeline whether it is alive
 ///
@@ -32,23 +33,10 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Runs the command.
 pub fn run(args: &HealthArgs) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("error: the async runtime cannot be started: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
-    match runtime.block_on(ask(args)) {
-        Ok(words) => {
-            print(words);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&format!("error: {}", error.chain()));
-            ExitCode::from(if error.kind() == ErrorKind::Config { WRONG } else { FAILED })
-        }
-    }
+    finish(async {
+        print(ask(args).await?);
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// What there is to say of a pipeline that is well.

@@ -6,10 +6,8 @@ use std::sync::LazyLock;
 
 use arrow::array::RecordBatch;
 use pipeline_runtime::store::{Checkpoint, EpochEntry, Judge, Judged, StoredRow};
-use pipeline_stage::{
-    Alert, Kind, Make, MakeTransform, Mark, Outcome, Output, Result, SavedState, StateWriter, Transform,
-};
-use pipeline_testkit::{reading_schema, stage_context, steady_readings};
+use pipeline_stage::{Alert, Kind, Make, MakeTransform, Mark, Outcome, Output, Result, SavedState, Transform};
+use pipeline_testkit::{Store, reading_schema, stage_context, steady_readings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -132,20 +130,7 @@ static SAVED: LazyLock<Vec<(Vec<u8>, Vec<u8>)>> = LazyLock::new(|| {
 });
 
 fn save(detector: &mut dyn Transform) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut saved = Saved::default();
+    let mut saved = Store::default();
     detector.save(&mut saved).expect("state can be written");
-    saved.0.into_iter().collect()
-}
-
-#[derive(Default)]
-struct Saved(std::collections::BTreeMap<Vec<u8>, Vec<u8>>);
-
-impl StateWriter for Saved {
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.insert(key.to_vec(), value.to_vec());
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        self.0.remove(key);
-    }
+    saved.saved().entries
 }

@@ -50,7 +50,7 @@ struct Numbers {
 }
 
 /// series (string), value (float), time (timestamp).
-fn numbers_schema() -> SchemaRef {
+pub(crate) fn numbers_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("series", DataType::Utf8, false),
         Field::new("value", DataType::Float64, false),

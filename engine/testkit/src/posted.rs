@@ -8,15 +8,15 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use pipeline_stage::{
     Assignment, Partition, Position, RawRows, Reader, Result, Source, SourceBatch, SourceContext, SourceOptions,
-    SourceOutput, SourceRows, StageOptions, timestamp_type,
+    SourceOutput, SourceRows, StageOptions,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::faulty::numbers_schema;
 use crate::random::Random;
 
 /// Gives rows that senders post to it, each once.
@@ -86,19 +86,10 @@ struct Posted {
     is_assigned: bool,
 }
 
-/// series (string), value (float), time (timestamp), as those of `numbers`.
-fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("series", DataType::Utf8, false),
-        Field::new("value", DataType::Float64, false),
-        Field::new("time", timestamp_type(), false),
-    ]))
-}
-
 #[async_trait]
 impl Source for Posted {
     fn output(&self) -> SourceOutput {
-        if self.options.columns { SourceOutput::Columns(schema()) } else { SourceOutput::Raw }
+        if self.options.columns { SourceOutput::Columns(numbers_schema()) } else { SourceOutput::Raw }
     }
 
     fn is_replayable(&self) -> bool {
@@ -198,7 +189,7 @@ fn columns(rows: &[Row]) -> Result<RecordBatch> {
                 .with_timezone("UTC"),
         ),
     ];
-    Ok(RecordBatch::try_new(schema(), columns)?)
+    Ok(RecordBatch::try_new(numbers_schema(), columns)?)
 }
 
 fn payloads(rows: &[Row]) -> SourceRows {

@@ -82,7 +82,8 @@ impl Store {
         self.0.is_empty()
     }
 
-    fn saved(&self) -> SavedState {
+    /// As a stage is given it when it is built.
+    pub fn saved(&self) -> SavedState {
         SavedState { entries: self.0.clone().into_iter().collect() }
     }
 }

@@ -45,7 +45,6 @@ struct State<T> {
     next: u64,
     /// The reader has been given everything before.
     position: u64,
-    bytes: usize,
 }
 
 struct Held<T> {
@@ -57,11 +56,6 @@ impl<T> Held<T> {
     fn end(&self) -> u64 {
         self.first + self.arrival.rows.len() as u64
     }
-}
-
-fn size<T>(arrival: &Arrival<T>) -> usize {
-    let key = arrival.key.as_ref().map_or(0, Bytes::len);
-    arrival.rows.iter().map(|row| row.len() + key).sum()
 }
 
 /// The time it is.
@@ -90,7 +84,7 @@ impl<T> Default for Outcome<T> {
 impl<T> Inbox<T> {
     /// An empty one; `topic` is what `meta: topic` gives.
     pub fn new(topic: impl Into<String>) -> Self {
-        let state = State { held: VecDeque::new(), next: 0, position: 0, bytes: 0 };
+        let state = State { held: VecDeque::new(), next: 0, position: 0 };
         Inbox { topic: topic.into(), state: Mutex::new(state), news: Notify::new() }
     }
 
@@ -121,7 +115,6 @@ impl<T> Inbox<T> {
         let mut state = self.state();
         let first = state.next;
         state.next += arrival.rows.len() as u64;
-        state.bytes += size(&arrival);
         state.held.push_back(Held { first, arrival });
         self.news.notify_one();
         first
@@ -134,9 +127,7 @@ impl<T> Inbox<T> {
             return None;
         }
         let place = state.held.binary_search_by_key(&first, |held| held.first).ok()?;
-        let held = state.held.remove(place)?;
-        state.bytes -= size(&held.arrival);
-        Some(held.arrival)
+        state.held.remove(place).map(|held| held.arrival)
     }
 
     /// What was read before `through` is in the log: the receipts of what is in it altogether.
@@ -149,9 +140,9 @@ impl<T> Inbox<T> {
         self.state().clear()
     }
 
-    /// How many bytes are held.
-    pub fn bytes(&self) -> usize {
-        self.state().bytes
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.state().held.is_empty()
     }
 
     /// How many rows no reader has been given.
@@ -201,7 +192,6 @@ impl<T> State<T> {
         let mut receipts = Vec::new();
         while self.held.front().is_some_and(|held| held.end() <= through) {
             let Some(held) = self.held.pop_front() else { break };
-            self.bytes -= size(&held.arrival);
             receipts.push(held.arrival.receipt);
         }
         receipts
@@ -213,7 +203,7 @@ impl<T> State<T> {
             let is_given = first < self.position;
             if is_given { &mut outcome.unknown } else { &mut outcome.not_taken }.push(arrival.receipt);
         }
-        (self.position, self.bytes) = (self.next, 0);
+        self.position = self.next;
         outcome
     }
 }
@@ -282,7 +272,7 @@ mod tests {
         assert!(inbox.logged(101).is_empty());
         assert_eq!(inbox.logged(104), [1]);
         assert_eq!(inbox.logged(105), [2]);
-        assert_eq!((inbox.bytes(), inbox.waiting(), inbox.position()), (0, 0, 105));
+        assert_eq!((inbox.is_empty(), inbox.waiting(), inbox.position()), (true, 0, 105));
     }
 
     #[test]

@@ -117,10 +117,7 @@ mod tests {
     async fn commits_are_synced_to_the_disk_whatever_the_default_is() {
         for (default, expected) in [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")] {
             let database = Postgres::shared().await.create_database().await;
-            let alter = format!(
-                "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {default}', current_database()); END$$"
-            );
-            database.execute(&alter).await;
+            database.set_default("synchronous_commit", default).await;
             let address = Address::parse(&Secret::new(database.url())).ok().unwrap();
             let mut connection = Database::connect(&address, "test").await.unwrap();
             let rows = connection.rows(sqlx::query("SHOW synchronous_commit")).await.unwrap();

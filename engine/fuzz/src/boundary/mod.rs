@@ -5,10 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, RecordBatch};
 use pipeline_abi::host::Library;
-use pipeline_stage::{
-    Kind, Make, MakeTransform, Outcome, Output, Result, SavedState, StateWriter, Times, Timestamp, Transform,
-};
-use pipeline_testkit::{reading_schema, stage_context, steady_readings};
+use pipeline_stage::{Kind, Make, MakeTransform, Outcome, Output, Result, SavedState, Times, Timestamp, Transform};
+use pipeline_testkit::{Store, reading_schema, stage_context, steady_readings};
 use serde_json::{Map, Value, json};
 
 /// The plugin reads no more of a script.
@@ -39,7 +37,7 @@ pub fn run(bytes: &[u8]) -> bool {
 /// The life of a stage, up to the first error.
 fn live(make: &MakeTransform, options: Value) -> Result<()> {
     let mut stage = make(options.clone(), &stage_context(), &[reading_schema()], SavedState::default())?;
-    let mut saved = Saved::default();
+    let mut saved = Store::default();
     for round in 0..2 {
         let mut out = Output::default();
         let processed = stage.process(0, &steady_readings(2, round * N_ROWS, N_ROWS), &mut out);
@@ -52,8 +50,7 @@ fn live(make: &MakeTransform, options: Value) -> Result<()> {
         stage.save(&mut saved)?;
         let _ = stage.held();
     }
-    let entries = saved.0.into_iter().collect();
-    make(options, &stage_context(), &[reading_schema()], SavedState { entries }).map(drop)
+    make(options, &stage_context(), &[reading_schema()], saved.saved()).map(drop)
 }
 
 /// Whatever came over is what Arrow calls valid, to the last byte.
@@ -89,16 +86,3 @@ static STAGES: LazyLock<[Arc<MakeTransform>; 2]> = LazyLock::new(|| {
         make.clone()
     })
 });
-
-#[derive(Default)]
-struct Saved(std::collections::BTreeMap<Vec<u8>, Vec<u8>>);
-
-impl StateWriter for Saved {
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.insert(key.to_vec(), value.to_vec());
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        self.0.remove(key);
-    }
-}

@@ -210,10 +210,7 @@ mod tests {
     async fn commits_are_synced_to_the_disk_whatever_the_default_is() {
         for (default, expected) in [("off", "on"), ("on", "on"), ("local", "local")] {
             let database = pipeline_services::Postgres::shared().await.create_database().await;
-            let alter = format!(
-                "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {default}', current_database()); END$$"
-            );
-            database.execute(&alter).await;
+            database.set_default("synchronous_commit", default).await;
             let store = open_sql(database.url(), "p").await.expect("a new state");
             let found: String =
                 sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&store.log).await.expect("a setting");

@@ -20,6 +20,14 @@ impl Database {
         &self.url
     }
 
+    /// Sets what connections made from now on have as a setting's default.
+    pub async fn set_default(&self, setting: &str, value: &str) {
+        self.execute(&format!(
+            "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET {setting} = {value}', current_database()); END$$"
+        ))
+        .await;
+    }
+
     /// Runs statements, separated by semicolons.
     pub async fn execute(&self, sql: &str) {
         self.rows(sql).await;

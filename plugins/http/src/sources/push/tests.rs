@@ -110,6 +110,7 @@ async fn what_is_wrong_is_refused_and_nothing_of_it_taken() {
         (with("{}").header("Content-Encoding", "gzip"), 415),
         (with(""), 400),
         (with("\r\n\n"), 400),
+        (with("{}").header("Idempotency-Key", "k".repeat(257)), 400),
         (it.client.get(&it.url).bearer_auth("s3cret"), 405),
         (it.client.post(format!("{}other", it.url)).bearer_auth("s3cret"), 404),
     ] {
@@ -118,7 +119,7 @@ async fn what_is_wrong_is_refused_and_nothing_of_it_taken() {
         assert_eq!(answer.status(), status, "{shown}");
         assert_eq!(answer.headers().contains_key("www-authenticate"), status == 401, "{shown}");
     }
-    assert_eq!(it.source.posts.inbox.bytes(), 0);
+    assert!(it.source.posts.inbox.is_empty());
     let page = Listening::start(json!({})).await;
     assert_eq!(page.post("{}").header("Origin", "http://evil.example").send().await.unwrap().status(), 403);
 }
@@ -164,7 +165,7 @@ async fn who_goes_away_before_a_reader_has_the_rows_has_sent_nothing() {
     let gone = it.sent("1");
     it.waits(1).await;
     gone.abort();
-    eventually(SOON, "the rows are given up", || async { it.source.posts.inbox.bytes() == 0 }).await;
+    eventually(SOON, "the rows are given up", || async { it.source.posts.inbox.is_empty() }).await;
     let _stays = it.sent("2");
     assert_eq!(it.rows().await, [(FROM + 1, "2".into())]);
 }
@@ -246,6 +247,8 @@ fn refuses_bad_options() {
         ),
         (json!({ "token": "" }), "`token` is empty or has characters that no header can have"),
         (json!({ "path": "rows" }), "`rows` is no path, it would be like `/readings`"),
+        (json!({ "path": "/:rows" }), "`/:rows` is no path, it would be like `/readings`"),
+        (json!({ "path": "/a/*rows" }), "`/a/*rows` is no path, it would be like `/readings`"),
         (json!({ "max_body": "65MiB" }), "`max_body` is 65MiB, it must be 1B to 64MiB"),
         (json!({ "max_waiting": "1KiB" }), "`max_waiting` is 1KiB, it must be `max_body` (1MiB) to 1GiB"),
         (json!({ "max_connections": 0 }), "`max_connections` is 0, it must be 1 to 10000"),
