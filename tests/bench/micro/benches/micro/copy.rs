@@ -10,17 +10,17 @@ use crate::rows::{ROWS, of_any_series};
 
 /// Readings: two texts, a float and a time.
 #[divan::bench]
-fn copy_readings(bencher: Bencher<'_, '_>) {
-    encode(bencher, |readings| readings);
+fn readings(bencher: Bencher<'_, '_>) {
+    encode(bencher, |batch| batch);
 }
 
 /// Readings with the six columns of their z-score.
 #[divan::bench]
-fn copy_scored_readings(bencher: Bencher<'_, '_>) {
+fn scored_readings(bencher: Bencher<'_, '_>) {
     let mut detector = zscore_stage();
-    encode(bencher, |readings| {
+    encode(bencher, |batch| {
         let mut output = Output::default();
-        detector.process(0, &readings, &mut output).expect("good rows");
+        detector.process(0, &batch, &mut output).expect("good rows");
         output.take().emitted.pop().expect("a detector gives what it takes").0
     });
 }

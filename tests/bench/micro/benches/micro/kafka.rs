@@ -20,7 +20,7 @@ const MESSAGES_AT_ONCE: usize = 50_000;
 
 /// A whole topic of one partition, from its beginning to its end.
 #[divan::bench(sample_count = 7, sample_size = 1)]
-fn kafka(bencher: Bencher<'_, '_>) {
+fn one_partition(bencher: Bencher<'_, '_>) {
     let runtime = Runtime::new().expect("threads can be had");
     let broker = runtime.block_on(Kafka::shared());
     let topic = unique_name("micro");

@@ -16,7 +16,7 @@ use crate::rows::{ROWS, of_any_series};
     "20.1 <= value AND value < 20.9 AND metric_type IN ('temperature', 'humidity')",
     "2 < ABS(z_score) OR lower IS NULL",
 ])]
-fn when(bencher: Bencher<'_, '_>, condition: &str) {
+fn rows_that(bencher: Bencher<'_, '_>, condition: &str) {
     let mut detector = zscore_stage();
     let mut output = Output::default();
     // Ten series in sixteen batches: the last one has scores.
