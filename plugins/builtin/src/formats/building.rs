@@ -52,6 +52,16 @@ impl Building {
         }
     }
 
+    /// How many rows it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Building::Text(column) => column.nulls.len(),
+            Building::Integer(column) | Building::Time(column) => column.nulls.len(),
+            Building::Float(column) => column.nulls.len(),
+            Building::Boolean(column) => column.nulls.len(),
+        }
+    }
+
     /// Takes back all but so many rows.
     pub fn truncate(&mut self, rows: usize) {
         match self {

@@ -130,7 +130,8 @@ mod tests {
             for step in 0..20_000 {
                 let (value, units) = value(&mut random, spread);
                 sum.add(value);
-                (values.push(value), exact.push(units));
+                values.push(value);
+                exact.push(units);
                 if random.below(30) < values.len() {
                     sum.add(-values.remove(0));
                     exact.remove(0);
