@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test kills scale-out simulate simulate-some lint deny advisories sbom dist dist-reproducible reproducible \
+.PHONY: help run test bench-micro kills scale-out simulate simulate-some lint deny advisories sbom dist dist-reproducible reproducible \
   fuzz book chart files up down down-volumes sanitize generate fresh ci
 
 ## help       lists these targets
@@ -16,6 +16,10 @@ run:
 ## test       runs all tests; starts real Kafka and PostgreSQL servers for them
 test:
 	cargo test --workspace --exclude pipeline-simulation --locked
+
+## bench-micro  measures the parts of a row's way: decoding, look-up, scores, `when:`, COPY, a commit, Kafka (starts one)
+bench-micro:
+	cargo bench -p pipeline-micro --locked
 
 ## kills      kills the binary 200 times over 2,000,000 rows, into PostgreSQL and into SQLite (many minutes)
 kills:

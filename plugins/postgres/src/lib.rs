@@ -3,7 +3,8 @@
 //! [`sinks::postgres`] is the stage. Below it: `address` (the URL), `database` (one connection), `connection_name`, `errors` (what an
 //! error means to the engine), `table` and `create` (what the table is and how it is made), `value` (a value in
 //! PostgreSQL's binary form), `target` (which value goes where), `write` (rows by INSERT or COPY),
-//! `marks` (who writes, and how far they got), `check` (`validate --connect`) and `history` (reading back).
+//! `marks` (who writes, and how far they got), `check` (`validate --connect`), `history` (reading back) and `encode` (what
+//! COPY is sent, for benchmarks).
 
 use pipeline_stage::StageType;
 
@@ -12,6 +13,7 @@ mod check;
 mod connection_name;
 mod create;
 mod database;
+mod encode;
 mod errors;
 mod history;
 mod marks;
@@ -21,6 +23,8 @@ mod table;
 mod target;
 mod value;
 mod write;
+
+pub use encode::encode;
 
 /// The stages of this crate, for the registry.
 pub fn stages() -> Vec<StageType> {

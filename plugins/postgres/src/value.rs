@@ -4,7 +4,7 @@ use arrow::array::{
     Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
-use pipeline_stage::{ColumnType, EpochRows, Result, StageError, Timestamp};
+use pipeline_stage::{ColumnType, EpochRows, Refused, Result, StageError, Timestamp};
 use pipeline_tables::Place;
 
 use crate::numeric;
@@ -43,8 +43,21 @@ impl<'a> Values<'a> {
         Ok(Values { fields })
     }
 
+    /// Takes the rows out that have no form in which the table would take them.
+    pub fn take_refused(&self, rows: &mut Vec<Place>) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        rows.retain(|place| match self.refusal(*place) {
+            Some(why) => {
+                refused.push(place.refused(why));
+                false
+            }
+            None => true,
+        });
+        refused
+    }
+
     /// Why a row can never be written; none when it can.
-    pub fn refusal(&self, place: Place) -> Option<String> {
+    fn refusal(&self, place: Place) -> Option<String> {
         self.row(place).iter().find_map(|field| field.refusal(place.row()))
     }
 

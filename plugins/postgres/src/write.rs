@@ -70,27 +70,8 @@ impl Writer {
     }
 
     async fn copy(&self, database: &mut Database, values: &Values<'_>, rows: &[Place]) -> Result<(), Failure> {
-        let n_columns = (self.targets.len() as i16).to_be_bytes();
-        let mut rest = rows.iter();
-        let mut is_begun = false;
-        let next = |out: &mut Vec<u8>| {
-            if !is_begun {
-                out.extend_from_slice(COPY_HEADER);
-                is_begun = true;
-            }
-            match rest.next() {
-                Some(place) => {
-                    out.extend_from_slice(&n_columns);
-                    values.put_row(*place, out);
-                    true
-                }
-                None => {
-                    out.extend_from_slice(&COPY_END);
-                    false
-                }
-            }
-        };
-        database.copy(&self.copy, next).await?;
+        let mut copied = Copied::new(values, rows, self.targets.len());
+        database.copy(&self.copy, |out| copied.put_next(out)).await?;
         Ok(())
     }
 
@@ -114,6 +95,40 @@ impl Writer {
             arrays.push(array);
         }
         Some(arrays)
+    }
+}
+
+/// Rows in the binary form of COPY, one after the other.
+pub struct Copied<'a> {
+    values: &'a Values<'a>,
+    rows: std::slice::Iter<'a, Place>,
+    n_columns: [u8; 2],
+    is_begun: bool,
+}
+
+impl<'a> Copied<'a> {
+    /// Of rows of which none has a refusal.
+    pub fn new(values: &'a Values<'a>, rows: &'a [Place], n_columns: usize) -> Self {
+        Copied { values, rows: rows.iter(), n_columns: (n_columns as i16).to_be_bytes(), is_begun: false }
+    }
+
+    /// Appends the next row; false when the end was appended instead.
+    pub fn put_next(&mut self, out: &mut Vec<u8>) -> bool {
+        if !self.is_begun {
+            out.extend_from_slice(COPY_HEADER);
+            self.is_begun = true;
+        }
+        match self.rows.next() {
+            Some(place) => {
+                out.extend_from_slice(&self.n_columns);
+                self.values.put_row(*place, out);
+                true
+            }
+            None => {
+                out.extend_from_slice(&COPY_END);
+                false
+            }
+        }
     }
 }
 

@@ -200,7 +200,7 @@ impl Connected {
         let Connected { database, table, writer } = self;
         let values = Values::new(epochs, &writer.targets)?;
         let mut writable = places(epochs);
-        let refused = take_refused(&values, &mut writable);
+        let refused = values.take_refused(&mut writable);
         if refused.is_empty() {
             match write_and_mark(database, writer, &values, &writable, epochs).await {
                 Ok(()) => return Ok(Commit::Done(vec![None; epochs.len()])),
@@ -215,19 +215,6 @@ impl Connected {
         let mut trial = Attempt { database, writer, values: &values, place: &settings.place };
         refuse(refused, &mut trial, &writable).await
     }
-}
-
-/// Takes the rows out that have no form in which the table would take them.
-fn take_refused(values: &Values<'_>, rows: &mut Vec<Place>) -> Vec<Refused> {
-    let mut refused = Vec::new();
-    rows.retain(|place| match values.refusal(*place) {
-        Some(why) => {
-            refused.push(place.refused(why));
-            false
-        }
-        None => true,
-    });
-    refused
 }
 
 async fn write_and_mark(
