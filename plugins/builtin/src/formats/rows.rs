@@ -90,7 +90,7 @@ impl Table {
         for idx in 0..n_rows {
             let filled = payload_of(raw, idx)
                 .and_then(|payload| read(payload, row))
-                .and_then(|()| row.set_meta(raw, offsets, idx))
+                .and_then(|()| if row.metas.is_empty() { Ok(()) } else { row.set_meta(raw, offsets, idx) })
                 .and_then(|()| row.complete());
             match filled {
                 Ok(()) => good.push(idx as u32),

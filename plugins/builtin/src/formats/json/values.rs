@@ -69,11 +69,13 @@ fn is_text(payload: &[u8], start: usize, end: usize, is_ascii: bool) -> Option<u
 /// compiler looks at all sixteen at once.
 #[inline]
 fn special_bytes(near: &[u8; 16]) -> u128 {
-    u128::from_le_bytes(near.map(|byte| {
+    let mut special = [0; 16];
+    for (mark, &byte) in special.iter_mut().zip(near) {
         // With a sign, what is not ASCII is below zero.
         let is_special = (byte == b'"') | (byte == b'\\') | (byte.cast_signed() < 0x20);
-        if is_special { 0xff } else { 0 }
-    }))
+        *mark = if is_special { 0xff } else { 0 };
+    }
+    u128::from_le_bytes(special)
 }
 
 /// The number at a place as a float, as the JSON parser would give it, and the place behind it. None: there is none, or it
