@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer};
+use arrow_buffer::{BooleanBufferBuilder, NullBuffer, OffsetBuffer};
 use pipeline_stage::{ColumnType, Result, StageError, extend_from_part, timestamp_type};
 
 use super::value::Value;
@@ -52,6 +52,16 @@ impl Building {
         }
     }
 
+    /// How many rows it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Building::Text(column) => column.ends.len() - 1,
+            Building::Integer(column) | Building::Time(column) => column.values.len(),
+            Building::Float(column) => column.values.len(),
+            Building::Boolean(column) => column.values.len(),
+        }
+    }
+
     /// Takes back all but so many rows.
     pub fn truncate(&mut self, rows: usize) {
         match self {
@@ -69,39 +79,70 @@ impl Building {
     pub fn finish(self) -> Result<ArrayRef> {
         Ok(match self {
             Building::Text(column) => Arc::new(column.finish()?),
-            Building::Integer(Values { values, mut nulls }) => Arc::new(Int64Array::new(values.into(), nulls.finish())),
-            Building::Float(Values { values, mut nulls }) => Arc::new(Float64Array::new(values.into(), nulls.finish())),
-            Building::Time(Values { values, mut nulls }) => {
-                let times = TimestampMicrosecondArray::new(values.into(), nulls.finish());
+            Building::Integer(column) => {
+                let nulls = column.nulls.finish(column.values.len());
+                Arc::new(Int64Array::new(column.values.into(), nulls))
+            }
+            Building::Float(column) => {
+                let nulls = column.nulls.finish(column.values.len());
+                Arc::new(Float64Array::new(column.values.into(), nulls))
+            }
+            Building::Time(column) => {
+                let nulls = column.nulls.finish(column.values.len());
+                let times = TimestampMicrosecondArray::new(column.values.into(), nulls);
                 Arc::new(times.with_data_type(timestamp_type()))
             }
-            Building::Boolean(Booleans { mut values, mut nulls }) => {
-                Arc::new(BooleanArray::new(values.finish(), nulls.finish()))
+            Building::Boolean(mut column) => {
+                let nulls = column.nulls.finish(column.values.len());
+                Arc::new(BooleanArray::new(column.values.finish(), nulls))
             }
         })
+    }
+}
+
+/// Which rows of a column are null: most columns have none, and a value costs nothing here.
+#[derive(Default)]
+struct Nulls(Vec<usize>);
+
+impl Nulls {
+    fn push(&mut self, row: usize) {
+        self.0.push(row);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.0.truncate(self.0.partition_point(|row| *row < rows));
+    }
+
+    fn finish(self, rows: usize) -> Option<NullBuffer> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut are_valid = BooleanBufferBuilder::new(rows);
+        are_valid.append_n(rows, true);
+        self.0.iter().for_each(|row| are_valid.set_bit(*row, false));
+        Some(NullBuffer::new(are_valid.finish()))
     }
 }
 
 /// Numbers.
 pub(crate) struct Values<T> {
     values: Vec<T>,
-    nulls: NullBufferBuilder,
+    nulls: Nulls,
 }
 
 impl<T: Default> Values<T> {
     fn with_capacity(rows: usize) -> Self {
-        Values { values: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
+        Values { values: Vec::with_capacity(rows), nulls: Nulls::default() }
     }
 
     #[inline]
     pub fn push(&mut self, value: T) {
         self.values.push(value);
-        self.nulls.append_non_null();
     }
 
     fn push_null(&mut self) {
+        self.nulls.push(self.values.len());
         self.values.push(T::default());
-        self.nulls.append_null();
     }
 
     fn truncate(&mut self, rows: usize) {
@@ -113,22 +154,21 @@ impl<T: Default> Values<T> {
 /// Booleans.
 pub(crate) struct Booleans {
     values: BooleanBufferBuilder,
-    nulls: NullBufferBuilder,
+    nulls: Nulls,
 }
 
 impl Booleans {
     fn with_capacity(rows: usize) -> Self {
-        Booleans { values: BooleanBufferBuilder::new(rows), nulls: NullBufferBuilder::new(rows) }
+        Booleans { values: BooleanBufferBuilder::new(rows), nulls: Nulls::default() }
     }
 
     pub fn push(&mut self, value: bool) {
         self.values.append(value);
-        self.nulls.append_non_null();
     }
 
     fn push_null(&mut self) {
+        self.nulls.push(self.values.len());
         self.values.append(false);
-        self.nulls.append_null();
     }
 
     fn truncate(&mut self, rows: usize) {
@@ -142,7 +182,7 @@ pub(crate) struct Texts {
     bytes: Vec<u8>,
     /// Where each ends, after a 0.
     ends: Vec<i32>,
-    nulls: NullBufferBuilder,
+    nulls: Nulls,
 }
 
 impl Texts {
@@ -150,7 +190,7 @@ impl Texts {
         let mut ends = Vec::with_capacity(rows + 1);
         ends.push(0);
         // Sensor ids, units: a dozen bytes; longer texts make it grow.
-        Texts { bytes: Vec::with_capacity(12 * rows), ends, nulls: NullBufferBuilder::new(rows) }
+        Texts { bytes: Vec::with_capacity(12 * rows), ends, nulls: Nulls::default() }
     }
 
     /// Adds the text that stands in `source` from `start` to `end`.
@@ -158,12 +198,11 @@ impl Texts {
     pub fn push(&mut self, source: &[u8], start: usize, end: usize) {
         extend_from_part(&mut self.bytes, source, start..end);
         self.ends.push(self.bytes.len() as i32);
-        self.nulls.append_non_null();
     }
 
     fn push_null(&mut self) {
+        self.nulls.push(self.ends.len() - 1);
         self.ends.push(self.bytes.len() as i32);
-        self.nulls.append_null();
     }
 
     fn truncate(&mut self, rows: usize) {
@@ -175,11 +214,11 @@ impl Texts {
     }
 
     fn finish(self) -> Result<StringArray> {
-        let Texts { bytes, ends, mut nulls } = self;
+        let Texts { bytes, ends, nulls } = self;
         if i32::try_from(bytes.len()).is_err() {
             return Err(StageError::fatal("a batch has more than 2 GiB of text in one column"));
         }
-        let nulls: Option<NullBuffer> = nulls.finish();
+        let nulls = nulls.finish(ends.len() - 1);
         Ok(StringArray::try_new(OffsetBuffer::new(ends.into()), bytes.into(), nulls)?)
     }
 }

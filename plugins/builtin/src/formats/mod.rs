@@ -2,6 +2,7 @@
 
 pub(crate) mod building;
 mod csv;
+pub(crate) mod eight;
 #[cfg(test)]
 mod fixtures;
 mod json;

@@ -26,19 +26,10 @@ pub(super) struct Row {
     building: Vec<Building>,
     /// How many rows are complete.
     n_complete: usize,
-    /// What each column has of this row.
-    has: Vec<Has>,
+    /// How many columns have something of this row.
     n_set: usize,
-    /// A column that must have a value has a null.
-    has_wrong_null: bool,
-}
-
-/// What a column has of the row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Has {
-    Nothing,
-    Value,
-    Null,
+    /// The first column that must have a value, and has a null.
+    wrong_null: Option<usize>,
 }
 
 impl Table {
@@ -61,7 +52,6 @@ impl Table {
         let metas = metas.collect();
         let FormatContext { columns, zone } = context;
         let row = Row {
-            has: vec![Has::Nothing; columns.len()],
             columns,
             metas,
             zone,
@@ -69,7 +59,7 @@ impl Table {
             building: Vec::new(),
             n_complete: 0,
             n_set: 0,
-            has_wrong_null: false,
+            wrong_null: None,
         };
         Ok(Table { schema, row })
     }
@@ -100,7 +90,7 @@ impl Table {
         for idx in 0..n_rows {
             let filled = payload_of(raw, idx)
                 .and_then(|payload| read(payload, row))
-                .and_then(|()| row.set_meta(raw, offsets, idx))
+                .and_then(|()| if row.metas.is_empty() { Ok(()) } else { row.set_meta(raw, offsets, idx) })
                 .and_then(|()| row.complete());
             match filled {
                 Ok(()) => good.push(idx as u32),
@@ -141,8 +131,7 @@ impl Row {
 
     #[inline]
     fn begin(&mut self) {
-        self.has.fill(Has::Nothing);
-        (self.n_set, self.has_wrong_null) = (0, false);
+        (self.n_set, self.wrong_null) = (0, None);
     }
 
     /// Takes back what was set in this row.
@@ -154,7 +143,7 @@ impl Row {
     /// The row has all its values, and the next one begins.
     #[inline]
     fn complete(&mut self) -> Result<(), String> {
-        if self.n_set < self.columns.len() || self.has_wrong_null {
+        if self.n_set < self.columns.len() || self.wrong_null.is_some() {
             self.fill_in()?;
         }
         self.n_complete += 1;
@@ -165,18 +154,19 @@ impl Row {
     /// Null for each column that has nothing, if it may be.
     fn fill_in(&mut self) -> Result<(), String> {
         for (idx, column) in self.columns.iter().enumerate() {
-            let problem = match self.has[idx] {
-                Has::Value => continue,
-                Has::Nothing => "is missing",
-                Has::Null => "is null",
+            let is_missing = self.building[idx].len() == self.n_complete;
+            let problem = match is_missing {
+                true if !column.nullable => "is missing",
+                false if self.wrong_null == Some(idx) => "is null",
+                _ => {
+                    if is_missing {
+                        self.building[idx].push_null();
+                    }
+                    continue;
+                }
             };
-            if !column.nullable {
-                let wanted = expected(column.column_type);
-                return Err(format!("{} {problem}, it must be {wanted} (or `nullable: true`)", describe(column)));
-            }
-            if self.has[idx] == Has::Nothing {
-                self.building[idx].push_null();
-            }
+            let wanted = expected(column.column_type);
+            return Err(format!("{} {problem}, it must be {wanted} (or `nullable: true`)", describe(column)));
         }
         Ok(())
     }
@@ -201,28 +191,22 @@ impl Row {
                 return Ok(());
             }
         }
-        self.is_set(column, Has::Value);
+        self.n_set += 1;
         Ok(())
     }
 
-    /// Sets a column to a text that stands in the payload from `start` to `end`, and is UTF-8 there. None when the column
-    /// cannot take it.
+    /// Sets a column with a function that reads the payload: it adds one value to the column, or gives none when the column
+    /// cannot take what it finds.
     #[inline]
-    pub fn set_payload_text(&mut self, column: usize, payload: &[u8], start: usize, end: usize) -> Option<()> {
-        match &mut self.building[column] {
-            Building::Text(texts) => texts.push(payload, start, end),
-            Building::Time(times) => times.push(self.days.time(&payload[start..end], self.zone).ok()?),
-            _ => return None,
-        }
-        self.is_set(column, Has::Value);
-        Some(())
-    }
-
-    #[inline]
-    fn is_set(&mut self, column: usize, has: Has) {
-        debug_assert!(self.has[column] == Has::Nothing, "a column has one value of a row");
-        self.has[column] = has;
+    pub fn set_with<T>(
+        &mut self,
+        column: usize,
+        read: impl FnOnce(&mut Building, &mut DayReader, Zone) -> Option<T>,
+    ) -> Option<T> {
+        debug_assert!(self.building[column].len() == self.n_complete, "a column has one value of a row");
+        let read = read(&mut self.building[column], &mut self.days, self.zone)?;
         self.n_set += 1;
+        Some(read)
     }
 
     /// Sets a column to a text without a type.
@@ -235,13 +219,12 @@ impl Row {
 
     /// Sets a column, which has nothing of this row yet, to a value of its type.
     pub fn set(&mut self, column: usize, value: Value<'_>) {
-        let is_null = matches!(value, Value::Null);
-        self.building[column].push(value);
-        if is_null {
-            self.has_wrong_null |= !self.columns[column].nullable;
-            return self.is_set(column, Has::Null);
+        debug_assert!(self.building[column].len() == self.n_complete, "a column has one value of a row");
+        if value == Value::Null && !self.columns[column].nullable {
+            self.wrong_null = Some(self.wrong_null.map_or(column, |first| first.min(column)));
         }
-        self.is_set(column, Has::Value);
+        self.building[column].push(value);
+        self.n_set += 1;
     }
 
     /// Sets the columns that come from beside the payload.

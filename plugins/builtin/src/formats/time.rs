@@ -3,6 +3,8 @@
 use chrono::{NaiveDate, NaiveTime, Timelike};
 use pipeline_stage::Zone;
 
+use super::eight::{clock, count_digits, eight_at, number_of_digits};
+
 /// 0000-01-01T00:00:00Z: RFC 3339 has no year before 0.
 const EARLIEST_MICROS: i64 = -62_167_219_200_000_000;
 /// 9999-12-31T23:59:59.999999Z: RFC 3339 has no year after 9999.
@@ -57,7 +59,7 @@ impl DayReader {
     pub fn time(&mut self, text: &[u8], zone: Zone) -> Result<i64, NotATime> {
         if let Some((day, time)) = text.split_first_chunk::<10>() {
             if *day == self.day
-                && let Some(micros) = micros_of_day(time)
+                && let Some((micros, [])) = micros_of_day(time)
             {
                 return Ok(self.midnight + micros);
             }
@@ -67,34 +69,51 @@ impl DayReader {
         }
         time_of_bytes(text, zone)
     }
-}
 
-/// Microseconds of `T08:19:16.25Z`, or with `+00:00`. None for what is written in another way, and for leap seconds.
-#[inline]
-fn micros_of_day(time: &[u8]) -> Option<i64> {
-    let (&[b'T', h1, h2, b':', m1, m2, b':', s1, s2], mut rest) = time.split_first_chunk::<9>()? else { return None };
-    let two = |tens: u8, ones: u8| {
-        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-        (tens < 10 && ones < 10).then_some(i64::from(tens) * 10 + i64::from(ones))
-    };
-    let (hour, minute, second) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
-    if 24 <= hour || 60 <= minute || 60 <= second {
-        return None;
-    }
-    let mut micros = 0;
-    if let Some((b'.', decimals)) = rest.split_first() {
-        let mut unit = 1_000_000;
-        rest = decimals;
-        while let Some((digit @ b'0'..=b'9', after)) = rest.split_first() {
-            unit /= 10;
-            micros += i64::from(digit - b'0') * unit;
-            rest = after;
-        }
-        if unit == 1_000_000 {
+    /// Reads the time that stands between a quote and the next one, and gives the place behind that. None when it is not of
+    /// the day of the last one, or not in the usual form: then [`Self::time`] has to be asked.
+    #[inline]
+    pub fn quoted(&self, source: &[u8], start: usize) -> Option<(i64, usize)> {
+        let (day, time) = source.get(start..)?.split_first_chunk::<10>()?;
+        if *day != self.day {
             return None;
         }
+        match micros_of_day(time)? {
+            (micros, [b'"', rest @ ..]) => Some((self.midnight + micros, source.len() - rest.len())),
+            _ => None,
+        }
     }
-    matches!(rest, b"Z" | b"+00:00").then_some((hour * 3_600 + minute * 60 + second) * 1_000_000 + micros)
+}
+
+/// Microseconds of `T08:19:16.25Z`, or with `+00:00`, and what follows. None for what is written in another way, and for
+/// leap seconds.
+#[inline]
+fn micros_of_day(time: &[u8]) -> Option<(i64, &[u8])> {
+    let (b'T', time) = time.split_first()? else { return None };
+    let (hour, minute, second) = clock(eight_at(time, 0)?)?;
+    let seconds = (hour * 3_600 + minute * 60 + second) as i64;
+    let (micros, rest) = match &time[8..] {
+        [b'.', decimals @ ..] => micros_of_decimals(decimals)?,
+        rest => (0, rest),
+    };
+    let rest = rest.strip_prefix(b"Z").or_else(|| rest.strip_prefix(b"+00:00"))?;
+    Some((seconds * 1_000_000 + micros, rest))
+}
+
+/// Microseconds, from at least one decimal of a second, and what follows.
+#[inline]
+fn micros_of_decimals(decimals: &[u8]) -> Option<(i64, &[u8])> {
+    /// By which number so many decimals are multiplied.
+    const UNITS: [i64; 7] = [0, 100_000, 10_000, 1_000, 100, 10, 1];
+    if let Some(near) = eight_at(decimals, 0)
+        && let n_digits @ 1..=6 = count_digits(near)
+    {
+        return Some((number_of_digits(near, n_digits) as i64 * UNITS[n_digits], &decimals[n_digits..]));
+    }
+    let n_digits = decimals.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digit = |place: usize| decimals[..n_digits].get(place).map_or(0, |byte| i64::from(byte - b'0'));
+    let micros = (0..6).fold(0, |micros, place| micros * 10 + digit(place));
+    (0 < n_digits).then(|| (micros, &decimals[n_digits..]))
 }
 
 /// Microseconds since 1970 of a whole number of seconds or milliseconds.
@@ -227,10 +246,12 @@ mod tests {
 
     #[test]
     fn many_of_one_day_are_read_as_one_alone() {
-        let mut days = DayReader::default();
+        let (mut days, mut n_quoted) = (DayReader::default(), 0);
         let texts = [
             "2025-07-20T08:19:16Z",
             "2025-07-20T23:59:59.999999999Z",
+            "2025-07-20T23:59:59.999999Z",
+            "2025-07-20T23:59:59.123Z",
             "2025-07-20T00:00:00.5+00:00",
             "2025-07-20T08:19:16.Z",
             "2025-07-20T24:00:00Z",
@@ -251,9 +272,15 @@ mod tests {
         for text in texts.iter().chain(texts.iter().rev()) {
             for _ in 0..2 {
                 let alone = time_of_text(text, Zone::Fixed(7_200));
+                for behind in ["\"", "\", \"more\": 12345678", "1\"", ""] {
+                    let (found, quoted) = (days.quoted(format!("\"{text}{behind}").as_bytes(), 1), (text.len() + 2));
+                    assert!(found.is_none() || (found == alone.ok().map(|time| (time, quoted)) && behind.starts_with('"')));
+                    n_quoted += usize::from(found.is_some());
+                }
                 assert_eq!(days.time(text.as_bytes(), Zone::Fixed(7_200)), alone, "{text}");
             }
         }
+        assert!(20 < n_quoted, "{n_quoted}");
     }
 
     #[test]

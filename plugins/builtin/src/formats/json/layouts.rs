@@ -13,7 +13,8 @@ use std::collections::HashMap;
 
 use super::fields::Fields;
 use super::literals::{Learned, learn};
-use super::values::{other_than_text, skip, text_end};
+use super::values::{other_than_text, short_float, skip, text_end};
+use crate::formats::building::Building;
 use crate::formats::rows::Row;
 
 /// More steps than this, and all are forgotten: payloads without a fixed shape are not worth the memory.
@@ -39,17 +40,27 @@ pub(super) struct Layouts {
     learnings: u32,
 }
 
-/// Behind a value, or at the start: what may come next, what came last first.
+/// Behind a value, or at the start: what may come next.
 #[derive(Default)]
 struct State {
-    steps: Vec<Step>,
+    /// What came last.
+    last: Option<Step>,
+    others: Vec<Step>,
 }
 
 struct Step {
-    literal: Box<[u8]>,
+    literal: Literal,
     /// The declared fields whose names are in it, a bit each.
     enters: u64,
     next: Next,
+}
+
+/// Some text, the beginning of which is compared at once.
+#[derive(PartialEq)]
+struct Literal {
+    text: Box<[u8]>,
+    near: u128,
+    mask: u128,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -89,7 +100,7 @@ impl Layouts {
                 return None;
             }
             seen |= step.enters;
-            at += step.literal.len();
+            at += step.literal.text.len();
             (at, state) = match step.next {
                 Next::Wanted { column, state } => (wanted(payload, at, column, row)?, state),
                 Next::Shared { field, state } => (shared(payload, at, fields.columns(field)?, row)?, state),
@@ -121,17 +132,18 @@ impl Layouts {
                 Some((field, _)) => Next::Shared { field, state: behind },
                 None => Next::Any { state: behind },
             };
-            self.add(state, Step { literal: literal.into(), enters, next });
+            self.add(state, Step { literal: Literal::new(literal), enters, next });
             state = behind;
         }
         let (literal, enters) = shape.end;
-        self.add(state, Step { literal: literal.into(), enters, next: Next::End });
+        self.add(state, Step { literal: Literal::new(literal), enters, next: Next::End });
     }
 
     fn add(&mut self, state: usize, step: Step) {
-        let steps = &mut self.states[state].steps;
-        if steps.len() < MAX_STEPS_OF_STATE && !steps.iter().any(|known| known.is_same(&step)) {
-            steps.push(step);
+        let State { last, others } = &mut self.states[state];
+        let is_known = last.iter().chain(&*others).any(|known| known.is_same(&step));
+        if others.len() + 1 < MAX_STEPS_OF_STATE && !is_known {
+            others.extend(last.replace(step));
             self.n_steps += 1;
         }
     }
@@ -141,60 +153,102 @@ impl State {
     /// The step that fits the payload from there on.
     #[inline]
     fn step(&mut self, payload: &[u8], at: usize) -> Option<&Step> {
-        let found = self.steps.iter().position(|step| step.fits(payload, at))?;
-        if 0 < found {
-            // Payloads of one shape come in a row: the next one most likely takes the same step.
-            self.steps[..=found].rotate_right(1);
+        // Payloads of one shape come in a row: the next one most likely takes the same step.
+        if !self.last.as_ref()?.fits(payload, at) {
+            let found = self.others.iter_mut().find(|step| step.fits(payload, at))?;
+            std::mem::swap(self.last.as_mut()?, found);
         }
-        self.steps.first()
+        self.last.as_ref()
     }
 }
 
 impl Step {
     #[inline]
     fn fits(&self, payload: &[u8], at: usize) -> bool {
-        let end = at + self.literal.len();
-        if !payload.get(at..end).is_some_and(|found| is_same(found, &self.literal)) {
+        if !self.literal.is_at(payload, at) {
             return false;
         }
-        match (self.next, payload.get(end)) {
+        match (self.next, payload.get(at + self.literal.text.len())) {
             (Next::End, first) => first.is_none(),
             // `"a": ` is the beginning of `"a": {"b": ` too.
-            (_, Some(first)) => matches!(first, b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'),
+            (_, Some(first)) => BEGINS_VALUE[usize::from(*first)],
             (_, None) => false,
         }
     }
 
-    #[inline]
     fn is_same(&self, other: &Step) -> bool {
         self.literal == other.literal && self.next == other.next
     }
 }
 
-/// Whether two texts of one length are the same. They are too short for what a call of `memcmp` costs.
-#[inline]
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let (Some(end), Some(other_end)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) else { return one == other };
-    let (words, other_words) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
-    // The last eight overlap with those before.
-    words.iter().zip(other_words).all(|(one, other)| one == other) && end == other_end
+/// Whether a byte is the first of a value that is neither an object nor an array.
+const BEGINS_VALUE: [bool; 256] = {
+    let mut begins = [false; 256];
+    let first = b"\"-0123456789tfn";
+    let mut at = 0;
+    while at < first.len() {
+        begins[first[at] as usize] = true;
+        at += 1;
+    }
+    begins
+};
+
+impl Literal {
+    fn new(text: &[u8]) -> Self {
+        let (mut near, mut mask) = ([0; 16], [0; 16]);
+        for ((near, mask), byte) in near.iter_mut().zip(&mut mask).zip(text) {
+            (*near, *mask) = (*byte, 0xff);
+        }
+        Literal { text: text.into(), near: u128::from_le_bytes(near), mask: u128::from_le_bytes(mask) }
+    }
+
+    /// Whether it stands at a place.
+    #[inline]
+    fn is_at(&self, payload: &[u8], at: usize) -> bool {
+        let Some(rest) = payload.get(at..) else { return false };
+        match rest.first_chunk() {
+            // A comparison of a known length needs no call.
+            Some(near) if (u128::from_le_bytes(*near) ^ self.near) & self.mask != 0 => false,
+            Some(near) => self.text.len() <= near.len() || rest.starts_with(&self.text),
+            None => rest.starts_with(&self.text),
+        }
+    }
 }
 
 /// Reads a value for a column; gives the place behind it.
 #[inline]
 fn wanted(payload: &[u8], at: usize, column: usize, row: &mut Row) -> Option<usize> {
-    match payload.get(at)? {
-        b'"' => {
+    let first = *payload.get(at)?;
+    row.set_with(column, |building, days, zone| match (building, first) {
+        (Building::Text(texts), b'"') => {
             let end = text_end(payload, at + 1)?;
-            row.set_payload_text(column, payload, at + 1, end)?;
+            texts.push(payload, at + 1, end);
             Some(end + 1)
         }
-        _ => {
-            let (found, end) = other_than_text(payload, at)?;
-            row.set_found(column, found).ok()?;
+        (Building::Time(times), b'"') => {
+            if let Some((time, end)) = days.quoted(payload, at + 1) {
+                times.push(time);
+                return Some(end);
+            }
+            let end = text_end(payload, at + 1)?;
+            times.push(days.time(&payload[at + 1..end], zone).ok()?);
+            Some(end + 1)
+        }
+        (Building::Float(values), _) => {
+            let (value, end) = short_float(payload, at)?;
+            values.push(value);
             Some(end)
         }
-    }
+        _ => None,
+    })
+    .or_else(|| other(payload, at, column, row))
+}
+
+/// Reads a value that is unusual for its column.
+fn other(payload: &[u8], at: usize, column: usize, row: &mut Row) -> Option<usize> {
+    let (found, end) = other_than_text(payload, at)?;
+    row.set_found(column, found).ok()?;
+    Some(end)
 }
 
 /// Reads a value for several columns.

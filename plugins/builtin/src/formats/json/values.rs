@@ -2,6 +2,7 @@
 //!
 //! What is unusual (escapes in a text, whole numbers of more than 18 digits) is not read here: that is for the JSON parser.
 
+use crate::formats::eight::{count_digits, eight_at, number_of_digits};
 use crate::formats::value::Found;
 
 /// The value at a place, which is no text, as the JSON parser would give it, and the place behind it. None: there is none,
@@ -36,10 +37,10 @@ fn word(payload: &[u8], at: usize, word: &[u8], found: Found<'static>) -> Option
 #[inline]
 pub(super) fn text_end(payload: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut is_ascii) = (start, true);
-    while let Some(eight) = payload.get(at..at + 8) {
-        let special = special_bytes(u64::from_le_bytes(eight.try_into().ok()?));
+    while let Some(near) = payload.get(at..).and_then(<[u8]>::first_chunk) {
+        let special = special_bytes(near);
         if special == 0 {
-            at += 8;
+            at += near.len();
             continue;
         }
         at += (special.trailing_zeros() / 8) as usize;
@@ -64,17 +65,47 @@ fn is_text(payload: &[u8], start: usize, end: usize, is_ascii: bool) -> Option<u
     (is_ascii || std::str::from_utf8(&payload[start..end]).is_ok()).then_some(end)
 }
 
-/// A mark in the highest bit of each byte that is a quote, a backslash, a control character or not ASCII. Those behind the
-/// first one may be marked wrongly.
+/// 0xff in the place of each byte that is a quote, a backslash, a control character or not ASCII. Written so that the
+/// compiler looks at all sixteen at once.
 #[inline]
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // Taking n from a byte borrows if it is below n, which leaves its high bit set, if it had none itself.
-    let quotes = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-    let backslashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    let controls = word.wrapping_sub(ONES * 0x20);
-    (quotes | backslashes | controls | word) & HIGHS
+fn special_bytes(near: &[u8; 16]) -> u128 {
+    let mut special = [0; 16];
+    for (mark, &byte) in special.iter_mut().zip(near) {
+        // With a sign, what is not ASCII is below zero.
+        let is_special = (byte == b'"') | (byte == b'\\') | (byte.cast_signed() < 0x20);
+        *mark = if is_special { 0xff } else { 0 };
+    }
+    u128::from_le_bytes(special)
+}
+
+/// The number at a place as a float, as the JSON parser would give it, and the place behind it. None: there is none, or it
+/// does not lie within eight bytes, with what follows, or has an exponent; then [`other_than_text`] has to be asked.
+#[inline]
+pub(super) fn short_float(payload: &[u8], at: usize) -> Option<(f64, usize)> {
+    let is_negative = *payload.get(at)? == b'-';
+    let first = at + usize::from(is_negative);
+    let near = eight_at(payload, first)?;
+    let n_whole = count_digits(near);
+    let begins_with_zero = near as u8 == b'0';
+    if n_whole == 0 || n_whole == 8 || (begins_with_zero && 1 < n_whole) {
+        return None;
+    }
+    let whole_bits = 8 * n_whole;
+    let behind_whole = near >> whole_bits;
+    let (number, length) = match behind_whole as u8 {
+        b'.' => {
+            // Without the point it is one number, whose last byte is no digit.
+            let digits = (near & ((1 << whole_bits) - 1)) | (behind_whole >> 8 << whole_bits);
+            let n_digits = count_digits(digits);
+            if n_digits == n_whole || n_digits == 7 {
+                return None;
+            }
+            (number_of_digits(digits, n_digits) as f64 / TENS[n_digits - n_whole], n_digits + 1)
+        }
+        _ => (number_of_digits(near, n_whole) as f64, n_whole),
+    };
+    let has_exponent = (near >> (8 * length)) as u8 | 0x20 == b'e';
+    (!has_exponent).then_some((if is_negative { -number } else { number }, first + length))
 }
 
 /// A number as it is written.
@@ -208,6 +239,30 @@ mod tests {
     }
 
     #[test]
+    fn short_floats_are_those_of_the_json_parser() {
+        let mut n_read = 0;
+        for digits in 0..200_000 {
+            for n_decimals in 0..=digits % 6 {
+                let number = f64::from(digits) / f64::from(10i32.pow(n_decimals));
+                let text = format!("{}{number:.*}", if digits % 7 == 3 { "-" } else { "" }, n_decimals as usize);
+                for behind in [",         ", "}", "e1        ", "E5,       ", "5,       ", "."] {
+                    let found = short_float(format!("{text}{behind}").as_bytes(), 0);
+                    let right = (text.parse::<f64>().unwrap().to_bits(), text.len());
+                    if let Some((found, end)) = found.filter(|(_, end)| *end == text.len()) {
+                        assert_eq!((found.to_bits(), end), right, "{text}{behind}");
+                        assert!(!behind.starts_with(['e', 'E', '5']), "{text}{behind}");
+                        n_read += 1;
+                    }
+                }
+            }
+        }
+        assert!(500_000 < n_read, "{n_read}");
+        for bad in ["-", "01      ", "00.5    ", "1.      ", ".5      ", "+1      ", "x       ", "--1     "] {
+            assert_eq!(short_float(bad.as_bytes(), 0), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn numbers_are_those_of_the_json_parser() {
         let numbers = [
             "0",
@@ -242,7 +297,10 @@ mod tests {
             "1.2.3",
         ];
         for text in numbers {
-            let payload = [text.as_bytes(), b", "].concat();
+            let as_float = serde_json::from_str::<f64>(text).ok().map(f64::to_bits);
+            let short = short_float(format!("{text}, \"more\"").as_bytes(), 0).filter(|(_, end)| *end == text.len());
+            assert!(short.is_none() || short.map(|(number, _)| number.to_bits()) == as_float, "{text}: {short:?}");
+            let payload = [text.as_bytes(), b", \"more\": 1"].concat();
             let parsed = serde_json::from_str::<serde_json::Value>(text).ok();
             match (other_than_text(&payload, 0).filter(|(_, end)| *end == text.len()), parsed) {
                 (Some((Found::Float(found), _)), Some(right)) => {

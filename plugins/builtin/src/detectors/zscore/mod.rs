@@ -3,9 +3,13 @@
 //! The first detector to try: it needs no training and its verdict can be checked by hand. It assumes that a series
 //! wanders slowly; for daily or weekly patterns it is the wrong method, for many outliers in a row so is a mean.
 
+mod sum;
+mod window;
+
 use pipeline_stage::{Detector, DetectorOptions, Reading, Result, Score, StageError, StageOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+pub use window::Window;
 
 /// Scores a reading by how many standard deviations it is away from the mean of the readings before it.
 ///
@@ -137,22 +141,13 @@ pub struct Zscore {
     options: ZscoreOptions,
 }
 
-/// The latest readings of a series, as a ring: where a value stands decides in which order it is added, so the ring
-/// is kept as it is, and a restart does not change the last bit of a sum.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Window {
-    values: Vec<f64>,
-    /// Where the next reading goes once the ring is full, which is where the oldest one stands; 0 before.
-    next: u32,
-}
-
 impl Detector for Zscore {
     const STATE_VERSION: u16 = 1;
     const STATISTIC: &'static str = "z_score";
     type Series = Window;
 
     fn start(&self) -> Window {
-        Window { values: Vec::new(), next: 0 }
+        Window::default()
     }
 
     fn adopt(&self, mut saved: Window) -> Result<Window> {
@@ -161,7 +156,7 @@ impl Detector for Zscore {
     }
 
     fn score(&self, past: &Window, reading: &Reading) -> Option<Score> {
-        self.judge(&past.values, reading.value)
+        self.judge(past, reading.value)
     }
 
     fn remember(&self, past: &mut Window, reading: &Reading, score: Option<&Score>) {
@@ -172,8 +167,7 @@ impl Detector for Zscore {
     }
 
     fn warm(&self, past: &Window) -> u64 {
-        // One value of each 64 bytes, which is how memory comes.
-        past.values.iter().step_by(8).chain(past.values.last()).fold(0, |sum, value| sum ^ value.to_bits())
+        past.warm()
     }
 
     fn window(&self, past: &Window) -> Option<Vec<f64>> {
@@ -191,11 +185,11 @@ impl Detector for Zscore {
 }
 
 impl Zscore {
-    fn judge(&self, past: &[f64], value: f64) -> Option<Score> {
+    fn judge(&self, past: &Window, value: f64) -> Option<Score> {
         if past.len() < self.min_samples {
             return None;
         }
-        let (mean, deviation) = mean_and_deviation(past)?;
+        let (mean, deviation) = past.mean_and_deviation()?;
         let distance = (value - mean).abs();
         // A spread that is next to nothing, or a threshold below 1, must not make an infinity of a finite reading.
         let z = (distance / deviation).min(f64::MAX);
@@ -215,99 +209,6 @@ impl Zscore {
             statistic: z,
         })
     }
-}
-
-impl Window {
-    /// Lays the ring out anew, oldest first, if it was saved under another `window`; keeps the newest readings.
-    fn fit(&mut self, window: usize) {
-        let is_laid_out = self.values.len() <= window && (self.next == 0 || self.values.len() == window);
-        if is_laid_out {
-            return;
-        }
-        self.values = self.oldest_first();
-        self.values.drain(..self.values.len().saturating_sub(window));
-        self.next = 0;
-    }
-
-    fn oldest_first(&self) -> Vec<f64> {
-        let mut values = self.values.clone();
-        values.rotate_left(self.next as usize % self.values.len().max(1));
-        values
-    }
-
-    fn push(&mut self, value: f64, window: usize) {
-        if self.values.len() < window {
-            if self.values.len() == self.values.capacity() {
-                // Twice the room, but never beyond the window: most of the memory of a run is here.
-                self.values.reserve_exact(self.values.len().max(4).min(window - self.values.len()));
-            }
-            self.values.push(value);
-            return;
-        }
-        let oldest = self.next as usize % window;
-        self.values[oldest] = value;
-        self.next = ((oldest + 1) % window) as u32;
-    }
-}
-
-/// Sums run in this many lanes, side by side, so that the processor can work on several at once.
-const LANES: usize = 4;
-
-/// Mean and population standard deviation; none if there is no spread, or none that a float can hold.
-///
-/// Running sums would be faster and wrong: after millions of rows they have drifted by many deviations.
-fn mean_and_deviation(values: &[f64]) -> Option<(f64, f64)> {
-    // Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
-    if values.iter().all(|value| *value == values[0]) {
-        return None;
-    }
-    let count = values.len() as f64;
-    let mean = exact_sum(values) / count;
-    let deviation = (sum_of_squares(values, mean) / count).sqrt();
-    (mean.is_finite() && deviation.is_finite() && 0.0 < deviation).then_some((mean, deviation))
-}
-
-/// The sum with twice the digits of a float, rounded once at the end: a plain sum of readings like 1013.25 ± 0.01
-/// would lose the digits in which they differ. NaN when it overflows.
-///
-/// What each addition rounds away is exact by Knuth's TwoSum and is added up beside the sum.
-fn exact_sum(values: &[f64]) -> f64 {
-    let (mut sums, mut errors) = ([0.0; LANES], [0.0; LANES]);
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            let (sum, error) = two_sum(sums[lane], chunk[lane]);
-            sums[lane] = sum;
-            errors[lane] += error;
-        }
-    }
-    let (mut total, mut error_total) = (0.0, errors.iter().sum::<f64>());
-    for &value in sums.iter().chain(rest) {
-        let (sum, error) = two_sum(total, value);
-        total = sum;
-        error_total += error;
-    }
-    total + error_total
-}
-
-/// The rounded sum and exactly what was rounded away.
-fn two_sum(a: f64, b: f64) -> (f64, f64) {
-    let sum = a + b;
-    let b_part = sum - a;
-    (sum, (a - (sum - b_part)) + (b - b_part))
-}
-
-fn sum_of_squares(values: &[f64], mean: f64) -> f64 {
-    let mut sums = [0.0; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let rest: f64 = rest.iter().map(|value| (value - mean) * (value - mean)).sum();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            let distance = chunk[lane] - mean;
-            sums[lane] += distance * distance;
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]
@@ -433,20 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_rounded_once_at_the_end() {
-        let mut random = Random::new(7);
-        for count in 2..100 {
-            // Whole multiples of 2⁻²⁰ on a large offset: as whole numbers they are added exactly.
-            let exact: Vec<i128> = (0..count).map(|_| (1 << 52) + random.below(1 << 10) as i128).collect();
-            let unit = f64::from(1 << 20).recip();
-            let values: Vec<f64> = exact.iter().map(|&value| value as f64 * unit).collect();
-            assert_eq!(exact_sum(&values), exact.iter().sum::<i128>() as f64 * unit, "{count} values");
-        }
-        assert_eq!(exact_sum(&[1e17, 1.0, -1e17, 1.0, 1e-3, 1e17, -1e17]), 2.001);
-        assert_eq!(exact_sum(&[0.1; 10]), 1.0);
-    }
-
-    #[test]
     fn readings_near_the_end_of_floats_are_survived() {
         let detector = zscore(json!({}));
         for values in [[f64::MAX, f64::MAX.next_down()], [f64::MAX, f64::MIN], [5e-324, 0.0], [1e200, 1.0]] {
@@ -482,9 +369,9 @@ mod tests {
     #[test]
     fn a_damaged_window_is_no_reason_to_panic() {
         for (values, next) in [(vec![], 7), (vec![1.0, 2.0], 9), (vec![1.0; 30], 4_000_000_000)] {
-            let mut past = zscore(json!({})).adopt(Window { values, next }).unwrap();
+            let mut past = zscore(json!({})).adopt(Window::damaged(values, next)).unwrap();
             observe_all(&zscore(json!({})), &mut past, &[1.0; 100]);
-            assert_eq!(past.values.len(), 30);
+            assert_eq!(past.len(), 30);
         }
     }
 

@@ -1,0 +1,102 @@
+//! What `zscore` remembers of a series.
+
+use serde::{Deserialize, Serialize};
+
+use super::sum::Sum;
+
+/// The latest readings of a series, as a ring: where a value stands decides in which order its square is added, so the
+/// ring is kept as it is, and a restart does not change the last bit of a score.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    values: Vec<f64>,
+    /// Where the next reading goes once the ring is full, which is where the oldest one stands; 0 before.
+    next: u32,
+    /// Of the values. It depends on nothing else, so it is not saved.
+    #[serde(skip)]
+    sum: Sum,
+}
+
+impl Window {
+    /// Takes up what was saved, perhaps under another `window`: then the ring is laid out anew, oldest first, and keeps the
+    /// newest readings.
+    pub(super) fn fit(&mut self, window: usize) {
+        let is_laid_out = self.values.len() <= window && (self.next == 0 || self.values.len() == window);
+        if !is_laid_out {
+            self.values = self.oldest_first();
+            self.values.drain(..self.values.len().saturating_sub(window));
+            self.next = 0;
+        }
+        self.sum = Sum::of(&self.values);
+    }
+
+    pub(super) fn oldest_first(&self) -> Vec<f64> {
+        let mut values = self.values.clone();
+        values.rotate_left(self.next as usize % self.values.len().max(1));
+        values
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Reads a little of everything.
+    pub(super) fn warm(&self) -> u64 {
+        // One value of each 64 bytes, which is how memory comes.
+        self.values.iter().step_by(8).chain(self.values.last()).fold(0, |sum, value| sum ^ value.to_bits())
+    }
+
+    pub(super) fn push(&mut self, value: f64, window: usize) {
+        self.sum.add(value);
+        if self.values.len() < window {
+            if self.values.len() == self.values.capacity() {
+                // Twice the room, but never beyond the window: most of the memory of a run is here.
+                self.values.reserve_exact(self.values.len().max(4).min(window - self.values.len()));
+            }
+            self.values.push(value);
+        } else {
+            let oldest = self.next as usize % window;
+            self.sum.add(-std::mem::replace(&mut self.values[oldest], value));
+            self.next = ((oldest + 1) % window) as u32;
+        }
+        if !self.sum.is_exact() {
+            self.sum = Sum::of(&self.values);
+        }
+    }
+
+    /// Mean and population standard deviation; none if there is no spread, or none that a float can hold.
+    pub(super) fn mean_and_deviation(&self) -> Option<(f64, f64)> {
+        let values = &self.values;
+        // Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
+        if values.iter().all(|value| *value == values[0]) {
+            return None;
+        }
+        let count = values.len() as f64;
+        let mean = self.sum.rounded() / count;
+        let deviation = (sum_of_squares(values, mean) / count).sqrt();
+        (mean.is_finite() && deviation.is_finite() && 0.0 < deviation).then_some((mean, deviation))
+    }
+}
+
+#[cfg(test)]
+impl Window {
+    /// As no window would be saved.
+    pub(super) fn damaged(values: Vec<f64>, next: u32) -> Self {
+        Window { values, next, sum: Sum::default() }
+    }
+}
+
+/// Squares are summed in this many lanes, side by side, so that the processor can work on several at once.
+const LANES: usize = 4;
+
+fn sum_of_squares(values: &[f64], mean: f64) -> f64 {
+    let mut sums = [0.0; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let rest: f64 = rest.iter().map(|value| (value - mean) * (value - mean)).sum();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let distance = chunk[lane] - mean;
+            sums[lane] += distance * distance;
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
