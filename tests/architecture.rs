@@ -59,7 +59,7 @@ fn the_engine_names_no_plugin() {
 
 #[test]
 fn nothing_but_the_simulation_is_built_with_deliberate_bugs() {
-    let crates = ["engine", "plugins", "plugins/shells", "tests"].into_iter().flat_map(folders);
+    let crates = ["engine", "plugins", "plugins/shells", "tests", "tests/bench"].into_iter().flat_map(folders);
     for folder in crates.filter(|folder| !folder.ends_with("engine/simulation")) {
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("it can be read");
         let asks = manifest.contains("\"deliberate-bugs\"") || manifest.contains("pipeline-simulation");
@@ -156,7 +156,7 @@ fn every_unsafe_block_says_why_it_is_sound() {
 
 #[test]
 fn every_crate_keeps_the_lints_of_the_workspace() {
-    let crates = [folders("engine"), folders("plugins"), folders("plugins/shells"), folders("tests")].concat();
+    let crates = ["engine", "plugins", "plugins/shells", "tests", "tests/bench"].map(folders).concat();
     assert!(10 <= crates.len(), "{crates:?}");
     for folder in crates {
         let text = std::fs::read_to_string(folder.join("Cargo.toml")).expect("it can be read");

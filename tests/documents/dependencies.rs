@@ -34,7 +34,7 @@ fn every_direct_dependency_has_a_reason_and_every_reason_a_dependency() {
 
 #[test]
 fn no_crate_names_a_version_of_its_own() {
-    for folder in ["engine", "plugins", "plugins/shells", "tests"] {
+    for folder in ["engine", "plugins", "plugins/shells", "tests", "tests/bench"] {
         for entry in std::fs::read_dir(repository().join(folder)).expect("the folder is there") {
             let manifest = entry.expect("it can be read").path().join("Cargo.toml");
             let Ok(text) = std::fs::read_to_string(&manifest) else { continue };

@@ -144,7 +144,10 @@ mod tests {
                 assert_eq!((sum.rounded(), Sum::of(&values).rounded()), (right, right), "step {step} of {values:?}");
             }
             // Both ways were tried where values are far apart.
-            assert!(if spread < 60 { n_kept == 20_000 } else { 1_000 < n_kept && n_kept < 19_000 }, "{spread}: {n_kept}");
+            assert!(
+                if spread < 60 { n_kept == 20_000 } else { 1_000 < n_kept && n_kept < 19_000 },
+                "{spread}: {n_kept}"
+            );
         }
     }
 

@@ -27,7 +27,7 @@ fn json(bencher: Bencher<'_, '_>, shape: Shape) {
 }
 
 #[divan::bench(args = SHAPES)]
-fn json_20_fields_1_kb(bencher: Bencher<'_, '_>, shape: Shape) {
+fn json_20_fields(bencher: Bencher<'_, '_>, shape: Shape) {
     decode(bencher, "json", wide_columns(), payloads(shape, wide_reading));
 }
 
