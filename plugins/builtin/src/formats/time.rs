@@ -274,7 +274,9 @@ mod tests {
                 let alone = time_of_text(text, Zone::Fixed(7_200));
                 for behind in ["\"", "\", \"more\": 12345678", "1\"", ""] {
                     let (found, quoted) = (days.quoted(format!("\"{text}{behind}").as_bytes(), 1), (text.len() + 2));
-                    assert!(found.is_none() || (found == alone.ok().map(|time| (time, quoted)) && behind.starts_with('"')));
+                    assert!(
+                        found.is_none() || (found == alone.ok().map(|time| (time, quoted)) && behind.starts_with('"'))
+                    );
                     n_quoted += usize::from(found.is_some());
                 }
                 assert_eq!(days.time(text.as_bytes(), Zone::Fixed(7_200)), alone, "{text}");
