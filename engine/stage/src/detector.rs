@@ -89,6 +89,11 @@ pub trait Detector: Send + 'static {
         0
     }
 
+    /// Prepares what the next score of a series needs of its past alone, to be kept in the series. Many series are prepared
+    /// one after the other, with little else in between, so that the processor can work on several at once. Scores must
+    /// be the same without it.
+    fn foresee(&self, _series: &mut Self::Series) {}
+
     /// Why it keeps no evidence, in words for people: then `observe_anomaly` is never called. None: it does.
     fn no_evidence(&self) -> Option<String> {
         None

@@ -14,7 +14,7 @@ use super::KeyedOptions;
 use super::columns::{SeriesArrays, SeriesColumns, with_scores};
 use super::keys::Keys;
 use super::scores::ScoreColumns;
-use super::table::Table;
+use super::table::{NOWHERE, Table};
 use crate::context::StageContext;
 use crate::detector::Score;
 use crate::error::{Result, StageError};
@@ -146,7 +146,8 @@ impl<D: BatchDetector> KeyedBatch<D> {
         let Numbers { next, free, forgotten } = &mut self.numbers;
         let mut take = || free.pop().unwrap_or_else(|| std::mem::replace(next, *next + 1));
         let at = arrays.at(row);
-        let slot = self.table.touch(keys.key(row), keys.hash(row), &mut take, |number| forgotten.push(number));
+        let slot =
+            self.table.touch((keys.key(row), keys.hash(row), NOWHERE), &mut take, |number| forgotten.push(number));
         if self.columns.is_expired(slot.last_at, at) {
             forgotten.push(std::mem::replace(&mut slot.series, take()));
         }
@@ -191,9 +192,8 @@ impl<D: BatchDetector> Transform for KeyedBatch<D> {
         }
         let mut scores = ScoreColumns::with_capacity(rows.num_rows());
         let (mut found, arrays) = (found.into_iter(), columns.of(rows));
-        for row in 0..rows.num_rows() {
-            scores.push(arrays.value(row).and_then(|_| found.next()));
-        }
+        let found: Vec<_> = (0..rows.num_rows()).map(|row| arrays.value(row).and_then(|_| found.next())).collect();
+        scores.extend(&found);
         let columns = rows.columns().iter().cloned().chain(scores.finish()).collect();
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?, Origin::Same);
         Ok(())

@@ -72,10 +72,11 @@ impl<D: Detector> Keyed<D> {
         })
     }
 
-    fn score(&mut self, keys: &Keys, row: usize, reading: &Reading, out: &mut Output) -> Option<Score> {
+    /// `near` is where the series may stand.
+    fn score(&mut self, keys: &Keys, row: usize, near: u32, reading: &Reading, out: &mut Output) -> Option<Score> {
         let Keyed { detector, table, no_evidence, failure, .. } = self;
         let key = keys.key(row);
-        let slot = table.touch(key, keys.hash(row), || detector.start(), drop);
+        let slot = table.touch((key, keys.hash(row), near), || detector.start(), drop);
         if self.columns.is_expired(slot.last_at, reading.at) {
             slot.series = detector.start();
         }
@@ -116,15 +117,16 @@ impl<D: Detector> Transform for Keyed<D> {
         let (arrays, keys) = (self.columns.of(rows), out.keys(&self.columns.key, rows));
         let mut scores = ScoreColumns::with_capacity(n_rows);
         for start in (0..n_rows).step_by(AHEAD) {
-            let near = start..n_rows.min(start + AHEAD);
-            self.table.warm(&keys, near.clone(), |series| self.detector.warm(series));
-            for row in near {
-                let score = match arrays.value(row) {
-                    Some(value) => self.score(&keys, row, &Reading { at: arrays.at(row), value }, out),
-                    None => None,
-                };
-                scores.push(score);
+            let ahead = start..n_rows.min(start + AHEAD);
+            let near = self.table.near(&keys, ahead.clone());
+            self.table.warm(&near, |series| self.detector.warm(series));
+            self.table.each_near(&near, |series| self.detector.foresee(series));
+            let mut found = [None; AHEAD];
+            for (row, (found, near)) in ahead.clone().zip(found.iter_mut().zip(near)) {
+                let Some(value) = arrays.value(row) else { continue };
+                *found = self.score(&keys, row, near, &Reading { at: arrays.at(row), value }, out);
             }
+            scores.extend(&found[..ahead.len()]);
         }
         self.detector.check()?;
         if let Some(failure) = self.failure.take() {

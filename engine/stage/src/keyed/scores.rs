@@ -11,8 +11,11 @@ use crate::detector::Score;
 /// Builds the columns a detector adds.
 pub(super) struct ScoreColumns {
     is_anomaly: BooleanBuilder,
-    /// score, expected, lower, upper, statistic
-    numbers: [Numbers; 5],
+    score: Numbers,
+    expected: Numbers,
+    lower: Numbers,
+    upper: Numbers,
+    statistic: Numbers,
 }
 
 /// A column in the making: what is not finite becomes null at the end.
@@ -24,32 +27,45 @@ struct Numbers {
 impl ScoreColumns {
     /// Room for so many rows.
     pub fn with_capacity(rows: usize) -> Self {
+        let numbers = || Numbers { values: Vec::with_capacity(rows), has_nulls: false };
         ScoreColumns {
             is_anomaly: BooleanBuilder::with_capacity(rows),
-            numbers: std::array::from_fn(|_| Numbers { values: Vec::with_capacity(rows), has_nulls: false }),
+            score: numbers(),
+            expected: numbers(),
+            lower: numbers(),
+            upper: numbers(),
+            statistic: numbers(),
         }
     }
 
-    /// The next row; none when there is nothing to say of it.
-    #[inline]
-    pub fn push(&mut self, score: Option<Score>) {
-        self.is_anomaly.append_value(score.is_some_and(|score| score.is_anomaly));
-        let values = score.map_or([f64::NAN; 5], |s| [s.score, s.expected, s.lower, s.upper, s.statistic]);
-        for (column, value) in self.numbers.iter_mut().zip(values) {
-            column.values.push(value);
-            column.has_nulls |= !value.is_finite();
+    /// The next rows; none for a row of which there is nothing to say. Column by column: each is a loop without branches.
+    pub fn extend(&mut self, scores: &[Option<Score>]) {
+        for score in scores {
+            self.is_anomaly.append_value(score.is_some_and(|score| score.is_anomaly));
         }
+        self.score.extend(scores, |score| score.score);
+        self.expected.extend(scores, |score| score.expected);
+        self.lower.extend(scores, |score| score.lower);
+        self.upper.extend(scores, |score| score.upper);
+        self.statistic.extend(scores, |score| score.statistic);
     }
 
     /// The columns, in their order.
     pub fn finish(self) -> Vec<ArrayRef> {
-        let ScoreColumns { mut is_anomaly, numbers } = self;
-        let [score, expected, lower, upper, statistic] = numbers.map(Numbers::finish);
-        vec![score, Arc::new(is_anomaly.finish()), expected, lower, upper, statistic]
+        let ScoreColumns { score, mut is_anomaly, expected, lower, upper, statistic } = self;
+        let is_anomaly = Arc::new(is_anomaly.finish());
+        vec![score.finish(), is_anomaly, expected.finish(), lower.finish(), upper.finish(), statistic.finish()]
     }
 }
 
 impl Numbers {
+    #[inline]
+    fn extend(&mut self, scores: &[Option<Score>], of: impl Fn(&Score) -> f64) {
+        let before = self.values.len();
+        self.values.extend(scores.iter().map(|score| score.as_ref().map_or(f64::NAN, &of)));
+        self.has_nulls |= self.values[before..].iter().fold(false, |has_nulls, value| has_nulls | !value.is_finite());
+    }
+
     fn finish(self) -> ArrayRef {
         let Numbers { mut values, has_nulls } = self;
         if !has_nulls {

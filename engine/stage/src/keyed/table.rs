@@ -74,6 +74,9 @@ const FORGET_PART: usize = 16;
 /// How many series are brought near the processor at once: enough to wait for all of them together, few enough to stay.
 pub(super) const AHEAD: usize = 64;
 
+/// The number of no slot.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
 /// So few series are near it anyway.
 const FEW: usize = 1_000;
 
@@ -132,17 +135,22 @@ impl<S: Serialize> Table<S> {
         Ok(())
     }
 
-    /// Brings the series of some rows near the processor, all at once: one after the other, each would be waited for.
-    /// `warm` reads what a series has elsewhere. At most [`AHEAD`] rows.
-    pub fn warm(&self, keys: &Keys, rows: Range<usize>, warm: impl Fn(&S) -> u64) {
+    /// Where the series of some rows most likely stand: those of the same hash. At most [`AHEAD`] rows.
+    pub fn near(&self, keys: &Keys, rows: Range<usize>) -> [u32; AHEAD] {
+        let mut near = [NOWHERE; AHEAD];
+        for (near, row) in near.iter_mut().zip(rows) {
+            *near = self.index.find(keys.hash(row), |_| true).unwrap_or(NOWHERE);
+        }
+        near
+    }
+
+    /// Brings series near the processor, all at once: one after the other, each would be waited for. `warm` reads what
+    /// a series has elsewhere.
+    pub fn warm(&self, near: &[u32], warm: impl Fn(&S) -> u64) {
         if self.slots.len() < FEW {
             return;
         }
-        let mut found = [u32::MAX; AHEAD];
-        for (found, row) in found.iter_mut().zip(rows) {
-            *found = self.index.find(keys.hash(row), |_| true).unwrap_or(u32::MAX);
-        }
-        let slots = || found.iter().filter_map(|&number| self.slots.get(number as usize));
+        let slots = || near.iter().filter_map(|&number| self.slots.get(number as usize));
         // In steps, as each needs the address that the one before has brought.
         black_box(slots().fold(0, |sum, slot| sum ^ slot.last_reading ^ slot.key.len() as u64));
         black_box(
@@ -150,19 +158,26 @@ impl<S: Serialize> Table<S> {
         );
     }
 
-    /// The series of a key, made by `start` if there is none, and counted as read now. When that takes the place of
-    /// others, `forget` is given them. `hash` is that of the key.
-    pub fn touch(&mut self, key: &[u8], hash: u64, start: impl FnOnce() -> S, forget: impl FnMut(S)) -> &mut Slot<S> {
-        let number = match self.index.find(hash, |slot| *self.slots[slot as usize].key == *key) {
-            Some(number) => number,
-            None => {
-                if self.slots.len() >= self.max_series {
-                    self.forget_oldest((self.max_series / FORGET_PART).max(1), forget);
-                }
-                self.insert(hash, key, start());
-                (self.slots.len() - 1) as u32
+    /// Does something with each of the series there.
+    pub fn each_near(&mut self, near: &[u32], mut then: impl FnMut(&mut S)) {
+        for &number in near {
+            if let Some(slot) = self.slots.get_mut(number as usize) {
+                then(&mut slot.series);
             }
-        };
+        }
+    }
+
+    /// The series of a key, made by `start` if there is none, and counted as read now. When that takes the place of
+    /// others, `forget` is given them. `hash` is that of the key, `near` where it may stand, or [`NOWHERE`].
+    #[inline]
+    pub fn touch(
+        &mut self,
+        (key, hash, near): (&[u8], u64, u32),
+        start: impl FnOnce() -> S,
+        forget: impl FnMut(S),
+    ) -> &mut Slot<S> {
+        let is_there = self.slots.get(near as usize).is_some_and(|slot| *slot.key == *key);
+        let number = if is_there { near } else { self.find_or_insert(key, hash, start, forget) };
         let slot = &mut self.slots[number as usize];
         if slot.changed_before != self.next_save {
             self.saving.keep(slot, self.next_save, self.version);
@@ -172,6 +187,17 @@ impl<S: Serialize> Table<S> {
         slot.last_reading = self.readings;
         self.readings += 1;
         slot
+    }
+
+    fn find_or_insert(&mut self, key: &[u8], hash: u64, start: impl FnOnce() -> S, forget: impl FnMut(S)) -> u32 {
+        if let Some(number) = self.index.find(hash, |slot| *self.slots[slot as usize].key == *key) {
+            return number;
+        }
+        if self.slots.len() >= self.max_series {
+            self.forget_oldest((self.max_series / FORGET_PART).max(1), forget);
+        }
+        self.insert(hash, key, start());
+        (self.slots.len() - 1) as u32
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], series: S) {
@@ -332,7 +358,7 @@ mod tests {
 
     impl Table<u32> {
         fn touch_key(&mut self, key: &[u8], start: impl FnOnce() -> u32, forget: impl FnMut(u32)) -> &mut Slot<u32> {
-            self.touch(key, hash_of(key), start, forget)
+            self.touch((key, hash_of(key), NOWHERE), start, forget)
         }
     }
 

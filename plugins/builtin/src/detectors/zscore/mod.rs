@@ -170,6 +170,10 @@ impl Detector for Zscore {
         past.warm()
     }
 
+    fn foresee(&self, past: &mut Window) {
+        past.foresee();
+    }
+
     fn window(&self, past: &Window) -> Option<Vec<f64>> {
         Some(past.oldest_first())
     }

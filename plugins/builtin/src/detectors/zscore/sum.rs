@@ -69,13 +69,21 @@ impl Sum {
         Sum { rounded, rest }
     }
 
-    /// Adds a value, which may be the negative of one that was added before.
+    /// Adds a value.
     #[inline]
     pub fn add(&mut self, value: f64) {
-        let (sum, error) = two_sum(self.rounded, value);
+        self.replace(0.0, value);
+    }
+
+    /// Takes back a value that was added before, and adds another.
+    #[inline]
+    pub fn replace(&mut self, old: f64, new: f64) {
+        let (sum, error) = two_sum(self.rounded, new);
         let (rest, lost) = two_sum(self.rest, error);
+        let (sum, error) = two_sum(sum, -old);
+        let (rest, lost_too) = two_sum(rest, error);
         (self.rounded, self.rest) = two_sum(sum, rest);
-        if lost != 0.0 || !is_summable(value) {
+        if lost != 0.0 || lost_too != 0.0 || !is_summable(new) {
             self.rest = f64::NAN;
         }
     }
@@ -129,13 +137,14 @@ mod tests {
             let (mut values, mut exact, mut sum, mut n_kept) = (Vec::new(), Vec::new(), Sum::default(), 0);
             for step in 0..20_000 {
                 let (value, units) = value(&mut random, spread);
-                sum.add(value);
+                if random.below(30) < values.len() {
+                    sum.replace(values.remove(0), value);
+                    exact.remove(0);
+                } else {
+                    sum.add(value);
+                }
                 values.push(value);
                 exact.push(units);
-                if random.below(30) < values.len() {
-                    sum.add(-values.remove(0));
-                    exact.remove(0);
-                }
                 n_kept += u32::from(sum.is_exact());
                 if !sum.is_exact() {
                     sum = Sum::of(&values);
@@ -171,7 +180,7 @@ mod tests {
     fn what_could_overflow_has_no_sum_until_it_is_gone() {
         let mut sum = Sum::of(&[1.0, f64::MAX]);
         assert!(sum.rounded().is_nan() && !sum.is_exact());
-        sum.add(-f64::MAX);
+        sum.replace(f64::MAX, 2.0);
         assert!(!sum.is_exact(), "it has to be made anew");
         assert_eq!(Sum::of(&[LARGEST; 100_000]).rounded(), LARGEST * 100_000.0);
     }

@@ -14,6 +14,22 @@ pub struct Window {
     /// Of the values. It depends on nothing else, so it is not saved.
     #[serde(skip)]
     sum: Sum,
+    #[serde(skip)]
+    spread: Spread,
+}
+
+/// Mean and population standard deviation of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Spread {
+    /// The values have changed since.
+    #[default]
+    Unknown,
+    /// There is none, or none that a float can hold.
+    Nothing,
+    Known {
+        mean: f64,
+        deviation: f64,
+    },
 }
 
 impl Window {
@@ -46,8 +62,9 @@ impl Window {
     }
 
     pub(super) fn push(&mut self, value: f64, window: usize) {
-        self.sum.add(value);
+        self.spread = Spread::Unknown;
         if self.values.len() < window {
+            self.sum.add(value);
             if self.values.len() == self.values.capacity() {
                 // Twice the room, but never beyond the window: most of the memory of a run is here.
                 self.values.reserve_exact(self.values.len().max(4).min(window - self.values.len()));
@@ -55,7 +72,7 @@ impl Window {
             self.values.push(value);
         } else {
             let oldest = self.next as usize % window;
-            self.sum.add(-std::mem::replace(&mut self.values[oldest], value));
+            self.sum.replace(std::mem::replace(&mut self.values[oldest], value), value);
             self.next = ((oldest + 1) % window) as u32;
         }
         if !self.sum.is_exact() {
@@ -63,17 +80,34 @@ impl Window {
         }
     }
 
+    /// Computes what the next score needs, and keeps it.
+    pub(super) fn foresee(&mut self) {
+        self.spread = self.spread();
+    }
+
     /// Mean and population standard deviation; none if there is no spread, or none that a float can hold.
     pub(super) fn mean_and_deviation(&self) -> Option<(f64, f64)> {
+        match self.spread() {
+            Spread::Known { mean, deviation } => Some((mean, deviation)),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn spread(&self) -> Spread {
+        if self.spread != Spread::Unknown {
+            return self.spread;
+        }
         let values = &self.values;
         // Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
         if values.iter().all(|value| *value == values[0]) {
-            return None;
+            return Spread::Nothing;
         }
         let count = values.len() as f64;
         let mean = self.sum.rounded() / count;
         let deviation = (sum_of_squares(values, mean) / count).sqrt();
-        (mean.is_finite() && deviation.is_finite() && 0.0 < deviation).then_some((mean, deviation))
+        let is_known = mean.is_finite() && deviation.is_finite() && 0.0 < deviation;
+        if is_known { Spread::Known { mean, deviation } } else { Spread::Nothing }
     }
 }
 
@@ -81,7 +115,7 @@ impl Window {
 impl Window {
     /// As no window would be saved.
     pub(super) fn damaged(values: Vec<f64>, next: u32) -> Self {
-        Window { values, next, sum: Sum::default() }
+        Window { values, next, ..Window::default() }
     }
 }
 
