@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
@@ -52,7 +51,7 @@ impl PartitionMessages {
         // SAFETY: `self.queue` is valid until it is dropped, and `messages` has room for `size` pointers.
         let n = unsafe { rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, messages, size) };
         let n = usize::try_from(n).unwrap_or(0).min(size);
-        Messages { pointers: &room.0[..n] }
+        Messages { rest: &room.0[..n] }
     }
 
     /// The first offset that is not written yet, as of the latest answer of the broker.
@@ -78,44 +77,49 @@ impl Drop for PartitionMessages {
     }
 }
 
-/// The messages of one call, in the order of their offsets; given back to librdkafka when dropped.
+/// The messages of one call, in the order of their offsets. Those that are left are given back to librdkafka when it is
+/// dropped.
 pub(crate) struct Messages<'r> {
-    pointers: &'r [*mut rd::rd_kafka_message_t],
+    rest: &'r [*mut rd::rd_kafka_message_t],
 }
 
-impl Messages<'_> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pointers.is_empty()
+impl Iterator for Messages<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        let (pointer, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(Message { pointer: *pointer })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.pointers.len()
-    }
-
-    /// One after the other.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Message<'_>> {
-        self.pointers.iter().map(|pointer| Message { pointer: *pointer, messages: PhantomData })
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.rest.len(), Some(self.rest.len()))
     }
 }
+
+impl ExactSizeIterator for Messages<'_> {}
 
 impl Drop for Messages<'_> {
     fn drop(&mut self) {
-        for pointer in self.pointers {
-            // SAFETY: the batch call made this message ours; it is destroyed once, and no borrow of it is left.
-            unsafe { rd::rd_kafka_message_destroy(*pointer) };
-        }
+        self.for_each(drop);
     }
 }
 
-/// A message, or an error in its place.
-pub(crate) struct Message<'m> {
+/// A message, or an error in its place; given back to librdkafka when dropped, while it is still near the processor.
+pub(crate) struct Message {
     pointer: *mut rd::rd_kafka_message_t,
-    messages: PhantomData<&'m rd::rd_kafka_message_t>,
 }
 
-impl<'m> Message<'m> {
-    fn raw(&self) -> &'m rd::rd_kafka_message_t {
-        // SAFETY: the batch call gave a valid message, which lives until `Messages` is dropped; nobody changes it.
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: the batch call made this message ours; it is destroyed once, and no borrow of it is left.
+        unsafe { rd::rd_kafka_message_destroy(self.pointer) };
+    }
+}
+
+impl Message {
+    fn raw(&self) -> &rd::rd_kafka_message_t {
+        // SAFETY: the batch call gave a valid message, which lives until this is dropped; nobody changes it.
         unsafe { &*self.pointer }
     }
 
@@ -133,18 +137,18 @@ impl<'m> Message<'m> {
     }
 
     /// Its bytes; none for a tombstone.
-    pub(crate) fn payload(&self) -> Option<&'m [u8]> {
+    pub(crate) fn payload(&self) -> Option<&[u8]> {
         let raw = self.raw();
         let start = NonNull::new(raw.payload)?.cast::<u8>();
-        // SAFETY: librdkafka says that `len` bytes from `payload` on belong to the message, which lives for `'m`.
+        // SAFETY: librdkafka says that `len` bytes from `payload` on belong to the message, which `self` owns.
         Some(unsafe { slice::from_raw_parts(start.as_ptr(), raw.len) })
     }
 
     /// Its key; none when it has none.
-    pub(crate) fn key(&self) -> Option<&'m [u8]> {
+    pub(crate) fn key(&self) -> Option<&[u8]> {
         let raw = self.raw();
         let start = NonNull::new(raw.key)?.cast::<u8>();
-        // SAFETY: librdkafka says that `key_len` bytes from `key` on belong to the message, which lives for `'m`.
+        // SAFETY: librdkafka says that `key_len` bytes from `key` on belong to the message, which `self` owns.
         Some(unsafe { slice::from_raw_parts(start.as_ptr(), raw.key_len) })
     }
 

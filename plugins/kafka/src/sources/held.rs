@@ -42,6 +42,8 @@ pub(crate) struct Opening {
 pub(crate) struct Held {
     place: Place,
     messages: PartitionMessages,
+    /// What a payload takes on average, of those that came last.
+    row_bytes: usize,
     /// Keeps the callback alive that wakes the driver.
     _wakes_driver: PartitionQueue<ConsumerNotes>,
     /// librdkafka knows of it: it was opened before.
@@ -75,6 +77,7 @@ impl Held {
         Some(Held {
             place: place.clone(),
             messages,
+            row_bytes: 0,
             _wakes_driver: queue,
             is_assigned: false,
             is_released: false,
@@ -188,11 +191,10 @@ impl Held {
         }
         let Ok(permit) = reading.feeds.try_reserve() else { return false };
         let messages = self.messages.read(room);
-        if messages.is_empty() {
+        if messages.len() == 0 {
             return false;
         }
-        let taken = take(&messages, reading.next, &self.place);
-        drop(messages);
+        let taken = take(messages, reading.next, &self.place, &mut self.row_bytes);
         reading.next = taken.next;
         let has_failed = taken.failure.is_some();
         let failure = taken.failure.map(|failure| explain(consumer, &self.place, taken.next, &failure));

@@ -36,10 +36,13 @@ pub(crate) struct Failure {
 
 /// Copies the messages from offset `next` on. After a rebalance librdkafka may hand over a message a second time;
 /// those below `next` are left out.
-pub(crate) fn take(messages: &Messages<'_>, next: u64, place: &Place) -> Taken {
+///
+/// `row_bytes` is what a payload takes, as far as is known: looking at all of them beforehand would bring each message near
+/// the processor twice. It is corrected by those that are here.
+pub(crate) fn take(messages: Messages<'_>, next: u64, place: &Place, row_bytes: &mut usize) -> Taken {
     let mut taken = Taken { batch: None, next, failure: None, is_cut: false };
-    let mut rows = Builder::new(messages);
-    for message in messages.iter() {
+    let mut rows = Builder::new(messages.len(), *row_bytes);
+    for message in messages {
         let offset = u64::try_from(message.offset()).ok();
         match (message.error(), offset) {
             (None, Some(offset)) if taken.next <= offset => {
@@ -59,6 +62,9 @@ pub(crate) fn take(messages: &Messages<'_>, next: u64, place: &Place) -> Taken {
             }
             (Some(code), _) => tracing::debug!(%place, ?code, "librdkafka goes on after an error"),
         }
+    }
+    if !rows.offsets.is_empty() {
+        *row_bytes = rows.payloads.values.len().div_ceil(rows.offsets.len());
     }
     taken.batch = rows.finish(place);
     taken
@@ -96,9 +102,9 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(messages: &Messages<'_>) -> Self {
-        let n_messages = messages.len();
-        let n_bytes = messages.iter().map(|message| message.payload().map_or(0, <[u8]>::len)).sum();
+    fn new(n_messages: usize, row_bytes: usize) -> Self {
+        // A little more than the average, as growing by a little means copying all.
+        let n_bytes = n_messages.saturating_mul(row_bytes + row_bytes / 8);
         Builder {
             payloads: Bytes::new(n_messages, n_bytes),
             keys: None,
@@ -108,14 +114,14 @@ impl Builder {
         }
     }
 
-    fn has_room_for(&self, message: &Message<'_>) -> bool {
+    fn has_room_for(&self, message: &Message) -> bool {
         let has_room =
             |bytes: &Bytes, more: Option<&[u8]>| bytes.values.len() + more.map_or(0, <[u8]>::len) <= MAX_BYTES;
         has_room(&self.payloads, message.payload())
             && self.keys.as_ref().is_none_or(|keys| has_room(keys, message.key()))
     }
 
-    fn push(&mut self, message: &Message<'_>, offset: u64) {
+    fn push(&mut self, message: &Message, offset: u64) {
         self.payloads.push(message.payload());
         let key = message.key();
         if key.is_some() && self.keys.is_none() {
