@@ -16,6 +16,7 @@ mod sources {
     pub(crate) mod held;
     pub(crate) mod kafka;
     pub(crate) mod missing;
+    pub(crate) mod read_ahead;
     pub(crate) mod reader;
     pub(crate) mod rows;
     pub(crate) mod source;

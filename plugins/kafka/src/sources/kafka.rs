@@ -96,16 +96,13 @@ const OWNED: Owned = &[
     ("statistics.interval.ms", "the pipeline has metrics of its own"),
 ];
 
-/// Settings that users may change. The figures suit small rows at millions a second and hold one partition to about
-/// 16 MiB read ahead; a larger message is still read.
+/// Settings that users may change. The figures suit small rows at millions a second; a message larger than a fetch is still
+/// read. How much is read ahead depends on the number of partitions: `read_ahead.rs`.
 const DEFAULTS: &[(&str, &str)] = &[
     // The default of 1 s makes a full queue cost more than anything else.
     ("fetch.queue.backoff.ms", "2"),
     // How long the end of a partition takes to be noticed.
     ("fetch.wait.max.ms", "100"),
-    ("fetch.message.max.bytes", "4194304"),
-    ("queued.min.messages", "100000"),
-    ("queued.max.messages.kbytes", "16384"),
     // A process that was killed keeps its partitions for so long.
     ("session.timeout.ms", "10000"),
     // How long it takes at most until the others notice that partitions are to move.

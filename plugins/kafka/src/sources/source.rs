@@ -20,6 +20,7 @@ use crate::sources::coverage::Coverage;
 use crate::sources::driver::{self, Clients};
 use crate::sources::driver_handle::{Changes, DriverHandle, Order};
 use crate::sources::held::Opening;
+use crate::sources::read_ahead::set_read_ahead;
 use crate::sources::reader::{FEED_SIZE, KafkaReader, Waker};
 use crate::sources::start::{StartRules, look, resolve};
 use crate::topics::{partition_count, problems, thread_died};
@@ -311,7 +312,9 @@ impl KafkaSource {
     }
 
     fn start(&mut self, n_partitions: HashMap<Arc<str>, usize>) -> Result<Consuming> {
-        let mut consumer = self.new_consumer(&self.settings.config)?;
+        let mut config = self.settings.config.clone();
+        set_read_ahead(&mut config, n_partitions.values().sum());
+        let mut consumer = self.new_consumer(&config)?;
         let waker = Arc::new(Waker::default());
         let wakes = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wakes.wake());

@@ -20,8 +20,13 @@ use crate::formats::rows::Row;
 /// More steps than this, and all are forgotten: payloads without a fixed shape are not worth the memory.
 const MAX_STEPS: usize = 1_024;
 
-/// A place from which more steps than this go on is not one of a fixed shape.
-const MAX_STEPS_OF_STATE: usize = 16;
+/// No more steps than this go on from a place, those that came last: as many fields may follow in any order.
+const MAX_STEPS_OF_STATE: usize = 32;
+
+/// So many good payloads of no known shape, less those of a known one, and only one of [`TRIED`] is tried: where names are
+/// never the same, trying costs as much as the parser.
+const MANY_UNKNOWN: u32 = 256;
+const TRIED: u32 = 32;
 
 /// How many payloads may be learned from at once, and how many more with each batch.
 const LEARNINGS: u32 = 64;
@@ -38,6 +43,12 @@ pub(super) struct Layouts {
     numbers: HashMap<Box<[u8]>, usize>,
     n_steps: usize,
     learnings: u32,
+    /// How many good payloads had no known shape, less those that had one.
+    n_unknown: u32,
+    /// How many are not tried before the next one is.
+    untried: u32,
+    /// The last one was tried.
+    has_tried: bool,
 }
 
 /// Behind a value, or at the start: what may come next.
@@ -78,7 +89,15 @@ enum Next {
 impl Layouts {
     /// None are known.
     pub fn new() -> Self {
-        Layouts { states: vec![State::default()], numbers: HashMap::new(), n_steps: 0, learnings: LEARNINGS }
+        Layouts {
+            states: vec![State::default()],
+            numbers: HashMap::new(),
+            n_steps: 0,
+            learnings: LEARNINGS,
+            n_unknown: 0,
+            untried: 0,
+            has_tried: false,
+        }
     }
 
     /// A batch begins.
@@ -89,7 +108,14 @@ impl Layouts {
     /// Reads a payload of a known shape into the row. False: it is of no known shape, or something is wrong with it; the
     /// row may be half full then.
     pub fn read(&mut self, payload: &[u8], fields: &Fields, row: &mut Row) -> bool {
-        self.try_read(payload, fields, row).is_some()
+        self.has_tried = self.untried == 0;
+        if !self.has_tried {
+            self.untried -= 1;
+            return false;
+        }
+        let is_known = self.try_read(payload, fields, row).is_some();
+        self.n_unknown = self.n_unknown.saturating_sub(u32::from(is_known));
+        is_known
     }
 
     fn try_read(&mut self, payload: &[u8], fields: &Fields, row: &mut Row) -> Option<()> {
@@ -112,13 +138,21 @@ impl Layouts {
 
     /// Learns from a payload that the JSON parser has read without complaint.
     pub fn learn(&mut self, payload: &[u8], fields: &Fields) {
+        if !self.has_tried {
+            return;
+        }
+        self.n_unknown += 1;
+        if self.n_unknown == MANY_UNKNOWN {
+            (self.n_unknown, self.untried) = (MANY_UNKNOWN - 1, TRIED - 1);
+        }
         if self.learnings == 0 || MAX_FIELDS < fields.len() {
             return;
         }
         self.learnings -= 1;
         let Some(shape) = learn(payload, fields) else { return };
-        if MAX_STEPS < self.n_steps + shape.values.len() + 1 {
-            *self = Layouts { learnings: self.learnings, ..Layouts::new() };
+        if MAX_STEPS < self.n_steps.max(self.states.len()) + shape.values.len() + 1 {
+            let Layouts { learnings, n_unknown, untried, has_tried, .. } = *self;
+            *self = Layouts { learnings, n_unknown, untried, has_tried, ..Layouts::new() };
         }
         let mut state = 0;
         for Learned { literal, enters, field, place } in shape.values {
@@ -142,10 +176,15 @@ impl Layouts {
     fn add(&mut self, state: usize, step: Step) {
         let State { last, others } = &mut self.states[state];
         let is_known = last.iter().chain(&*others).any(|known| known.is_same(&step));
-        if others.len() + 1 < MAX_STEPS_OF_STATE && !is_known {
-            others.extend(last.replace(step));
-            self.n_steps += 1;
+        if is_known {
+            return;
         }
+        if MAX_STEPS_OF_STATE <= others.len() + 1 {
+            others.remove(0);
+            self.n_steps -= 1;
+        }
+        others.extend(last.replace(step));
+        self.n_steps += 1;
     }
 }
 
@@ -383,6 +422,22 @@ mod tests {
             decode_one(&mut format, payload.as_bytes()).unwrap();
             assert!(format.layouts.n_steps <= super::MAX_STEPS && format.layouts.states.len() <= super::MAX_STEPS + 1);
         }
+    }
+
+    #[test]
+    fn payloads_that_have_no_shape_are_seldom_tried_and_one_that_comes_back_is_found() {
+        let mut format = json();
+        let mut is_tried = |payload: &str| {
+            format.layouts.begin_batch();
+            let is_tried = format.layouts.untried == 0;
+            decode_one(&mut format, payload.as_bytes()).unwrap();
+            is_tried
+        };
+        let n_tried = (0..20_000).filter(|number| is_tried(&format!(r#"{{"k{number}": 1, "id": "a"}}"#))).count();
+        assert!(256 < n_tried && n_tried < 2_000, "{n_tried}");
+        let n_tried = (0..20_000).filter(|_| is_tried(r#"{"id": "a"}"#)).count();
+        assert!(19_900 < n_tried, "{n_tried}");
+        assert_eq!(format.layouts.n_unknown, 0);
     }
 
     #[test]

@@ -1,0 +1,44 @@
+//! How much librdkafka reads ahead, which is most of what a source takes in memory.
+
+use rdkafka::ClientConfig;
+
+/// Of one partition: a little more than a fetch at millions of rows a second.
+const MESSAGES: usize = 50_000;
+const KIBIBYTES: usize = 16 << 10;
+const FETCH_BYTES: usize = 4 << 20;
+
+/// Of all partitions together; each has at least a thirty-second part.
+const ALL: usize = 2;
+const LEAST: usize = 32;
+
+/// Sets what the user has not set, for so many partitions.
+///
+/// A message takes about 350 bytes of librdkafka's own beside its payload. A message larger than a fetch is still read.
+pub(crate) fn set_read_ahead(config: &mut ClientConfig, n_partitions: usize) {
+    for (name, of_one) in [
+        ("queued.min.messages", MESSAGES),
+        ("queued.max.messages.kbytes", KIBIBYTES),
+        ("fetch.message.max.bytes", FETCH_BYTES),
+    ] {
+        if config.get(name).is_none() {
+            config.set(name, (of_one * ALL / n_partitions.max(1)).clamp(of_one / LEAST, of_one).to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_partitions_read_ahead_as_much_as_few_together() {
+        for (n_partitions, messages) in [(0, "50000"), (1, "50000"), (2, "50000"), (4, "25000"), (1_000, "1562")] {
+            let mut config = ClientConfig::new();
+            config.set("fetch.message.max.bytes", "1000");
+            set_read_ahead(&mut config, n_partitions);
+            assert_eq!(config.get("queued.min.messages"), Some(messages), "{n_partitions}");
+            assert_eq!(config.get("fetch.message.max.bytes"), Some("1000"), "the user has the last word");
+            config.create_native_config().unwrap();
+        }
+    }
+}
