@@ -141,10 +141,7 @@ async fn every_answer_has_its_words_and_no_secret() {
             "302 Found; redirects are not followed: `url` must name the place itself",
         ),
         (answer("0123456789x"), "answered with more than `max_body` (10B)"),
-        (
-            answer("x").header("Content-Encoding", "gzip"),
-            "answered with a compressed body, which it was not asked for",
-        ),
+        (answer("x").header("Content-Encoding", "gzip"), "answered with a compressed body, which it was not asked for"),
         (Reply::status(503), "answered 503 Service Unavailable"),
         (Reply::hang(), "has not answered within 200ms"),
         (Reply::close(), "broke off"),
@@ -306,12 +303,7 @@ fn refuses_bad_options() {
             "url",
             "`url` has braces around what is no parameter of `query` or `requests`",
         ),
-        (
-            HUSH,
-            json!({}),
-            "url",
-            "`url` is no URL (relative URL without a base), it would be like `https://host/path`",
-        ),
+        (HUSH, json!({}), "url", "`url` is no URL (relative URL without a base), it would be like `https://host/path`"),
         (
             url,
             json!({ "headers": { "a b": "x" } }),
