@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request as AxumRequest, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -50,6 +50,7 @@ pub struct Reply(Act);
 #[derive(Debug, Clone)]
 enum Act {
     Answer { status: u16, headers: Vec<(String, String)>, body: String },
+    BreakOff(String),
     Hang,
     Close,
 }
@@ -73,6 +74,11 @@ impl Reply {
     /// No answer; the connection is closed.
     pub fn close() -> Self {
         Reply(Act::Close)
+    }
+
+    /// Status 200 and this part of a body; then the connection is closed.
+    pub fn breaks_off(body: &str) -> Self {
+        Reply(Act::BreakOff(body.to_owned()))
     }
 
     /// Adds a header to an answer: `Reply::status(429).header("Retry-After", "2")`.
@@ -207,6 +213,10 @@ async fn receive(
     shared.requests().push(request);
     match reply.0 {
         Act::Answer { status, headers, body } => answer(status, &headers, body),
+        Act::BreakOff(body) => {
+            let parts = [Ok(body), Err(std::io::Error::other("it breaks off"))];
+            Body::from_stream(futures::stream::iter(parts)).into_response()
+        }
         Act::Hang => std::future::pending().await,
         Act::Close => {
             connection.close();

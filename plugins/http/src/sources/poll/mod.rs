@@ -47,8 +47,8 @@ use told::Told;
 /// | 408, 425, 429, 5xx, none within `timeout`, a body that breaks off | no row | as `Retry-After` says; otherwise soon, then ever later, up to a minute or `every`; after 429 not before the next round |
 /// | other 3xx and 4xx, more than `max_body`, compressed | no row, and a warning that says what to do | in a minute, or after `every` |
 ///
-/// A request that does not work holds up no other one. It is told once when it stops working and once when it is back;
-/// when none works any more, the source is *failing* for `/ready` and in `pipeline_failing`. A run with `--once` asks each
+/// A request that does not work holds up no other one. It is told once, at once when it was refused and otherwise after a
+/// minute, and once more when it is back; it counts in `pipeline_lag_rows`, as it is due. When none works any more, the source is *failing* for `/ready` and in `pipeline_failing`. A run with `--once` asks each
 /// request until it has its answer, and fails when one is refused.
 ///
 /// Answers cannot be asked for again: what comes is in the epoch log before any sink has it, and what the API says

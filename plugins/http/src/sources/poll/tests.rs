@@ -145,7 +145,7 @@ async fn every_answer_has_its_words_and_no_secret() {
         (Reply::status(503), "answered 503 Service Unavailable"),
         (Reply::hang(), "has not answered within 200ms"),
         (Reply::close(), "broke off"),
-        (answer("x").header("Content-Length", "9"), "broke off"),
+        (Reply::breaks_off("x"), "broke off"),
     ] {
         let mut it = Polling::start([reply], json!({ "max_body": "10B", "timeout": "200ms" })).await;
         let error = it.next().await.unwrap_err();

@@ -1,7 +1,7 @@
-//! What people hear of requests that do not work: once when they stop working, and once when they are back.
+//! What people hear of requests that do not work: once when that is so, and once when they are back.
 //!
 //! When none works any more, that is an error of the source, which the engine tells and counts. The others are told here,
-//! when no request is under way: a server that goes away is one line, not one for each request.
+//! together: those that were refused at once, those that may come back by themselves when they have not for a while.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,8 +9,11 @@ use std::time::Duration;
 use pipeline_stage::{Result, StageError};
 use tracing::{info, warn};
 
+use super::request::Again;
 use super::rounds::State;
 
+/// What is mended by asking again so soon is nothing to be told.
+const TELL_AFTER: Duration = Duration::from_secs(60);
 /// So many are named; the others are counted.
 const NAMED: usize = 3;
 
@@ -50,20 +53,28 @@ impl Told {
             let words = in_words(&all, states.len()).unwrap_or_default();
             return Err(StageError::transient(words).retry_after(Duration::ZERO));
         }
+        let failing: Vec<(usize, &State)> = failing.into_iter().filter(|(_, state)| is_worth_telling(state)).collect();
         let new: Vec<&State> =
             failing.iter().filter(|(number, _)| !self.failing.contains(number)).map(|(_, state)| *state).collect();
         if let Some(words) = in_words(&new, states.len()) {
             warn!("{}: {words}; the others go on, and what does not work is asked again", self.id);
         }
-        let failing: BTreeSet<usize> = failing.into_iter().map(|(number, _)| number).collect();
-        let back: Vec<&State> = self.failing.difference(&failing).map(|number| &states[*number]).collect();
+        let is_back = |number: &&usize| states[**number].failing().is_none();
+        let back: Vec<&State> = self.failing.iter().filter(is_back).map(|number| &states[*number]).collect();
         if !back.is_empty() {
             let names: Vec<String> = back.iter().take(NAMED).map(|state| quoted(state)).collect();
             info!("{}: answered again: {}{}", self.id, names.join(", "), further(back.len()));
         }
-        self.failing = failing;
+        self.failing.retain(|number| states[*number].failing().is_some());
+        self.failing.extend(failing.into_iter().map(|(number, _)| number));
         Ok(())
     }
+}
+
+fn is_worth_telling(state: &State) -> bool {
+    state
+        .failing()
+        .is_some_and(|failing| failing.failure.again == Again::Seldom || TELL_AFTER <= failing.since.elapsed())
 }
 
 /// What does not work, and why; none when nothing does not.
