@@ -130,3 +130,12 @@ async fn readings_of_the_simulator_arrive_in_the_database() {
         assert!(ended.stderr.contains("books balance"), "{}", ended.stderr);
     }
 }
+
+#[tokio::test]
+async fn without_its_key_the_weather_ends_with_words() {
+    let (composed, folder) = (Composed::read(), tempfile::tempdir().unwrap());
+    let ended = composed.run("openweather", folder.path()).start().wait_with_timeout(LONG).await;
+    ended.assert_code(2);
+    assert!(ended.stderr.contains("`query.appid` is empty"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the value comes from `OPENWEATHER_API_KEY`"), "{}", ended.stderr);
+}

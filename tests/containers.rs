@@ -68,7 +68,7 @@ fn every_image_of_others_is_pinned_to_a_tag_and_a_digest() {
     let images = services(&compose).values().map(|service| service["image"].as_str().expect("an image"));
     let (ours, mut others): (Vec<String>, Vec<String>) =
         images.map(Into::into).partition(|image: &String| image == "${PIPELINE_IMAGE:-pipeline:dev}");
-    assert_eq!(ours.len(), 2, "the pipeline and the simulator");
+    assert_eq!(ours.len(), 3, "the pipeline, the simulator and the weather");
     let stages: Vec<String> =
         instructions("FROM").iter().filter_map(|from| from.split(" AS ").nth(1)).map(Into::into).collect();
     let bases = instructions("FROM").into_iter().filter_map(|from| from.split(' ').next().map(str::to_owned));
@@ -104,12 +104,16 @@ fn every_variable_is_explained_and_has_a_value() {
 }
 
 #[test]
-fn every_profile_is_one_that_the_example_switches_on() {
+fn every_profile_is_one_that_the_example_names() {
     let compose = compose();
     let profiles: BTreeSet<&str> =
         services(&compose).values().flat_map(|service| texts(&service["profiles"])).collect();
-    let example = example();
-    assert_eq!(profiles, example["COMPOSE_PROFILES"].split(',').collect());
+    let (named, on) = (text("docker/.env.example"), example());
+    let on: BTreeSet<&str> = on["COMPOSE_PROFILES"].split(',').collect();
+    assert!(profiles.iter().all(|profile| named.contains(&format!("`{profile}`"))), "{profiles:?}");
+    // The weather needs a key that nobody has by default.
+    assert_eq!(profiles.difference(&on).copied().collect::<Vec<_>>(), ["openweather"]);
+    assert!(on.is_subset(&profiles), "{on:?}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod packaged;
 mod page;
 mod plugin_kit;
 mod plugins;
+mod polled;
 mod production;
 mod pushed;
 mod python;

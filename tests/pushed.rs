@@ -83,12 +83,14 @@ sinks:
 
 const TOKEN: &str = "a-token-of-the-test";
 
-async fn dead_letters(folder: &Path) -> Vec<String> {
+/// The bytes of each dead letter of a pipeline in this folder.
+pub async fn dead_letters(folder: &Path) -> Vec<String> {
     let bytes = "SELECT CAST(bytes AS TEXT) FROM pipeline_state_dead_letters";
     query(&folder.join("state").join("log.db"), bytes).await.concat()
 }
 
-fn counted(ids: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
+/// How often each is there.
+pub fn counted(ids: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counted = BTreeMap::new();
     ids.into_iter().for_each(|id| *counted.entry(id).or_default() += 1);
     counted

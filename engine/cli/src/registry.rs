@@ -18,7 +18,7 @@ pub const BESIDE_SLIM: [Beside; 4] = [
     Beside { library: "pipeline_sqlite_plugin", stages: &[(Kind::Sink, "sqlite")] },
     Beside {
         library: "pipeline_http_plugin",
-        stages: &[(Kind::Source, "http_push"), (Kind::Sink, "slack"), (Kind::Sink, "webhook")],
+        stages: &[(Kind::Source, "http"), (Kind::Source, "http_push"), (Kind::Sink, "slack"), (Kind::Sink, "webhook")],
     },
 ];
 

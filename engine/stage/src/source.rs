@@ -98,7 +98,8 @@ pub trait Reader: Send {
     /// Waits for the next rows, never beyond `until`; `None` means that the stream is over, or `until` is reached.
     ///
     /// Cancel-safe: rows that were not returned are returned by the next call. While it gives nothing, it must
-    /// wait, not spin. In a run with `--once` the stream is over where its end was when it was opened.
+    /// wait, not spin; a batch without rows says that what had failed works again, where no row can say it. In a run
+    /// with `--once` the stream is over where its end was when it was opened.
     async fn next(&mut self, until: Option<&Position>) -> Result<Option<SourceBatch>>;
 
     /// After the rows that `next` has returned; before the first call the resolved start.

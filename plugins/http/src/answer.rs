@@ -14,7 +14,7 @@ use pipeline_stage::{StageError, printable};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// No answer may silence alerts for longer, whatever its `Retry-After` says.
+/// No answer may silence us for longer, whatever its `Retry-After` says.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// How often an address that does not work is tried: soon enough after it was mended, too seldom to annoy anybody.
@@ -25,14 +25,11 @@ const MAX_WORDS: usize = 300;
 
 /// Judges an answer that is not a success. `host` and `body` stand in the message: they must hold no secret.
 pub fn refusal(host: &str, status: StatusCode, headers: &HeaderMap, body: &str) -> StageError {
-    let mut message = format!("`{host}` answered {status}");
-    if !body.trim().is_empty() {
-        message.push_str(&format!(": `{}`", printable(body.trim(), MAX_WORDS)));
-    }
+    let mut message = in_words(host, status, body);
     match status.as_u16() {
         408 | 425 | 429 | 500..=599 => {
             let error = StageError::transient(message);
-            match retry_after(headers, Utc::now()) {
+            match retry_after(headers) {
                 Some(pause) => error.retry_after(pause),
                 None => error,
             }
@@ -51,9 +48,22 @@ pub fn refusal(host: &str, status: StatusCode, headers: &HeaderMap, body: &str) 
     }
 }
 
+/// What was answered, in words. `host` and `body` must hold no secret.
+pub fn in_words(host: &str, status: StatusCode, body: &str) -> String {
+    match body.trim() {
+        "" => format!("`{host}` answered {status}"),
+        body => format!("`{host}` answered {status}: `{}`", printable(body, MAX_WORDS)),
+    }
+}
+
+/// How long the other side wants to be left alone, if it says so; at most an hour.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    pause_of(headers, Utc::now())
+}
+
 /// How long to wait: `Retry-After` has seconds or a date. A date is compared with the answer's own `Date`, if it has
 /// one: the clocks of the two sides may differ.
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+fn pause_of(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let wanted = text(RETRY_AFTER)?;
     if !wanted.is_empty() && wanted.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -103,10 +113,10 @@ mod tests {
             ("", None),
             ("soon", None),
         ] {
-            let pause = retry_after(&headers(&[("retry-after", value)]), now);
+            let pause = pause_of(&headers(&[("retry-after", value)]), now);
             assert_eq!(pause, seconds.map(Duration::from_secs), "{value}");
         }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+        assert_eq!(pause_of(&HeaderMap::new(), now), None);
     }
 
     #[test]
@@ -114,7 +124,7 @@ mod tests {
         let now = http_date("Sun, 06 Nov 1994 11:00:00 GMT").unwrap();
         let both =
             headers(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), ("date", "Sun, 06 Nov 1994 08:49:30 GMT")]);
-        assert_eq!(retry_after(&both, now), Some(Duration::from_secs(7)));
+        assert_eq!(pause_of(&both, now), Some(Duration::from_secs(7)));
     }
 
     #[test]

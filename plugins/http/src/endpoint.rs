@@ -1,12 +1,13 @@
 //! Where requests go: a URL that is a secret, and the client for it.
 
 use std::error::Error;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pipeline_stage::{Result, Secret, StageError};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::answer::refusal;
 
@@ -16,12 +17,27 @@ const MAX_ANSWER_BYTES: usize = 4_096;
 /// A connection that nobody has used for this long may have been forgotten by a firewall on its way.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
-/// A URL and the client that posts to it. Neither its errors nor its `Debug` form show more of the URL than its host.
+/// Shorter texts are no secrets, and hiding them would hide half of every answer.
+const SHORTEST_SECRET: usize = 4;
+
+/// A URL and the client that speaks to it. Neither its errors nor its `Debug` form show more of the URL than its host.
 pub struct Endpoint {
     url: Url,
     host: String,
     timeout: Duration,
-    client: OnceLock<Client>,
+    /// What else must not be seen in an answer that is repeated.
+    secrets: Vec<String>,
+    client: Arc<OnceLock<Client>>,
+}
+
+/// What was answered.
+pub struct Got {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The body of a success, whole or, when it is too large, not at all; of anything else its first piece.
+    pub body: Option<Bytes>,
 }
 
 impl Endpoint {
@@ -42,7 +58,29 @@ impl Endpoint {
             Some(port) => format!("{host}:{port}"),
             None => host,
         };
-        Ok(Endpoint { url, host, timeout, client: OnceLock::new() })
+        Ok(Endpoint { url, host, timeout, secrets: Vec::new(), client: Arc::default() })
+    }
+
+    /// Hides these texts, too, where they turn up in an answer.
+    pub fn hiding<'s>(mut self, secrets: impl Iterator<Item = &'s str>) -> Self {
+        self.secrets.extend(secrets.filter(|secret| SHORTEST_SECRET <= secret.len()).map(str::to_owned));
+        // A secret may be a part of another one.
+        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self
+    }
+
+    /// Speaks over the connections of another one, if that can be.
+    pub fn sharing_with(mut self, other: &Endpoint) -> Self {
+        let kind = |of: &Endpoint| (of.url.scheme().to_owned(), is_this_machine(&of.url), of.timeout);
+        if kind(&self) == kind(other) {
+            self.client = other.client.clone();
+        }
+        self
+    }
+
+    /// The host, with its port if the URL has one.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// The URL. It is a secret.
@@ -63,6 +101,20 @@ impl Endpoint {
             return Ok(());
         }
         Err(refusal(&self.host, answer.status(), answer.headers(), &self.masked(&body)))
+    }
+
+    /// Asks, and gives the answer, whatever its status.
+    ///
+    /// # Errors
+    /// `Transient` when there is none, or a body that is wanted breaks off.
+    pub async fn get(&self, headers: HeaderMap, max_body: usize) -> Result<Got> {
+        let request = self.client()?.get(self.url.clone()).headers(headers);
+        let mut answer = request.send().await.map_err(|error| self.in_words(error))?;
+        let body = match answer.status().is_success() {
+            true => read_whole(&mut answer, max_body).await.map_err(|error| self.in_words(error))?,
+            false => Some(read_some(&mut answer).await.into()),
+        };
+        Ok(Got { status: answer.status(), headers: std::mem::take(answer.headers_mut()), body })
     }
 
     fn client(&self) -> Result<&Client> {
@@ -111,10 +163,17 @@ impl Endpoint {
         }
     }
 
-    /// Text without the URL, should somebody have repeated it.
-    fn masked(&self, text: &str) -> String {
+    /// Text without the URL and other secrets, should somebody have repeated them.
+    pub fn masked(&self, text: &str) -> String {
         let path = self.url.path();
-        let masked = text.replace(self.url.as_str(), "***");
+        let mut masked = text.replace(self.url.as_str(), "***");
+        // As they stand in the URL, and as they are.
+        if let Some(query) = self.url.query().filter(|query| SHORTEST_SECRET <= query.len()) {
+            masked = masked.replace(query, "***");
+        }
+        for secret in &self.secrets {
+            masked = masked.replace(secret.as_str(), "***");
+        }
         match path.len() > 1 {
             true => masked.replace(path, "***"),
             false => masked,
@@ -136,6 +195,21 @@ fn is_this_machine(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// The whole body; none when it is larger than that.
+async fn read_whole(answer: &mut Response, most: usize) -> reqwest::Result<Option<Bytes>> {
+    if answer.content_length().is_some_and(|length| (most as u64) < length) {
+        return Ok(None);
+    }
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await? {
+        if most < body.len() + piece.len() {
+            return Ok(None);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Some(body.into()))
 }
 
 /// The first piece of the answer's text. What cannot be read is left out: the status says enough.

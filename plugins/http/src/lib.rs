@@ -2,6 +2,7 @@
 
 mod answer;
 mod endpoint;
+mod headers;
 mod sinks;
 mod sources;
 mod template;

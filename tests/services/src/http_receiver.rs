@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request as AxumRequest, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -50,6 +50,7 @@ pub struct Reply(Act);
 #[derive(Debug, Clone)]
 enum Act {
     Answer { status: u16, headers: Vec<(String, String)>, body: String },
+    BreakOff(String),
     Hang,
     Close,
 }
@@ -73,6 +74,11 @@ impl Reply {
     /// No answer; the connection is closed.
     pub fn close() -> Self {
         Reply(Act::Close)
+    }
+
+    /// Status 200 and this part of a body; then the connection is closed.
+    pub fn breaks_off(body: &str) -> Self {
+        Reply(Act::BreakOff(body.to_owned()))
     }
 
     /// Adds a header to an answer: `Reply::status(429).header("Retry-After", "2")`.
@@ -104,12 +110,21 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     /// The replies still to give, the next one first; the last one stays. Empty: `Reply::ok`.
     replies: Mutex<Vec<Reply>>,
+    /// What gives the replies, if a test has set it.
+    judge: Mutex<Option<Judge>>,
 }
+
+type Judge = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
 impl HttpReceiver {
     /// Starts a receiver that answers 200 `ok`.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the system has a free port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// The same on a port that is known already: another server had it.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared::default());
         let service = Router::new().fallback(receive).with_state(shared.clone());
@@ -137,6 +152,11 @@ impl HttpReceiver {
         *self.shared.replies() = replies.into_iter().collect();
     }
 
+    /// Replies from now on as `judge` says of each request.
+    pub fn answer_by(&self, judge: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        *self.shared.judge.lock().expect("nobody panics with this lock") = Some(Arc::new(judge));
+    }
+
     /// Waits until the requests so far fulfil `condition` and gives them; panics after `timeout`, showing them.
     pub async fn wait_until(&self, condition: impl Fn(&[Request]) -> bool, timeout: Duration) -> Vec<Request> {
         let came_true = becomes_true(timeout, || condition(&self.requests())).await;
@@ -161,7 +181,11 @@ impl Shared {
         self.replies.lock().expect("nobody panics with this lock")
     }
 
-    fn next_reply(&self) -> Reply {
+    fn reply_to(&self, request: &Request) -> Reply {
+        let judge = self.judge.lock().expect("nobody panics with this lock").clone();
+        if let Some(judge) = judge {
+            return judge(request);
+        }
         let mut replies = self.replies();
         if 1 < replies.len() {
             return replies.remove(0);
@@ -179,15 +203,20 @@ async fn receive(
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let reply = shared.next_reply();
-    shared.requests().push(Request {
+    let request = Request {
         method: head.method.to_string(),
         path: head.uri.to_string(),
         headers: head.headers,
         body: Bytes::into(body),
-    });
+    };
+    let reply = shared.reply_to(&request);
+    shared.requests().push(request);
     match reply.0 {
         Act::Answer { status, headers, body } => answer(status, &headers, body),
+        Act::BreakOff(body) => {
+            let parts = [Ok(body), Err(std::io::Error::other("it breaks off"))];
+            Body::from_stream(futures::stream::iter(parts)).into_response()
+        }
         Act::Hang => std::future::pending().await,
         Act::Close => {
             connection.close();

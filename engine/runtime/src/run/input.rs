@@ -134,7 +134,10 @@ impl Input {
             match self.reader.next(until).await {
                 Ok(batch) => {
                     self.retry.worked();
-                    return Ok(batch);
+                    // One without rows says no more than that the source works again.
+                    if batch.as_ref().is_none_or(|batch| !batch.is_empty()) {
+                        return Ok(batch);
+                    }
                 }
                 Err(error) => self.retry.wait(error).await.map_err(|error| error.named(&self.id))?,
             }

@@ -8,13 +8,14 @@ use pipeline_stage::{
     WhenFull,
 };
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{default_max_pending, default_timeout, pace};
 use crate::endpoint::Endpoint;
+use crate::headers::headers;
 use crate::template::{Dialect, Names, Template};
 
 /// Posts each row to a URL, from an outbox that is kept over restarts.
@@ -97,13 +98,15 @@ impl SinkOptions for WebhookOptions {
         };
         let is_text = matches!(self.template, Some(Value::String(_)));
         let content_type = if is_text { "text/plain; charset=utf-8" } else { "application/json" };
+        let mut of_all = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        of_all.extend(headers(&self.headers)?);
         let webhook = Webhook {
             endpoint: Endpoint::new("url", &self.url, self.timeout.0)?,
             method: match self.method {
                 WebhookMethod::Post => Method::POST,
                 WebhookMethod::Put => Method::PUT,
             },
-            headers: headers(&self.headers, content_type)?,
+            headers: of_all,
             template,
             is_text,
             names,
@@ -111,21 +114,6 @@ impl SinkOptions for WebhookOptions {
         };
         Ok(BuiltSink::Outbox(Box::new(webhook)))
     }
-}
-
-/// The headers of every request.
-fn headers(options: &BTreeMap<String, Secret>, content_type: &'static str) -> Result<HeaderMap> {
-    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-    for (name, value) in options {
-        let wrong = |what: &str| StageError::config(what).at_option(format!("headers.{name}"));
-        let header = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| wrong(&format!("`{name}` is not the name of a header, it would be like `X-Api-Key`")))?;
-        let mut value = HeaderValue::from_str(value.expose())
-            .map_err(|_| wrong(&format!("the value of header `{name}` has characters that no header can have")))?;
-        value.set_sensitive(true);
-        headers.insert(header, value);
-    }
-    Ok(headers)
 }
 
 struct Webhook {

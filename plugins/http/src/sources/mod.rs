@@ -1,12 +1,13 @@
-//! Sources that are sent rows by HTTP.
+//! Sources that ask for rows by HTTP, or are sent them.
 
+mod poll;
 mod push;
 
 use pipeline_stage::StageType;
 
 /// All of them.
 pub fn stages() -> Vec<StageType> {
-    vec![StageType::source::<push::HttpPushOptions>()]
+    vec![StageType::source::<poll::HttpOptions>(), StageType::source::<push::HttpPushOptions>()]
 }
 
 #[cfg(test)]
