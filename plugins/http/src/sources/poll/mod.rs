@@ -1,8 +1,10 @@
 //! The source `http`: asks an API on an interval.
 //!
-//! [`rounds`] says when each request is made, [`request`] what is asked and what its answer means, [`told`] what people
-//! hear of those that do not work. What was answered waits in an [`Inbox`] until it is in the epoch log.
+//! [`rounds`] says when each request is made, [`request`] what is asked and what its answer means, [`reader`] hands it
+//! over, [`told`] says what people hear of those that do not work. What was answered waits in an [`Inbox`] until it is in
+//! the epoch log.
 
+mod reader;
 mod request;
 mod rounds;
 #[cfg(test)]
@@ -15,16 +17,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::DateTime;
-use pipeline_inbox::{Arrival, Inbox, now};
+use pipeline_inbox::{Inbox, now};
 use pipeline_stage::{
-    Assignment, ByteSize, Framing, Partition, Position, RawRows, Reader, Result, Secret, Source, SourceBatch,
-    SourceContext, SourceOptions, SourceOutput, SourceRows, Span, StageError, StageOptions,
+    Assignment, ByteSize, Framing, Partition, Position, Reader, Result, Secret, Source, SourceContext, SourceOptions,
+    SourceOutput, Span, StageError, StageOptions,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::sleep;
 
-use request::{Outcome, Request};
+use reader::PollReader;
+use request::Request;
 use rounds::Rounds;
 use told::Told;
 
@@ -239,79 +241,5 @@ fn until_next(last_round: Option<&str>, every: Duration) -> Duration {
     match u64::try_from(now().0.saturating_sub(last)) {
         Ok(since) => every.saturating_sub(Duration::from_micros(since)),
         Err(_) => every,
-    }
-}
-
-/// Its rounds begin while it is asked for rows, and at no other time.
-struct PollReader {
-    inbox: Arc<Inbox<()>>,
-    partition: Partition,
-    rounds: Rounds,
-    told: Told,
-    /// How many answers, or none, came since it was told how the requests are.
-    n_untold: usize,
-    /// When the last round began, as text.
-    last_round: Option<String>,
-    once: bool,
-}
-
-impl PollReader {
-    /// Takes what has come; gives a batch without rows when nothing came but the news that the source works again.
-    fn take(&mut self, number: usize, outcome: Outcome) -> Result<Option<SourceBatch>> {
-        let is_answer = !matches!(outcome, Outcome::Failed(_));
-        if let Some(body) = self.rounds.take(number, outcome) {
-            let key = self.rounds.name(number).map(|name| name.to_owned().into());
-            self.inbox.put(Arrival { rows: vec![body], key, at: now(), receipt: () });
-        }
-        let is_back = is_answer && self.told.is_back();
-        self.n_untold += 1;
-        // Requests may be so many that there is always one under way.
-        if self.rounds.is_quiet() || self.rounds.states().len() <= self.n_untold {
-            self.n_untold = 0;
-            self.told.tell(self.rounds.states())?;
-        }
-        let is_silent = is_back && self.inbox.waiting() == 0;
-        Ok(is_silent.then(|| SourceBatch {
-            rows: SourceRows::Raw(RawRows::of_payloads(Vec::<&[u8]>::new())),
-            offsets: Vec::new(),
-        }))
-    }
-
-    /// The end of a run with `--once`: what came is on disk before it is said that something did not.
-    async fn end(&self) -> Result<Option<SourceBatch>> {
-        let Some(refused) = self.rounds.refused() else { return Ok(None) };
-        while !self.inbox.is_empty() {
-            sleep(LOOK_AT_LOGGED).await;
-        }
-        Err(StageError::fatal(refused))
-    }
-}
-
-#[async_trait]
-impl Reader for PollReader {
-    async fn next(&mut self, _until: Option<&Position>) -> Result<Option<SourceBatch>> {
-        loop {
-            if self.once && self.inbox.waiting() == 0 && self.rounds.is_over() {
-                return self.end().await;
-            }
-            let (number, outcome) = tokio::select! {
-                biased;
-                batch = self.inbox.next(&self.partition) => return Ok(Some(batch)),
-                answered = self.rounds.next() => answered,
-            };
-            if let Some(batch) = self.take(number, outcome)? {
-                return Ok(Some(batch));
-            }
-        }
-    }
-
-    fn position(&self) -> Position {
-        let began = self.rounds.began().map(|began| began.to_rfc3339());
-        Position { offset: self.inbox.position(), detail: began.or_else(|| self.last_round.clone()) }
-    }
-
-    /// Rows that were not given, and requests that are due and have no answer.
-    fn lag(&self) -> Option<u64> {
-        Some(self.inbox.waiting() + self.rounds.n_failing())
     }
 }

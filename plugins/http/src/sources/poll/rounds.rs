@@ -164,11 +164,11 @@ impl Rounds {
                 let mut pauses = before.map_or_else(|| pauses(every), |failing| failing.pauses);
                 let again = now + pause(failure.again, &mut pauses, every);
                 state.failing = Some(Failing { failure, since, again, pauses });
-                return None;
+                None
             }
             Outcome::Nothing => {
                 (state.failing, state.was_answered) = (None, true);
-                return None;
+                None
             }
             Outcome::Document(body, tag) => {
                 (state.failing, state.was_answered) = (None, true);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use arrow::array::Array;
 use pipeline_services::{HttpReceiver, Reply, eventually};
-use pipeline_stage::{ErrorKind, StageType};
+use pipeline_stage::{ErrorKind, SourceBatch, SourceRows, StageType};
 use pipeline_testkit::{SourceSubject, a_read_given_up_loses_nothing, the_same_is_read_twice};
 use serde_json::{Value, json};
 
