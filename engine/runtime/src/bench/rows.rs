@@ -44,7 +44,8 @@ impl Made {
         let declared = stage.source.iter().flat_map(|source| &source.columns);
         let metas = declared.map(|column| match column.from {
             ColumnFrom::Meta(meta) => Some(meta),
-            ColumnFrom::Field(_) => None,
+            // A part of a key of rows that are made is none of theirs: the column is null, or its row is rejected.
+            ColumnFrom::Field(_) | ColumnFrom::Part(..) => None,
         });
         Made {
             schema: stage.schema.clone(),
