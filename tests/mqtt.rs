@@ -29,7 +29,9 @@ struct World {
 
 impl World {
     async fn new(version: &'static str) -> Self {
-        World { folder: tempfile::tempdir().unwrap(), mosquitto: Mosquitto::start().await, version }
+        // While the pipeline is away more waits than the default of 1,000, after which Mosquitto drops.
+        let mosquitto = Mosquitto::start_with(&["max_queued_messages 0"]).await;
+        World { folder: tempfile::tempdir().unwrap(), mosquitto, version }
     }
 
     fn file(&self) -> PathBuf {

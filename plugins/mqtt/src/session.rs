@@ -237,7 +237,13 @@ impl<'s> Session<'s> {
             let words = format!("the broker {} does not answer any more", self.broker.address);
             return Err(StageError::transient(words));
         }
-        if self.sent_at + within <= now { self.ping() } else { Ok(()) }
+        if now < self.sent_at + within {
+            return Ok(());
+        }
+        if self.n_pings == 0 {
+            self.shared.deliveries().ping();
+        }
+        self.ping()
     }
 
     fn ping(&mut self) -> Result<()> {
