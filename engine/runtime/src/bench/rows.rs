@@ -107,7 +107,7 @@ impl Made {
     fn keys_of_parts(&self, batch: &RecordBatch) -> Result<BinaryArray> {
         let n_parts = self.parts_of_keys.iter().map(|(_, part)| *part).max().unwrap_or(0);
         let options = FormatOptions::default();
-        let mut parts = vec![None; n_parts];
+        let mut parts: Vec<Option<ArrayFormatter<'_>>> = (0..n_parts).map(|_| None).collect();
         for (column, part) in &self.parts_of_keys {
             parts[part - 1] = Some(ArrayFormatter::try_new(batch.column(*column), &options)?);
         }
