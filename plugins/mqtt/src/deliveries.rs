@@ -194,7 +194,7 @@ impl Deliveries {
     }
 
     /// The numbers to acknowledge now, in the order in which they came.
-    pub fn to_acknowledge(&mut self) -> Vec<u16> {
+    pub fn take_acknowledgeable(&mut self) -> Vec<u16> {
         let mut packets = Vec::new();
         for delivery in &mut self.waiting {
             if delivery.is_here && delivery.is_logged && delivery.acknowledged.is_none() {
@@ -254,13 +254,13 @@ mod tests {
         deliveries.connected(false);
         take(&mut deliveries, [1, 2], 100);
         deliveries.logged(102);
-        assert_eq!(deliveries.to_acknowledge(), [1, 2]);
+        assert_eq!(deliveries.take_acknowledgeable(), [1, 2]);
         assert!(deliveries.ping() && !deliveries.ping());
         deliveries.pong();
         assert!(deliveries.waiting.is_empty() && !deliveries.ping());
         take(&mut deliveries, [3], 102);
         deliveries.logged(103);
-        assert_eq!(deliveries.to_acknowledge(), [3]);
+        assert_eq!(deliveries.take_acknowledgeable(), [3]);
         deliveries
     }
 
@@ -269,13 +269,13 @@ mod tests {
         let mut deliveries = Deliveries::default();
         deliveries.connected(false);
         take(&mut deliveries, 1..=4, 100);
-        assert!(deliveries.to_acknowledge().is_empty());
+        assert!(deliveries.take_acknowledgeable().is_empty());
         deliveries.logged(102);
-        assert_eq!(deliveries.to_acknowledge(), [1, 2]);
-        assert!(deliveries.to_acknowledge().is_empty());
+        assert_eq!(deliveries.take_acknowledgeable(), [1, 2]);
+        assert!(deliveries.take_acknowledgeable().is_empty());
         deliveries.connected(true);
         deliveries.logged(104);
-        assert!(deliveries.to_acknowledge().is_empty(), "3 and 4 have not come on this connection");
+        assert!(deliveries.take_acknowledgeable().is_empty(), "3 and 4 have not come on this connection");
         assert_eq!(deliveries.arrived(3, true, HASH), Arrived::Logged);
         assert_eq!(deliveries.arrived(4, true, HASH), Arrived::Logged);
     }
@@ -288,7 +288,7 @@ mod tests {
         deliveries.connected(true);
         assert_eq!(deliveries.arrived(1, true, HASH), Arrived::Waits);
         deliveries.logged(102);
-        assert_eq!(deliveries.to_acknowledge(), [1]);
+        assert_eq!(deliveries.take_acknowledgeable(), [1]);
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
             let mut reused = counted();
             take(&mut reused, [given_next], 103);
             reused.logged(104);
-            assert_eq!(reused.to_acknowledge(), [given_next]);
+            assert_eq!(reused.take_acknowledgeable(), [given_next]);
             reused.connected(true);
             assert_eq!(reused.arrived(given_next, true, HASH), Arrived::New);
         }
@@ -330,7 +330,7 @@ mod tests {
         unknown.connected(false);
         take(&mut unknown, [1, 2], 100);
         unknown.logged(102);
-        assert_eq!(unknown.to_acknowledge(), [1, 2]);
+        assert_eq!(unknown.take_acknowledgeable(), [1, 2]);
         unknown.connected(true);
         assert_eq!(unknown.arrived(1, true, HASH), Arrived::New);
     }
@@ -349,14 +349,14 @@ mod tests {
         assert!(deliveries.ping());
         take(&mut deliveries, [4], 103);
         deliveries.logged(104);
-        assert_eq!(deliveries.to_acknowledge(), [4]);
+        assert_eq!(deliveries.take_acknowledgeable(), [4]);
         deliveries.pong();
         assert_eq!(deliveries.waiting.iter().map(|delivery| delivery.packet).collect::<Vec<_>>(), [4]);
         // On a new connection the first that is new shows that nothing more comes again.
         deliveries.connected(true);
         take(&mut deliveries, [5, 6], 104);
         deliveries.logged(105);
-        assert_eq!(deliveries.to_acknowledge(), [5]);
+        assert_eq!(deliveries.take_acknowledgeable(), [5]);
         assert!(deliveries.ping());
         deliveries.pong();
         assert_eq!(deliveries.waiting.iter().map(|delivery| delivery.packet).collect::<Vec<_>>(), [6]);

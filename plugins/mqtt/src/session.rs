@@ -217,7 +217,7 @@ impl<'s> Session<'s> {
     /// Acknowledges what is logged, and asks whether that has come.
     fn acknowledge(&mut self) -> Result<()> {
         let mut deliveries = self.shared.deliveries();
-        for packet in deliveries.to_acknowledge() {
+        for packet in deliveries.take_acknowledgeable() {
             self.link.queue(&Outgoing::Ack(packet))?;
         }
         // Only when no other answer is due: it is this one's that counts.

@@ -1,6 +1,6 @@
 //! TLS: whom the connection trusts, and how it shows who it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipeline_stage::{Result, StageError};
@@ -54,7 +54,7 @@ impl TlsFiles {
     }
 }
 
-fn certificates(file: &PathBuf, option: &str) -> Result<Vec<CertificateDer<'static>>> {
+fn certificates(file: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>> {
     let all = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     let all = all.map_err(|error| unreadable(file, option, error))?;
     match all.is_empty() {
@@ -63,7 +63,7 @@ fn certificates(file: &PathBuf, option: &str) -> Result<Vec<CertificateDer<'stat
     }
 }
 
-fn unreadable(file: &PathBuf, option: &str, error: impl std::error::Error + Send + Sync + 'static) -> StageError {
+fn unreadable(file: &Path, option: &str, error: impl std::error::Error + Send + Sync + 'static) -> StageError {
     StageError::config(format!("`{}` cannot be read as PEM", file.display())).at_option(option).because(error)
 }
 

@@ -1,5 +1,7 @@
 //! Who is let in at a real Mosquitto, and what is said of who is not.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+
 mod support;
 
 use pipeline_services::{Certificates, Mosquitto, eventually, free_address, write_passwords};

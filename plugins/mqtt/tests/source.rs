@@ -1,5 +1,7 @@
 //! The source at a real Mosquitto: what becomes a row, and how often.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in the functions it calls")]
+
 mod support;
 
 use std::path::Path;

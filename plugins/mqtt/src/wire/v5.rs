@@ -13,7 +13,7 @@ pub(super) fn packet(outgoing: &Outgoing<'_>) -> Packet {
     match outgoing {
         Outgoing::Connect(hello) => connect(hello),
         Outgoing::Subscribe(subscription) => {
-            let filters = subscription.topics.iter().map(filter).collect();
+            let filters = subscription.topics.iter().map(|topic| filter(topic)).collect();
             Packet::Subscribe(Subscribe { pkid: 1, filters, properties: None })
         }
         Outgoing::Unsubscribe(subscription) => {
@@ -36,10 +36,10 @@ fn connect(hello: &Hello) -> Packet {
     Packet::Connect(connect, None, (!user.is_empty()).then(|| Login::new(user, password)))
 }
 
-fn filter(topic: &String) -> Filter {
+fn filter(topic: &str) -> Filter {
     // What is retained comes once, not at every connection.
     let retain_forward_rule = RetainForwardRule::OnNewSubscribe;
-    Filter { retain_forward_rule, ..Filter::new(topic.clone(), QoS::AtLeastOnce) }
+    Filter { retain_forward_rule, ..Filter::new(topic, QoS::AtLeastOnce) }
 }
 
 pub(super) fn read(from: &mut BytesMut) -> Result<Option<Incoming>, String> {
