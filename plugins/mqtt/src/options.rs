@@ -41,8 +41,8 @@ use crate::wire::{Hello, Version};
 /// clients of one `client_id` put each other out.
 ///
 /// How many rows a second come depends on how many messages may be unacknowledged, for each takes about `commit_every`:
-/// in version 5 that is `in_flight`; in version 3.1.1 the broker says it, Mosquitto 20 (`max_inflight_messages`), which is
-/// 400 rows a second at 50 ms. A run with `--once` reads nothing.
+/// in version 5 that is `in_flight`; in version 3.1.1 the broker says it, too: Mosquitto 20 (`max_inflight_messages`), which
+/// may be no more than 400 rows a second at 50 ms. A run with `--once` reads nothing.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttOptions {
@@ -68,7 +68,7 @@ pub struct MqttOptions {
     /// broker says it.
     #[serde(default = "default_session_expiry")]
     pub session_expiry: Span,
-    /// How many messages may be unacknowledged. In version 3.1.1 the broker says it.
+    /// How many messages may be unacknowledged; further ones wait. In version 3.1.1 the broker may send fewer at a time.
     #[serde(default = "default_in_flight")]
     #[schemars(range(min = 1, max = 10_000))]
     pub in_flight: u16,

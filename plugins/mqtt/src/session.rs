@@ -11,29 +11,37 @@ use crate::deliveries::{Arrived, Deliveries, hash};
 use crate::link::{ANSWERS_WITHIN, Broker, Link};
 use crate::wire::{Closed, Granted, Incoming, Message, Outgoing, Subscription, Version};
 
-/// What waits to be logged takes at most so much memory; then the connection is not read. It matters for messages of QoS
-/// 0 alone: of others the broker sends only so many before they are acknowledged.
+/// What waits to be logged takes at most so much memory; then the connection is not read.
 const ROOM: usize = 64 << 20;
+
+/// What a row takes until it is logged.
+pub struct Room {
+    _bytes: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
 
 /// What a source, its reader and its connection share.
 pub struct Shared {
     /// Rows until they are logged.
-    pub inbox: Inbox<OwnedSemaphorePermit>,
+    pub inbox: Inbox<Room>,
     /// Taken before anything is done with the inbox that has to do with it.
     deliveries: Mutex<Deliveries>,
     /// Something was logged.
     pub logged: Notify,
-    room: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    /// As many as may be unacknowledged: there are brokers that send more.
+    places: Arc<Semaphore>,
 }
 
 impl Shared {
     /// For a source that is not opened yet.
-    pub fn new(topics: &[String]) -> Self {
+    pub fn new(broker: &Broker) -> Self {
         Shared {
-            inbox: Inbox::new(topics.join(" ")),
+            inbox: Inbox::new(broker.topics.join(" ")),
             deliveries: Mutex::default(),
             logged: Notify::new(),
-            room: Arc::new(Semaphore::new(ROOM)),
+            bytes: Arc::new(Semaphore::new(ROOM)),
+            places: Arc::new(Semaphore::new(broker.hello.in_flight.into())),
         }
     }
 
@@ -43,13 +51,14 @@ impl Shared {
     }
 
     /// Waits for the room that a message takes. Cancel-safe.
-    async fn room(&self, message: Option<&New>) -> OwnedSemaphorePermit {
+    async fn room(&self, message: Option<&New>) -> Room {
         let size = message.map_or(0, |new| new.message.topic.len() + new.message.payload.len());
-        let room = self.room.clone().acquire_many_owned(size.min(ROOM) as u32).await;
-        room.expect("nobody closes it")
+        let place = self.places.clone().acquire_owned().await;
+        let bytes = self.bytes.clone().acquire_many_owned(size.min(ROOM) as u32).await;
+        Room { _bytes: bytes.expect("nobody closes it"), _place: place.expect("nobody closes it") }
     }
 
-    fn take(&self, new: New, room: OwnedSemaphorePermit) {
+    fn take(&self, new: New, room: Room) {
         let Message { packet, is_again, topic, payload } = new.message;
         let mut deliveries = self.deliveries();
         let offset = self.inbox.put(Arrival { rows: vec![payload], key: Some(topic), at: now(), receipt: room });

@@ -24,7 +24,7 @@ pub struct MqttSource {
 impl MqttSource {
     /// Without I/O.
     pub fn new(broker: Broker, once: bool) -> Self {
-        let shared = Arc::new(Shared::new(&broker.topics));
+        let shared = Arc::new(Shared::new(&broker));
         MqttSource { broker, shared, connection: None, once, is_assigned: false }
     }
 
