@@ -153,6 +153,9 @@ fn pauses() -> Box<dyn Iterator<Item = Duration> + Send> {
 
 impl Outage<'_> {
     fn is_over(&mut self) {
+        if self.began.is_some() {
+            return;
+        }
         self.began = Some(Instant::now());
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));

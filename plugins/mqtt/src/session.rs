@@ -83,6 +83,7 @@ pub struct Session<'s> {
     waits: Option<New>,
     /// Whether the broker has said that it sends what we want.
     is_subscribed: bool,
+    /// Since when that is waited for.
     began_at: Instant,
     sent_at: Instant,
     /// Since when a ping waits for its answer, and how many do.
@@ -146,7 +147,8 @@ impl<'s> Session<'s> {
                 room = shared.room(self.waits.as_ref()), if self.waits.is_some() => {
                     if let Some(new) = self.waits.take() {
                         shared.take(new, room);
-                        self.pinged_at = Instant::now();
+                        // Nothing was read for a while: answers may be there.
+                        (self.pinged_at, self.began_at) = (Instant::now(), Instant::now());
                     }
                 }
                 packet = self.link.read(), if self.waits.is_none() => {
@@ -161,7 +163,12 @@ impl<'s> Session<'s> {
 
     fn handle(&mut self, packet: Incoming, is_well: &mut impl FnMut()) -> Result<()> {
         match packet {
-            Incoming::Message(message) => self.arrived(message)?,
+            Incoming::Message(message) => {
+                // Before it has answered who subscribes: what waits in the session comes first, and may have to be logged
+                // before there is room for that answer.
+                is_well();
+                self.arrived(message)?;
+            }
             Incoming::Subscribed(granted) => {
                 self.subscribed(&granted)?;
                 self.is_subscribed = true;
@@ -237,7 +244,7 @@ impl<'s> Session<'s> {
 
     fn keep_alive(&mut self) -> Result<()> {
         let (now, within) = (Instant::now(), self.link.keep_alive);
-        if !self.is_subscribed && self.began_at + ANSWERS_WITHIN <= now {
+        if !self.is_subscribed && self.waits.is_none() && self.began_at + ANSWERS_WITHIN <= now {
             let words = format!("the broker {} does not answer who subscribes", self.broker.address);
             return Err(StageError::transient(words));
         }
@@ -268,6 +275,9 @@ impl<'s> Session<'s> {
         let is_waiting = 0 < self.n_pings && self.waits.is_none();
         let next = if is_waiting { self.sent_at.min(self.pinged_at) } else { self.sent_at };
         let next = next + self.link.keep_alive;
-        if self.is_subscribed { next } else { next.min(self.began_at + ANSWERS_WITHIN) }
+        match self.is_subscribed || self.waits.is_some() {
+            true => next,
+            false => next.min(self.began_at + ANSWERS_WITHIN),
+        }
     }
 }

@@ -226,6 +226,30 @@ async fn more_than_may_be_in_flight_comes_in_order() {
     it.stop().await;
 }
 
+/// The broker sends what waits before it answers who subscribes.
+#[tokio::test]
+async fn more_may_wait_for_it_than_may_be_in_flight() {
+    let mosquitto = Mosquitto::start().await;
+    let mut publisher = mosquitto.publisher("sensor").await;
+    for version in VERSIONS {
+        let more = json!({ "version": version, "client_id": format!("waits-{version}"), "in_flight": 5 });
+        let options = options(&mosquitto, more);
+        Subscribed::start(options.clone()).await.stop().await;
+        for number in 0..50 {
+            assert!(publisher.publish("plant/a", number.to_string()).await);
+        }
+        let mut it = Subscribed::start(options).await;
+        let mut rows = Vec::new();
+        while rows.len() < 50 {
+            rows.extend(it.some_rows().await);
+            it.logged().await;
+        }
+        assert_eq!(rows, (0..50).map(|number| row("plant/a", &number.to_string())).collect::<Vec<_>>());
+        it.is_silent().await;
+        it.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_laws_of_sources_hold() {
     let mosquitto = Mosquitto::start().await;
