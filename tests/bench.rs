@@ -40,6 +40,30 @@ async fn each_stage_has_its_cost_though_no_service_is_there() {
 }
 
 #[tokio::test]
+async fn columns_that_are_parts_of_a_topic_have_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pipeline.yaml");
+    let text = "
+name: plant
+key: [hall, sensor]
+sources:
+  readings:
+    type: mqtt
+    url: mqtt://127.0.0.1:1
+    topics: plant/+/+
+    format: json
+    schema: { hall: { meta: key, part: 2 }, sensor: { meta: key, part: 3, type: integer }, value: float }
+detectors:
+  spikes: { type: zscore, inputs: readings, value: value }
+sinks:
+  nowhere: { type: discard, inputs: spikes }
+";
+    std::fs::write(&file, text).unwrap();
+    let cost = json(&bench(&file, &["--rows", "8192", "--series", "50", "--format", "json"]).await);
+    assert_eq!((&cost["rows"], &cost["dead"], &cost["series"]), (&8_192.into(), &0.into(), &50.into()), "{cost}");
+}
+
+#[tokio::test]
 async fn payloads_may_come_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let payloads = folder.path().join("payloads.jsonl");

@@ -22,6 +22,7 @@ mod instructions;
 mod killed;
 mod looking;
 mod metrics;
+mod mqtt;
 mod packaged;
 mod page;
 mod plugin_kit;

@@ -12,8 +12,9 @@ pub struct Beside {
 }
 
 /// What [`slim`] leaves out.
-pub const BESIDE_SLIM: [Beside; 4] = [
+pub const BESIDE_SLIM: [Beside; 5] = [
     Beside { library: "pipeline_kafka_plugin", stages: &[(Kind::Source, "kafka"), (Kind::Sink, "kafka")] },
+    Beside { library: "pipeline_mqtt_plugin", stages: &[(Kind::Source, "mqtt")] },
     Beside { library: "pipeline_postgres_plugin", stages: &[(Kind::Sink, "postgres")] },
     Beside { library: "pipeline_sqlite_plugin", stages: &[(Kind::Sink, "sqlite")] },
     Beside {
@@ -33,6 +34,7 @@ pub fn full() -> Registry {
     registry([
         pipeline_builtin::stages(),
         pipeline_kafka::stages(),
+        pipeline_mqtt::stages(),
         pipeline_postgres::stages(),
         pipeline_sqlite::stages(),
         pipeline_http::stages(),

@@ -27,6 +27,9 @@ pub enum ColumnFrom {
     Field(Vec<String>),
     /// Beside the payload.
     Meta(Meta),
+    /// In a text beside the payload, which has parts with slashes between them: which text, and which part; 1 is the
+    /// first.
+    Part(Meta, usize),
 }
 
 /// What a source knows about a payload.

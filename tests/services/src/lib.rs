@@ -1,4 +1,4 @@
-//! Real services for tests: Apache Kafka, PostgreSQL, an HTTP receiver, and the binary under test.
+//! Real services for tests: Apache Kafka, PostgreSQL, Mosquitto, an HTTP receiver, and the binary under test.
 //!
 //! A test asks for what it needs and gets it, whatever is installed:
 //!
@@ -6,6 +6,8 @@
 //! |---|---|---|---|
 //! | [`Kafka`] | `PIPELINE_TEST_KAFKA` (brokers) | Docker, if it answers | jars from Maven Central |
 //! | [`Postgres`] | `PIPELINE_TEST_DATABASE_URL` | Docker, if it answers | the server binaries of the system |
+//!
+//! [`Mosquitto`] is that of the system.
 //!
 //! [`Browser`] is the Chromium of the system, and [`breaks_wcag`] asks axe-core in it, which npm fetches.
 //!
@@ -25,6 +27,7 @@ mod commit_cutter;
 mod http_receiver;
 mod install;
 mod kafka;
+mod mosquitto;
 mod pipeline_run;
 mod postgres;
 mod server;
@@ -37,6 +40,7 @@ pub use browser::Browser;
 pub use commit_cutter::CommitCutter;
 pub use http_receiver::{HttpReceiver, Reply, Request};
 pub use kafka::{Group, Kafka, Record, StoredRecord};
+pub use mosquitto::{Certificates, Mosquitto, Publisher, write_passwords};
 pub use pipeline_run::{Finished, PipelineRun, RunningPipeline};
 pub use postgres::{Database, Postgres, StopMode};
 pub use server::free_address;

@@ -81,6 +81,15 @@ impl Server {
         }
     }
 
+    /// Sends a signal (a name without `SIG`) that it goes on after.
+    pub fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("a stopped server takes no signal");
+        match &self.place {
+            Place::Process(_) => process.signal(signal),
+            Place::Container { name, .. } => docker(&["kill", "--signal", signal, name]),
+        }
+    }
+
     /// Freezes it: connections stay open, nothing is answered.
     pub fn pause(&self) {
         let process = self.process.as_ref().expect("a stopped server cannot be paused");

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use fastrand::Rng;
 use pipeline_stage::{ColumnFrom, Format, Meta, Result, SourceRows, StageError, timestamp_type};
 
@@ -30,6 +32,8 @@ pub(super) struct Made {
     n_key_columns: usize,
     /// For each column what it is of beside the payload, if it comes from there.
     metas: Vec<Option<Meta>>,
+    /// Columns that are parts of a key: which part, 1 is the first.
+    parts_of_keys: Vec<(usize, usize)>,
     series: u64,
     random: Rng,
     n_made: u64,
@@ -42,9 +46,14 @@ impl Made {
         let place = |field: &FieldRef| plan.settings.key.iter().position(|name| name == field.name());
         let in_key = stage.schema.fields().iter().map(place).collect();
         let declared = stage.source.iter().flat_map(|source| &source.columns);
+        let parts = declared.clone().enumerate().filter_map(|(idx, column)| match column.from {
+            ColumnFrom::Part(Meta::Key, part) => Some((idx, part)),
+            _ => None,
+        });
+        let parts_of_keys = parts.collect();
         let metas = declared.map(|column| match column.from {
             ColumnFrom::Meta(meta) => Some(meta),
-            ColumnFrom::Field(_) => None,
+            ColumnFrom::Field(_) | ColumnFrom::Part(..) => None,
         });
         Made {
             schema: stage.schema.clone(),
@@ -52,6 +61,7 @@ impl Made {
             in_key,
             n_key_columns: plan.settings.key.len(),
             metas: metas.collect(),
+            parts_of_keys,
             series: series.max(1),
             // The same rows in every run.
             random: Rng::with_seed(0x5eed),
@@ -87,7 +97,26 @@ impl Made {
                 _ => {}
             }
         }
+        if !self.parts_of_keys.is_empty() {
+            payloads.keys = Some(self.keys_of_parts(&batch)?);
+        }
         Ok(SourceRows::Raw(payloads))
+    }
+
+    /// Keys whose parts are what the columns hold.
+    fn keys_of_parts(&self, batch: &RecordBatch) -> Result<BinaryArray> {
+        let n_parts = self.parts_of_keys.iter().map(|(_, part)| *part).max().unwrap_or(0);
+        let options = FormatOptions::default();
+        let mut parts: Vec<Option<ArrayFormatter<'_>>> = (0..n_parts).map(|_| None).collect();
+        for (column, part) in &self.parts_of_keys {
+            parts[part - 1] = Some(ArrayFormatter::try_new(batch.column(*column), &options)?);
+        }
+        let key = |row: usize| {
+            let text =
+                |part: &Option<ArrayFormatter<'_>>| part.as_ref().map_or("-".into(), |of| of.value(row).to_string());
+            parts.iter().map(text).collect::<Vec<String>>().join("/")
+        };
+        Ok(BinaryArray::from_iter_values((0..batch.num_rows()).map(key)))
     }
 
     /// The values of a column. `place` is its place in the key.

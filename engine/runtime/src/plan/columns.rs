@@ -116,9 +116,11 @@ fn column(findings: &mut Findings<'_>, name: &str, value: &Value, pointer: &Poin
         );
         return None;
     }
+    check_part(findings, &options, pointer)?;
     // The source may not know these of every row.
     let may_lack = matches!(options.meta, Some(Meta::Key | Meta::Time));
     let from = match (options.meta, &options.from) {
+        (Some(meta), _) if options.part.is_some() => ColumnFrom::Part(meta, options.part.map_or(1, usize::from)),
         (Some(meta), _) => ColumnFrom::Meta(meta),
         (None, Some(path)) => ColumnFrom::Field(path.split('.').map(str::to_owned).collect()),
         (None, None) => of_field(name),
@@ -126,7 +128,21 @@ fn column(findings: &mut Findings<'_>, name: &str, value: &Value, pointer: &Poin
     Some(Column { name: name.into(), column_type, nullable: options.nullable.unwrap_or(may_lack), from })
 }
 
+/// None when there is a part of what has none.
+fn check_part(findings: &mut Findings<'_>, options: &ColumnOptions, pointer: &Pointer) -> Option<()> {
+    let is_of_text = matches!(options.meta, Some(Meta::Topic | Meta::Key));
+    if options.part.is_none() || is_of_text {
+        return Some(());
+    }
+    let note = "they have parts with slashes between them: `plant/hall-4/temperature` has three";
+    findings.error(&pointer.join("part"), "`part` goes with `meta: topic` or `meta: key`", "", &[note.to_owned()]);
+    None
+}
+
 fn column_type(findings: &mut Findings<'_>, options: &ColumnOptions, pointer: &Pointer) -> Option<ColumnType> {
+    if options.part.is_some() {
+        return Some(options.r#type.unwrap_or(ColumnType::String));
+    }
     let of_meta = options.meta.map(|meta| match meta {
         Meta::Topic | Meta::Key => ColumnType::String,
         Meta::Partition | Meta::Offset => ColumnType::Integer,

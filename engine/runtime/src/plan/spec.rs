@@ -153,6 +153,10 @@ pub(crate) struct ColumnOptions {
     /// What the source knows beside the payload, instead of a field of it.
     #[serde(default)]
     pub meta: Option<Meta>,
+    /// Of `meta: topic` and `meta: key`, which have parts with slashes between them, this one; 1 is the first. It is read as the column's type, which is `string` when it is left out.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub part: Option<u16>,
 }
 
 /// `UTC` or `+02:00`.

@@ -84,7 +84,7 @@ impl FormatOptions for CsvOptions {
         let from_fields: Vec<(usize, String)> = (table.columns().iter().enumerate())
             .filter_map(|(idx, column)| match &column.from {
                 ColumnFrom::Field(path) => Some((idx, path.join("."))),
-                ColumnFrom::Meta(_) => None,
+                ColumnFrom::Meta(_) | ColumnFrom::Part(..) => None,
             })
             .collect();
         let record = Record {

@@ -19,8 +19,8 @@ pub(super) struct Table {
 /// The row that is being read. Its values go to the ends of the columns at once, and are taken back if it is no good.
 pub(super) struct Row {
     columns: Vec<Column>,
-    /// Those that come from beside the payload.
-    metas: Vec<(usize, Meta)>,
+    /// Those that come from beside the payload, and of which part of that.
+    metas: Vec<(usize, Meta, Option<usize>)>,
     zone: Zone,
     days: DayReader,
     building: Vec<Building>,
@@ -46,7 +46,8 @@ impl Table {
         }
         let schema = schema_of(&context.columns);
         let metas = context.columns.iter().enumerate().filter_map(|(idx, column)| match column.from {
-            ColumnFrom::Meta(meta) => Some((idx, meta)),
+            ColumnFrom::Meta(meta) => Some((idx, meta, None)),
+            ColumnFrom::Part(meta, part) => Some((idx, meta, Some(part))),
             ColumnFrom::Field(_) => None,
         });
         let metas = metas.collect();
@@ -230,7 +231,7 @@ impl Row {
     /// Sets the columns that come from beside the payload.
     fn set_meta(&mut self, raw: &RawRows, offsets: &[u64], idx: usize) -> Result<(), String> {
         for idx_of_meta in 0..self.metas.len() {
-            let (column, meta) = self.metas[idx_of_meta];
+            let (column, meta, part) = self.metas[idx_of_meta];
             let value = match meta {
                 Meta::Topic => Value::Text(&raw.topic),
                 Meta::Partition => Value::Integer(i64::from(raw.partition)),
@@ -246,9 +247,23 @@ impl Row {
                     None => Value::Null,
                 },
             };
-            self.set(column, value);
+            match (value, part) {
+                (Value::Text(text), Some(part)) => self.set_part(column, text, part)?,
+                (value, _) => self.set(column, value),
+            }
         }
         Ok(())
+    }
+
+    /// Sets a column to a part of a text; to null when it has fewer.
+    fn set_part(&mut self, column: usize, text: &str, part: usize) -> Result<(), String> {
+        match text.split('/').nth(part.saturating_sub(1)) {
+            Some(part) => self.set_field(column, part),
+            None => {
+                self.set(column, Value::Null);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -258,6 +273,7 @@ pub(super) fn describe(column: &Column) -> String {
         ColumnFrom::Field(path) if path.len() == 1 && path[0] == column.name => format!("column `{}`", column.name),
         ColumnFrom::Field(path) => format!("column `{}` (from `{}`)", column.name, path.join(".")),
         ColumnFrom::Meta(meta) => format!("column `{}` (from {})", column.name, about(*meta).0),
+        ColumnFrom::Part(meta, part) => format!("column `{}` (from part {part} of {})", column.name, about(*meta).0),
     }
 }
 
@@ -316,6 +332,37 @@ mod tests {
                 "column `key` (from the message's key) is not UTF-8 at byte 0",
                 "column `time` (from the time at which it was written) is null, it must be a time like \
                  `2025-07-20T08:19:16Z`, or seconds or milliseconds since 1970 (or `nullable: true`)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_column_may_be_a_part_of_a_topic() {
+        let of_key = |name: &str, column_type, part| Column {
+            from: ColumnFrom::Part(Meta::Key, part),
+            ..column(name, column_type)
+        };
+        let columns = vec![
+            of_key("hall", ColumnType::String, 2),
+            of_key("rack", ColumnType::Integer, 3),
+            Column { nullable: true, ..of_key("place", ColumnType::Float, 4) },
+            Column { from: ColumnFrom::Part(Meta::Topic, 1), ..column("source", ColumnType::String) },
+        ];
+        let mut raw = raw_rows(&[Some(&b"x"[..]); 4]);
+        let topics =
+            [Some(&b"plant/north/7/1.5"[..]), Some(b"plant/north/7"), Some(b"plant/north"), Some(b"plant/a/x")];
+        raw.keys = Some(BinaryArray::from_iter(topics));
+        let mut table = Table::new(context(columns)).unwrap();
+        let decoded = table.decode(&raw, &[10, 11, 12, 13], |_, _| Ok(())).unwrap();
+        assert_eq!(row_of(&decoded.batch, 0), "north 7 1.5 readings");
+        assert_eq!(row_of(&decoded.batch, 1), "north 7 null readings");
+        let why: Vec<&str> = decoded.rejected.iter().map(|(_, why)| why.as_str()).collect();
+        assert_eq!(
+            why,
+            [
+                "column `rack` (from part 3 of the message's key) is null, it must be a whole number (or \
+                 `nullable: true`)",
+                "column `rack` (from part 3 of the message's key) is `x`, it must be a whole number",
             ]
         );
     }

@@ -1,0 +1,62 @@
+//! Certificates for a broker and its clients, made by OpenSSL.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::install::{Packages, on_path};
+use crate::server::fresh_folder;
+
+const OPENSSL: Packages = Packages {
+    debian: &["openssl"],
+    before: "true",
+    what: "OpenSSL, which makes certificates,",
+    otherwise: "https://www.openssl.org",
+};
+
+/// An authority (`ca.pem`), and what it vouches for: `broker` at `localhost`, and `client`, each with `.pem` and `.key`.
+pub struct Certificates {
+    folder: TempDir,
+}
+
+impl Certificates {
+    /// Makes them.
+    pub fn make() -> Self {
+        OPENSSL.require(|| on_path("openssl").is_some());
+        let certificates = Certificates { folder: fresh_folder() };
+        let it = &certificates;
+        it.openssl(&["req", "-x509", "-nodes", "-subj", "/CN=authority", "-days", "30", "-keyout", "ca.key"], "ca.pem");
+        it.vouch("broker");
+        it.vouch("client");
+        certificates
+    }
+
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// One of the files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn vouch(&self, name: &str) {
+        let of = |ending: &str| format!("{name}.{ending}");
+        let subject = format!("/CN={name}");
+        self.openssl(&["req", "-nodes", "-subj", &subject, "-keyout", &of("key")], &of("csr"));
+        fs::write(self.file("names"), "subjectAltName=DNS:localhost\n").expect("the folder was just made");
+        let sign = ["x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
+        self.openssl(&[&sign[..], &["-extfile", "names", "-in", &of("csr")]].concat(), &of("pem"));
+    }
+
+    fn openssl(&self, args: &[&str], out: &str) {
+        let key = if args[0] == "req" { &["-newkey", "rsa:2048"][..] } else { &[] };
+        let mut command = Command::new("openssl");
+        let output = command.args(args).args(key).args(["-out", out]).current_dir(self.folder.path()).output();
+        let output = output.unwrap_or_else(|error| panic!("`openssl` does not start: {error}"));
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
