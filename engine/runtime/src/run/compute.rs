@@ -15,7 +15,7 @@ use super::evidence::Keeper;
 use super::ledger::Counts;
 use super::origins::Naming;
 use super::progress::Progress;
-use super::view::{Sample, Sampler, Work, text};
+use super::view::{EdgeWork, Sample, Sampler, Work, text};
 use crate::expression::Expression;
 use crate::plan::{Plan, RunSettings};
 use crate::store::{NewEvidence, StoredRow};
@@ -323,6 +323,15 @@ impl Compute {
             self.enter(reader, edge, rows.clone())?;
         }
         Ok(())
+    }
+
+    /// Of all stages, the most rows that came to one in this epoch, and the most bytes.
+    pub fn most_made(&self) -> (u64, usize) {
+        let came = self.output.work.iter().map(|work| {
+            let sum = |of: fn(&EdgeWork) -> u64| work.edges.iter().map(of).sum::<u64>();
+            (sum(|edge| edge.rows), sum(|edge| edge.bytes) as usize)
+        });
+        came.fold((0, 0), |most, came| (most.0.max(came.0), most.1.max(came.1)))
     }
 
     /// For each stage, how many rows it holds.

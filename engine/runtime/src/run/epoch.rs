@@ -25,6 +25,8 @@ pub struct Epoch {
     pub rows: u64,
     /// About how much memory they take.
     pub bytes: usize,
+    /// Of all stages, the most rows that were made of them, and the most bytes: a transform may make many of one.
+    pub most_made: (u64, usize),
     /// About how many bytes of them are kept in the log.
     pub kept_bytes: usize,
     /// Of their positions and the order of sources.
@@ -74,8 +76,9 @@ impl Epoch {
     /// Whether it must end before more is read. Dead letters that are processed again are an epoch of their own, so that
     /// all of them are taken before the sources are over.
     pub fn is_full(&self) -> bool {
-        let is_large = MAX_EPOCH_BYTES <= self.bytes || MAX_KEPT_BYTES <= self.kept_bytes;
-        MAX_EPOCH_ROWS <= self.rows || is_large || !self.stored.is_empty()
+        let (made_rows, made_bytes) = self.most_made;
+        let is_large = MAX_EPOCH_BYTES <= self.bytes.max(made_bytes) || MAX_KEPT_BYTES <= self.kept_bytes;
+        MAX_EPOCH_ROWS <= self.rows.max(made_rows) || is_large || !self.stored.is_empty()
     }
 
     /// True when nothing was read or replayed.
@@ -108,6 +111,13 @@ mod tests {
         assert_eq!(whole, hash(&[("a", &[1]), ("a", &[2, 3])]));
         for other in [hash(&[("a", &[1, 3, 2])]), hash(&[("a", &[1, 2])]), hash(&[("a", &[1]), ("b", &[2, 3])])] {
             assert_ne!(whole, other);
+        }
+    }
+
+    #[test]
+    fn what_is_made_of_rows_ends_an_epoch_too() {
+        for (most_made, is_full) in [((49_999, 0), false), ((50_000, 0), true), ((2, 64 << 20), true)] {
+            assert_eq!(Epoch { rows: 2, most_made, ..Epoch::default() }.is_full(), is_full, "{most_made:?}");
         }
     }
 

@@ -156,7 +156,9 @@ impl Task {
         self.shared.progress.read((rows.rows.batch.num_rows() + rows.rejected.len()) as u64);
         self.watermark = self.watermark.max(input.latest(&rows));
         let source = input.source;
-        self.compute.read(source, rows, bytes)
+        self.compute.read(source, rows, bytes)?;
+        epoch.most_made = self.compute.most_made();
+        Ok(())
     }
 
     /// Reads a part of a logged epoch again.
