@@ -20,6 +20,9 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 /// Shorter texts are no secrets, and hiding them would hide half of every answer.
 const SHORTEST_SECRET: usize = 4;
 
+/// Words and parts of a path may be secrets when they are as long.
+const LONG: usize = 8;
+
 /// A URL and the client that speaks to it. Neither its errors nor its `Debug` form show more of the URL than its host.
 pub struct Endpoint {
     url: Url,
@@ -58,12 +61,20 @@ impl Endpoint {
             Some(port) => format!("{host}:{port}"),
             None => host,
         };
-        Ok(Endpoint { url, host, timeout, secrets: Vec::new(), client: Arc::default() })
+        let secrets = parts(&url);
+        let endpoint = Endpoint { url, host, timeout, secrets: Vec::new(), client: Arc::default() };
+        Ok(endpoint.hiding(secrets.iter().map(String::as_str)))
     }
 
-    /// Hides these texts, too, where they turn up in an answer.
+    /// Hides these texts, too, where they turn up in an answer: as they are, as they stand in a URL, and the long words of
+    /// them, such as the token behind `Bearer`.
     pub fn hiding<'s>(mut self, secrets: impl Iterator<Item = &'s str>) -> Self {
-        self.secrets.extend(secrets.filter(|secret| SHORTEST_SECRET <= secret.len()).map(str::to_owned));
+        for secret in secrets.filter(|secret| SHORTEST_SECRET <= secret.len()) {
+            let words = secret.split_whitespace().filter(|word| LONG <= word.len()).map(str::to_owned);
+            self.secrets.extend([secret.to_owned(), in_url(secret)]);
+            self.secrets.extend(words);
+        }
+        self.secrets.retain(|secret| SHORTEST_SECRET <= secret.len());
         // A secret may be a part of another one.
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         self
@@ -171,13 +182,13 @@ impl Endpoint {
         if let Some(query) = self.url.query().filter(|query| SHORTEST_SECRET <= query.len()) {
             masked = masked.replace(query, "***");
         }
+        if path.len() > 1 {
+            masked = masked.replace(path, "***");
+        }
         for secret in &self.secrets {
             masked = masked.replace(secret.as_str(), "***");
         }
-        match path.len() > 1 {
-            true => masked.replace(path, "***"),
-            false => masked,
-        }
+        masked
     }
 }
 
@@ -189,6 +200,20 @@ impl std::fmt::Debug for Endpoint {
 
 fn humantime(time: Duration) -> String {
     pipeline_stage::Span(time).to_string()
+}
+
+/// What of a URL may be a secret: the values of its query, its password, and long parts of its path.
+fn parts(url: &Url) -> Vec<String> {
+    let long = url.path_segments().into_iter().flatten().filter(|part| LONG <= part.len());
+    let mut parts: Vec<String> = long.chain(url.password()).map(str::to_owned).collect();
+    parts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+    parts
+}
+
+/// A text as it stands in the query of a URL.
+fn in_url(text: &str) -> String {
+    let with_text = Url::parse_with_params("http://host", [("", text)]).ok();
+    with_text.and_then(|url| url.query().map(|query| query[1..].to_owned())).unwrap_or_default()
 }
 
 fn is_this_machine(url: &Url) -> bool {
@@ -259,6 +284,23 @@ mod tests {
     fn a_client_for_https_and_one_for_http_can_be_made() {
         for url in ["https://localhost/x", "http://localhost/x"] {
             endpoint(url).unwrap().client().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_secret_is_hidden_in_whatever_form_an_answer_repeats_it() {
+        let url = "https://user:passw0rd@host/bot123456:ABCdef/send?appid=k3y%2Bhush&units=metric";
+        let endpoint = endpoint(url).unwrap().hiding(["Bearer tok3n-hush", "a+b&c"].into_iter());
+        for (words, masked) in [
+            ("invalid key k3y+hush", "invalid key ***"),
+            ("invalid key k3y%2Bhush", "invalid key ***"),
+            ("token tok3n-hush is invalid", "token *** is invalid"),
+            ("no bot123456:ABCdef here", "no *** here"),
+            ("wrong passw0rd", "wrong ***"),
+            ("a%2Bb%26c or a+b&c", "*** or ***"),
+            ("the city is not found", "the city is not found"),
+        ] {
+            assert_eq!(endpoint.masked(words), masked);
         }
     }
 

@@ -46,11 +46,17 @@ pub(crate) fn time_of_bytes(text: &[u8], zone: Zone) -> Result<i64, NotATime> {
 }
 
 /// Reads many texts of the same day, as they come from sensors: its midnight is computed once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DayReader {
     /// As it is written: `2025-07-20`.
     day: [u8; 10],
     midnight: i64,
+}
+
+impl Default for DayReader {
+    fn default() -> Self {
+        DayReader { day: *b"1970-01-01", midnight: 0 }
+    }
 }
 
 impl DayReader {

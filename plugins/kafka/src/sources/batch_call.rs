@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
@@ -46,12 +47,12 @@ impl PartitionMessages {
     }
 
     /// Takes what is there, as much as there is room for; does not wait.
-    pub(crate) fn read<'r>(&self, room: &'r mut Room) -> Messages<'r> {
+    pub(crate) fn read<'r>(&'r self, room: &'r mut Room) -> Messages<'r> {
         let (messages, size) = (room.0.as_mut_ptr(), room.0.len());
         // SAFETY: `self.queue` is valid until it is dropped, and `messages` has room for `size` pointers.
         let n = unsafe { rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, messages, size) };
         let n = usize::try_from(n).unwrap_or(0).min(size);
-        Messages { rest: &room.0[..n] }
+        Messages { rest: &room.0[..n], queue: PhantomData }
     }
 
     /// The first offset that is not written yet, as of the latest answer of the broker.
@@ -81,15 +82,16 @@ impl Drop for PartitionMessages {
 /// dropped.
 pub(crate) struct Messages<'r> {
     rest: &'r [*mut rd::rd_kafka_message_t],
+    queue: PhantomData<&'r PartitionMessages>,
 }
 
-impl Iterator for Messages<'_> {
-    type Item = Message;
+impl<'r> Iterator for Messages<'r> {
+    type Item = Message<'r>;
 
-    fn next(&mut self) -> Option<Message> {
+    fn next(&mut self) -> Option<Message<'r>> {
         let (pointer, rest) = self.rest.split_first()?;
         self.rest = rest;
-        Some(Message { pointer: *pointer })
+        Some(Message { pointer: *pointer, queue: PhantomData })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -106,18 +108,20 @@ impl Drop for Messages<'_> {
 }
 
 /// A message, or an error in its place; given back to librdkafka when dropped, while it is still near the processor.
-pub(crate) struct Message {
+pub(crate) struct Message<'r> {
     pointer: *mut rd::rd_kafka_message_t,
+    /// It must not outlive its client.
+    queue: PhantomData<&'r PartitionMessages>,
 }
 
-impl Drop for Message {
+impl Drop for Message<'_> {
     fn drop(&mut self) {
         // SAFETY: the batch call made this message ours; it is destroyed once, and no borrow of it is left.
         unsafe { rd::rd_kafka_message_destroy(self.pointer) };
     }
 }
 
-impl Message {
+impl Message<'_> {
     fn raw(&self) -> &rd::rd_kafka_message_t {
         // SAFETY: the batch call gave a valid message, which lives until this is dropped; nobody changes it.
         unsafe { &*self.pointer }

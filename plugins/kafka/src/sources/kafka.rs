@@ -101,6 +101,8 @@ const OWNED: Owned = &[
 const DEFAULTS: &[(&str, &str)] = &[
     // The default of 1 s makes a full queue cost more than anything else.
     ("fetch.queue.backoff.ms", "2"),
+    // Of all partitions together; otherwise it would be what one of them may hold.
+    ("fetch.max.bytes", "52428800"),
     // How long the end of a partition takes to be noticed.
     ("fetch.wait.max.ms", "100"),
     // A process that was killed keeps its partitions for so long.

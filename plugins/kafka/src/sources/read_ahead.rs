@@ -7,7 +7,7 @@ const MESSAGES: usize = 50_000;
 const KIBIBYTES: usize = 16 << 10;
 const FETCH_BYTES: usize = 4 << 20;
 
-/// Of all partitions together; each has at least a thirty-second part.
+/// Of all partitions of the topics together, whoever holds them; each has at least a thirty-second part.
 const ALL: usize = 2;
 const LEAST: usize = 32;
 
@@ -15,12 +15,12 @@ const LEAST: usize = 32;
 ///
 /// A message takes about 350 bytes of librdkafka's own beside its payload. A message larger than a fetch is still read.
 pub(crate) fn set_read_ahead(config: &mut ClientConfig, n_partitions: usize) {
-    for (name, of_one) in [
-        ("queued.min.messages", MESSAGES),
-        ("queued.max.messages.kbytes", KIBIBYTES),
-        ("fetch.message.max.bytes", FETCH_BYTES),
+    for (name, alias, of_one) in [
+        ("queued.min.messages", "", MESSAGES),
+        ("queued.max.messages.kbytes", "", KIBIBYTES),
+        ("fetch.message.max.bytes", "max.partition.fetch.bytes", FETCH_BYTES),
     ] {
-        if config.get(name).is_none() {
+        if config.get(name).is_none() && config.get(alias).is_none() {
             config.set(name, (of_one * ALL / n_partitions.max(1)).clamp(of_one / LEAST, of_one).to_string());
         }
     }
@@ -40,5 +40,9 @@ mod tests {
             assert_eq!(config.get("fetch.message.max.bytes"), Some("1000"), "the user has the last word");
             config.create_native_config().unwrap();
         }
+        let mut config = ClientConfig::new();
+        config.set("max.partition.fetch.bytes", "65536");
+        set_read_ahead(&mut config, 1);
+        assert_eq!(config.get("fetch.message.max.bytes"), None, "it has two names");
     }
 }

@@ -13,6 +13,9 @@ use crate::sources::batch_call::{Message, Messages};
 /// The most bytes of payloads or keys in one batch: Arrow counts them in 31 bits.
 const MAX_BYTES: usize = i32::MAX as usize;
 
+/// No more bytes of payloads than this are made room for before they are there.
+const MOST_GUESSED: usize = 4 << 20;
+
 /// What one batch call gave.
 #[derive(Debug)]
 pub(crate) struct Taken {
@@ -104,7 +107,7 @@ struct Builder {
 impl Builder {
     fn new(n_messages: usize, row_bytes: usize) -> Self {
         // A little more than the average, as growing by a little means copying all.
-        let n_bytes = n_messages.saturating_mul(row_bytes + row_bytes / 8);
+        let n_bytes = n_messages.saturating_mul(row_bytes + row_bytes / 8).min(MOST_GUESSED);
         Builder {
             payloads: Bytes::new(n_messages, n_bytes),
             keys: None,
@@ -114,14 +117,14 @@ impl Builder {
         }
     }
 
-    fn has_room_for(&self, message: &Message) -> bool {
+    fn has_room_for(&self, message: &Message<'_>) -> bool {
         let has_room =
             |bytes: &Bytes, more: Option<&[u8]>| bytes.values.len() + more.map_or(0, <[u8]>::len) <= MAX_BYTES;
         has_room(&self.payloads, message.payload())
             && self.keys.as_ref().is_none_or(|keys| has_room(keys, message.key()))
     }
 
-    fn push(&mut self, message: &Message, offset: u64) {
+    fn push(&mut self, message: &Message<'_>, offset: u64) {
         self.payloads.push(message.payload());
         let key = message.key();
         if key.is_some() && self.keys.is_none() {

@@ -82,7 +82,7 @@ fn default_include_anomalies() -> bool {
 /// One reading has no spread; two can be told from each other.
 const MIN_SAMPLES: u32 = 2;
 
-/// Each reading costs two passes over its window, and each checkpoint writes it: 900 kB a series at this size.
+/// Each reading costs a pass over its window, and each checkpoint writes it: 900 kB a series at this size.
 const MAX_WINDOW: u32 = 100_000;
 
 impl StageOptions for ZscoreOptions {

@@ -43,6 +43,7 @@ impl Window {
             self.next = 0;
         }
         self.sum = Sum::of(&self.values);
+        self.spread = Spread::Unknown;
     }
 
     pub(super) fn oldest_first(&self) -> Vec<f64> {

@@ -32,6 +32,9 @@ const TRIED: u32 = 32;
 const LEARNINGS: u32 = 64;
 const LEARNINGS_OF_BATCH: u32 = 8;
 
+/// Larger ones are not learned from: their literals may be large, too.
+const MAX_PAYLOAD: usize = 16 << 10;
+
 /// Fields are watched by a bit each.
 const MAX_FIELDS: usize = 64;
 
@@ -47,8 +50,8 @@ pub(super) struct Layouts {
     n_unknown: u32,
     /// How many are not tried before the next one is.
     untried: u32,
-    /// The last one was tried.
-    has_tried: bool,
+    /// The last one was tried, and is of no known shape.
+    is_new: bool,
 }
 
 /// Behind a value, or at the start: what may come next.
@@ -96,7 +99,7 @@ impl Layouts {
             learnings: LEARNINGS,
             n_unknown: 0,
             untried: 0,
-            has_tried: false,
+            is_new: false,
         }
     }
 
@@ -108,8 +111,8 @@ impl Layouts {
     /// Reads a payload of a known shape into the row. False: it is of no known shape, or something is wrong with it; the
     /// row may be half full then.
     pub fn read(&mut self, payload: &[u8], fields: &Fields, row: &mut Row) -> bool {
-        self.has_tried = self.untried == 0;
-        if !self.has_tried {
+        self.is_new = false;
+        if 0 < self.untried {
             self.untried -= 1;
             return false;
         }
@@ -121,7 +124,10 @@ impl Layouts {
     fn try_read(&mut self, payload: &[u8], fields: &Fields, row: &mut Row) -> Option<()> {
         let (mut at, mut state, mut seen) = (0, 0, 0);
         loop {
-            let step = self.states[state].step(payload, at)?;
+            let Some(step) = self.states[state].step(payload, at) else {
+                self.is_new = true;
+                return None;
+            };
             if seen & step.enters != 0 {
                 return None;
             }
@@ -138,21 +144,22 @@ impl Layouts {
 
     /// Learns from a payload that the JSON parser has read without complaint.
     pub fn learn(&mut self, payload: &[u8], fields: &Fields) {
-        if !self.has_tried {
+        // One of a known shape may have a value that is unusual, such as a text with escapes.
+        if !self.is_new {
             return;
         }
         self.n_unknown += 1;
         if self.n_unknown == MANY_UNKNOWN {
             (self.n_unknown, self.untried) = (MANY_UNKNOWN - 1, TRIED - 1);
         }
-        if self.learnings == 0 || MAX_FIELDS < fields.len() {
+        if self.learnings == 0 || MAX_FIELDS < fields.len() || MAX_PAYLOAD < payload.len() {
             return;
         }
         self.learnings -= 1;
         let Some(shape) = learn(payload, fields) else { return };
         if MAX_STEPS < self.n_steps.max(self.states.len()) + shape.values.len() + 1 {
-            let Layouts { learnings, n_unknown, untried, has_tried, .. } = *self;
-            *self = Layouts { learnings, n_unknown, untried, has_tried, ..Layouts::new() };
+            let Layouts { learnings, n_unknown, untried, is_new, .. } = *self;
+            *self = Layouts { learnings, n_unknown, untried, is_new, ..Layouts::new() };
         }
         let mut state = 0;
         for Learned { literal, enters, field, place } in shape.values {
@@ -194,8 +201,10 @@ impl State {
     fn step(&mut self, payload: &[u8], at: usize) -> Option<&Step> {
         // Payloads of one shape come in a row: the next one most likely takes the same step.
         if !self.last.as_ref()?.fits(payload, at) {
-            let found = self.others.iter_mut().find(|step| step.fits(payload, at))?;
-            std::mem::swap(self.last.as_mut()?, found);
+            let found = self.others.iter().position(|step| step.fits(payload, at))?;
+            // The others stay in the order in which they came last.
+            std::mem::swap(self.last.as_mut()?, &mut self.others[found]);
+            self.others[found..].rotate_left(1);
         }
         self.last.as_ref()
     }
@@ -411,6 +420,23 @@ mod tests {
                 assert_eq!(decode_one(&mut format, payload.as_bytes()).unwrap(), "a 1.5 null null null null");
             }
         }
+    }
+
+    #[test]
+    fn a_time_that_is_no_text_is_none_before_the_first_time() {
+        let mut format = json();
+        decode_one(&mut format, br#"{"id": "a", "data": {"at": 1752999556}}"#).unwrap();
+        let odd = [&br#"{"id": "a", "data": {"at": ""#[..], &[0; 10], br#"T08:19:16Z"}}"#].concat();
+        assert!(decode_one(&mut format, &odd).is_err());
+    }
+
+    #[test]
+    fn unusual_values_of_a_known_shape_are_not_held_against_it() {
+        let mut format = json();
+        for _ in 0..2_000 {
+            decode_one(&mut format, br#"{"id": "\u00b0C"}"#).unwrap();
+        }
+        assert!(format.layouts.n_unknown < 10);
     }
 
     #[test]

@@ -175,7 +175,10 @@ fn failure(host: &str, status: StatusCode, headers: &HeaderMap, body: &str) -> F
     let mut words = in_words(host, status, body);
     let later = |otherwise| retry_after(headers).map_or(otherwise, Again::After);
     let (again, what_to_do) = match status.as_u16() {
-        429 => (later(Again::NextRound), ""),
+        429 => match later(Again::NextRound) {
+            Again::After(Duration::ZERO) => (Again::NextRound, ""),
+            again => (again, ""),
+        },
         408 | 425 | 500..=599 => (later(Again::Soon), ""),
         300..=399 => (Again::Seldom, "; redirects are not followed: `url` must name the place itself"),
         401 | 403 | 407 => (Again::Seldom, "; the key or token is missing, wrong, or not valid yet"),

@@ -245,8 +245,8 @@ fn pause(again: Again, pauses: &mut ExponentialBackoff, every: Duration) -> Dura
     match again {
         Again::Soon => growing(),
         Again::NextRound => growing().max(every),
-        // `Retry-After: 0` must not make it ask without a pause.
-        Again::After(pause) => pause.max(every.min(FIRST_PAUSE)),
+        // `Retry-After: 0` must not make it ask again and again.
+        Again::After(pause) => pause.max(growing()),
         Again::Seldom => longest,
     }
 }
@@ -268,7 +268,8 @@ mod tests {
             assert!(every <= again(Again::NextRound));
             assert_eq!(again(Again::Seldom), seconds(longest));
             assert_eq!(again(Again::After(seconds(7))), seconds(7));
-            assert_eq!(again(Again::After(Duration::ZERO)), seconds(first));
+            let found: Vec<_> = (0..20).map(|_| pause(Again::After(Duration::ZERO), &mut growing, every)).collect();
+            assert_eq!(found[19], seconds(longest), "it is no leave to ask without a pause");
         }
     }
 }
