@@ -203,6 +203,7 @@ impl<'s> Session<'s> {
             Arrived::New if is_known => {
                 self.shared.deliveries().left_out(packet, hash);
                 self.link.queue(&Outgoing::Ack(packet))?;
+                self.acknowledge()?;
             }
             Arrived::New => self.waits = Some(New { message, hash }),
             Arrived::Waits => {}
