@@ -137,10 +137,10 @@ impl<'s> Session<'s> {
     fn handle(&mut self, packet: Incoming, is_well: &mut impl FnMut()) -> std::result::Result<(), Ended> {
         match packet {
             Incoming::Message(message) => {
+                self.arrived(message)?;
                 // Before it has answered who subscribes: what waits in the session comes first, and may have to be logged
                 // before there is room for that answer.
                 is_well();
-                self.arrived(message)?;
             }
             Incoming::Subscribed(granted) => {
                 self.subscribed(&granted)?;
