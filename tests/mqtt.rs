@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::exact::query;
 use crate::production::{everything_loaded, pipeline, pipeline_slim};
@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 const LONG: Duration = Duration::from_secs(120);
+/// A row too many has come by then: commits are some milliseconds apart.
+const A_WHILE: Duration = Duration::from_secs(1);
 const SENSORS: usize = 100;
 const KILLS: usize = 5;
 /// Acknowledgements between two kills.
@@ -91,16 +93,31 @@ sinks:
         for nth in 1..=MEETING {
             let body = json!({ "id": format!("first {nth}"), "value": 0 }).to_string();
             assert!(publisher.publish("plant/hall-0/0", body).await);
-            self.settles(nth).await;
+            self.are_there(&BTreeMap::from([(format!("first {nth} hall-0 0"), 1)])).await;
         }
         running.kill().await;
     }
 
-    /// Waits until everything that was acknowledged has come, and nothing more comes.
-    async fn settles(&self, published: usize) {
-        eventually(LONG, "what was published is there", async || {
+    /// Waits until each of these is there so often, or more often.
+    async fn are_there(&self, wanted: &BTreeMap<String, usize>) {
+        eventually(LONG, "what was acknowledged is there", async || {
             let found = self.found().await;
-            published <= found.iter().flat_map(BTreeMap::values).sum()
+            let times = |row: &String| found.iter().filter_map(|found| found.get(row)).sum();
+            wanted.iter().all(|(row, wanted)| *wanted <= times(row))
+        })
+        .await;
+    }
+
+    /// Waits until they are there and nothing more has come for a while.
+    async fn settles(&self, wanted: &BTreeMap<String, usize>) {
+        self.are_there(wanted).await;
+        let (mut count, mut since) = (0, Instant::now());
+        eventually(LONG, "nothing more comes", async || {
+            let found: usize = self.found().await.iter().flat_map(BTreeMap::values).sum();
+            if found != count {
+                (count, since) = (found, Instant::now());
+            }
+            A_WHILE <= since.elapsed()
         })
         .await;
     }
@@ -218,7 +235,7 @@ async fn once_over_kills(version: &'static str) {
     world.mosquitto.start_again().await;
     let running = subscribed(&world).await;
     let acknowledged = sensors.acknowledged.load(Ordering::Relaxed);
-    world.settles(acknowledged + MEETING).await;
+    world.settles(&published.iter().map(|(row, of)| (row.clone(), of.acknowledged)).collect()).await;
     running.terminate();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
@@ -251,7 +268,8 @@ async fn sensors_reach_a_pipeline_whose_plugins_are_shared_libraries() {
     let mut publisher = world.mosquitto.publisher("sensor").await;
     assert!(publisher.publish("plant/hall-1/1", "{\"id\":\"a\",\"value\":1}").await);
     assert!(publisher.publish("plant/hall-1/one", "{\"id\":\"b\",\"value\":1}").await);
-    world.settles(2).await;
+    let b = "{\"id\":\"b\",\"value\":1}".to_owned();
+    world.settles(&BTreeMap::from([("a hall-1 1".into(), 1), (b, 1)])).await;
     running.terminate();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);

@@ -8,7 +8,8 @@
 //! There is one case that cannot be told apart: the acknowledgement had come, the broker has given the number to another
 //! message of the same content, that was lost on its way, and is sent again. It cannot be with a broker that counts its
 //! numbers up ([`Numbers`]), as Mosquitto does. With one that gives a number again as soon as it is free, the message
-//! becomes a row: there twice rather than lost.
+//! becomes a row: there twice rather than lost. A broker that counts may go back, too: when it was killed, or has thrown
+//! messages away. Then its numbers are learned again.
 //!
 //! What the broker has an acknowledgement of is forgotten: it has answered a ping that was sent after it, or has given the
 //! number to a new message.
@@ -27,6 +28,10 @@ use crate::wire::Message;
 pub struct Deliveries {
     waiting: VecDeque<Delivery>,
     numbers: Numbers,
+    /// How many messages may be unacknowledged.
+    in_flight: u16,
+    /// Whose they are.
+    session: u64,
     /// What the session is subscribed to.
     pub topics: Vec<String>,
     /// How many acknowledgements were sent.
@@ -66,31 +71,41 @@ struct Numbers {
     last: Option<u16>,
     /// It has given one above all before while a lower one was free.
     are_counted: bool,
-    /// It has given one that was not above that before.
-    are_reused: bool,
+    /// It has once given one that was not above that before.
+    has_gone_back: bool,
+    /// So many it has given since, each above that before.
+    run: u32,
     #[serde(skip)]
     some_are_free: bool,
 }
 
 impl Numbers {
-    fn given(&mut self, packet: u16) {
-        if let Some(last) = self.last {
-            // After 65,535 comes 1.
-            let is_above = (1..0x8000).contains(&packet.wrapping_sub(last));
-            self.are_reused |= !is_above;
-            self.are_counted |= is_above && self.some_are_free;
+    /// Whether it is a step forward; otherwise all that was known is forgotten.
+    fn given(&mut self, packet: u16) -> bool {
+        // After 65,535 comes 1.
+        let is_above = self.last.is_none_or(|last| (1..0x8000).contains(&packet.wrapping_sub(last)));
+        match is_above {
+            true => {
+                self.are_counted |= self.last.is_some() && self.some_are_free;
+                self.run = self.run.saturating_add(1);
+            }
+            false => *self = Numbers { has_gone_back: true, ..Numbers::default() },
         }
         (self.last, self.some_are_free) = (Some(packet), false);
+        is_above
     }
 
-    fn tell_apart(self) -> bool {
-        self.are_counted && !self.are_reused
+    /// A broker that has gone back once may go round in a ring as large as what may be in flight.
+    fn tell_apart(self, in_flight: u16) -> bool {
+        self.are_counted && (!self.has_gone_back || 2 * u32::from(in_flight) < self.run)
     }
 }
 
 /// As it is kept with an epoch.
 #[derive(Serialize, Deserialize)]
 struct Kept {
+    /// Another broker's numbers, or another client's, say nothing.
+    session: u64,
     numbers: Numbers,
     topics: Vec<String>,
     /// Ten bytes for each delivery.
@@ -101,20 +116,30 @@ const KEPT_BYTES: usize = 10;
 
 /// What a message is known by beside its number.
 pub fn hash(message: &Message) -> u64 {
+    short_hash(&message.topic, &message.payload)
+}
+
+/// Of two texts.
+pub fn short_hash(one: &[u8], other: &[u8]) -> u64 {
     let mut hash = Sha256::new();
-    hash.update((message.topic.len() as u64).to_le_bytes());
-    hash.update(&message.topic);
-    hash.update(&message.payload);
+    hash.update((one.len() as u64).to_le_bytes());
+    hash.update(one);
+    hash.update(other);
     let digest = hash.finalize();
     u64::from_be_bytes(std::array::from_fn(|i| digest[i]))
 }
 
 impl Deliveries {
-    /// Of an epoch; nothing is known when there is none, or it was another source's.
-    pub fn restore(detail: Option<&str>) -> Self {
-        let Some(kept) = detail.and_then(|detail| serde_json::from_str::<Kept>(detail).ok()) else {
-            return Deliveries::default();
-        };
+    /// Of a session of which nothing is known.
+    pub fn new(session: u64, in_flight: u16) -> Self {
+        Deliveries { session, in_flight, ..Deliveries::default() }
+    }
+
+    /// Of an epoch; nothing is known when there is none, or it was another source's or another session's.
+    pub fn restore(self, detail: Option<&str>) -> Self {
+        let kept = detail.and_then(|detail| serde_json::from_str::<Kept>(detail).ok());
+        let unknown = Deliveries::new(self.session, self.in_flight);
+        let Some(kept) = kept.filter(|kept| kept.session == self.session) else { return unknown };
         let bytes = BASE64_STANDARD.decode(kept.deliveries).unwrap_or_default();
         let deliveries = bytes.chunks_exact(KEPT_BYTES).map(|bytes| Delivery {
             offset: 0,
@@ -125,12 +150,7 @@ impl Deliveries {
             is_logged: true,
             acknowledged: Some(0),
         });
-        Deliveries {
-            waiting: deliveries.collect(),
-            numbers: kept.numbers,
-            topics: kept.topics,
-            ..Deliveries::default()
-        }
+        Deliveries { waiting: deliveries.collect(), numbers: kept.numbers, topics: kept.topics, ..unknown }
     }
 
     /// What is to be known when all rows before `offset` are logged.
@@ -141,24 +161,33 @@ impl Deliveries {
             bytes.extend(delivery.hash.to_be_bytes());
         }
         let deliveries = BASE64_STANDARD.encode(bytes);
-        let kept = Kept { numbers: self.numbers, topics: self.topics.clone(), deliveries };
+        let Deliveries { session, numbers, .. } = *self;
+        let kept = Kept { session, numbers, topics: self.topics.clone(), deliveries };
         serde_json::to_string(&kept).expect("texts and numbers can be written")
     }
 
-    /// A connection begins; without an earlier session the broker knows nothing of what was delivered.
-    pub fn connected(&mut self, has_session: bool) {
+    /// A connection begins; without an earlier session the broker knows nothing of what was delivered. Whether it should
+    /// have had one.
+    pub fn connected(&mut self, has_session: bool) -> bool {
+        let is_lost = !has_session && !self.topics.is_empty();
         if !has_session {
-            *self = Deliveries { n_sent: self.n_sent, ..Deliveries::default() };
+            *self = Deliveries { n_sent: self.n_sent, ..Deliveries::new(self.session, self.in_flight) };
         }
         self.pinged = None;
         for delivery in &mut self.waiting {
             (delivery.is_here, delivery.is_new) = (false, false);
         }
+        is_lost
+    }
+
+    /// Nothing that has come on this connection waits for anything.
+    pub fn are_done(&self) -> bool {
+        !self.waiting.iter().any(|delivery| delivery.is_here)
     }
 
     /// A message has come under a number.
     pub fn arrived(&mut self, packet: u16, is_again: bool, hash: u64) -> Arrived {
-        let can_tell = self.numbers.tell_apart();
+        let can_tell = self.numbers.tell_apart(self.in_flight);
         if let Some(place) = self.waiting.iter().position(|delivery| delivery.packet == packet) {
             let known = &mut self.waiting[place];
             let is_it = is_again && known.hash == hash && (known.acknowledged.is_none() || can_tell);
@@ -174,10 +203,26 @@ impl Deliveries {
             // The number is another message's now.
             self.waiting.remove(place);
         }
-        if !is_again {
-            self.numbers.given(packet);
+        if !is_again && !self.numbers.given(packet) {
+            // What was to come again has come before what is new, and their numbers are given again from now on.
+            self.waiting.retain(|delivery| delivery.is_here || !delivery.is_logged);
         }
         Arrived::New
+    }
+
+    /// It is to be no row, and is acknowledged now. It may come again as any other.
+    pub fn left_out(&mut self, packet: u16, hash: u64) {
+        self.n_sent += 1;
+        let acknowledged = Some(self.n_sent);
+        self.waiting.push_back(Delivery {
+            offset: 0,
+            packet,
+            hash,
+            is_here: true,
+            is_new: true,
+            is_logged: true,
+            acknowledged,
+        });
     }
 
     /// It has become the row of this offset.
@@ -239,6 +284,12 @@ mod tests {
     use super::*;
 
     const HASH: u64 = 7;
+    const SESSION: u64 = 17;
+    const IN_FLIGHT: u16 = 10;
+
+    fn of_session() -> Deliveries {
+        Deliveries::new(SESSION, IN_FLIGHT)
+    }
 
     /// Takes messages that are new, as rows from an offset on.
     fn take(deliveries: &mut Deliveries, packets: impl IntoIterator<Item = u16>, first: u64) {
@@ -250,7 +301,7 @@ mod tests {
 
     /// Of a broker that is known to count up to 3, whose message 3 is row 102 and acknowledged.
     fn counted() -> Deliveries {
-        let mut deliveries = Deliveries::default();
+        let mut deliveries = of_session();
         deliveries.connected(false);
         take(&mut deliveries, [1, 2], 100);
         deliveries.logged(102);
@@ -266,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_is_acknowledged_is_what_is_logged_and_here() {
-        let mut deliveries = Deliveries::default();
+        let mut deliveries = of_session();
         deliveries.connected(false);
         take(&mut deliveries, 1..=4, 100);
         assert!(deliveries.take_acknowledgeable().is_empty());
@@ -282,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_row_that_waits_to_be_logged_is_acknowledged_on_the_new_connection() {
-        let mut deliveries = Deliveries::default();
+        let mut deliveries = of_session();
         deliveries.connected(false);
         take(&mut deliveries, [1, 2], 100);
         deliveries.connected(true);
@@ -293,26 +344,28 @@ mod tests {
 
     #[test]
     fn what_is_delivered_again_after_a_kill_is_known() {
-        let mut killed = Deliveries::restore(Some(&counted().detail(103)));
+        let mut killed = of_session().restore(Some(&counted().detail(103)));
         killed.connected(true);
         assert_eq!(killed.arrived(3, true, HASH), Arrived::Logged);
         // Other content, another number, not marked, or not logged: a row of its own.
         for (packet, is_again, hash) in [(3, true, 8), (4, true, HASH), (3, false, HASH)] {
-            let mut killed = Deliveries::restore(Some(&counted().detail(103)));
+            let mut killed = of_session().restore(Some(&counted().detail(103)));
             killed.connected(true);
             assert_eq!(killed.arrived(packet, is_again, hash), Arrived::New, "{packet} {is_again} {hash}");
         }
-        let mut killed = Deliveries::restore(Some(&counted().detail(102)));
+        let mut killed = of_session().restore(Some(&counted().detail(102)));
         killed.connected(true);
         assert_eq!(killed.arrived(3, true, HASH), Arrived::New);
     }
 
     #[test]
     fn a_session_that_the_broker_has_lost_says_nothing() {
-        let mut killed = Deliveries::restore(Some(&counted().detail(103)));
-        killed.connected(false);
+        let mut killed = of_session().restore(Some(&counted().detail(103)));
+        assert!(!killed.connected(false), "it was subscribed to nothing");
         assert_eq!(killed.arrived(3, true, HASH), Arrived::New);
-        assert!(Deliveries::restore(Some("17")).waiting.is_empty());
+        killed.topics = vec!["a".into()];
+        assert!(!killed.connected(true) && killed.connected(false) && !killed.connected(false));
+        assert!(of_session().restore(Some("17")).waiting.is_empty());
     }
 
     #[test]
@@ -326,7 +379,7 @@ mod tests {
             assert_eq!(reused.arrived(given_next, true, HASH), Arrived::New);
         }
         // Nothing is known of how it counts.
-        let mut unknown = Deliveries::default();
+        let mut unknown = of_session();
         unknown.connected(false);
         take(&mut unknown, [1, 2], 100);
         unknown.logged(102);
@@ -340,7 +393,7 @@ mod tests {
         let mut deliveries = counted();
         deliveries.numbers.last = Some(65_534);
         take(&mut deliveries, [65_535, 1], 103);
-        assert!(deliveries.numbers.tell_apart());
+        assert!(deliveries.numbers.tell_apart(IN_FLIGHT));
     }
 
     #[test]
@@ -360,5 +413,75 @@ mod tests {
         assert!(deliveries.ping());
         deliveries.pong();
         assert_eq!(deliveries.waiting.iter().map(|delivery| delivery.packet).collect::<Vec<_>>(), [6]);
+    }
+
+    #[test]
+    fn a_step_back_is_forgotten_when_the_broker_has_counted_on_for_long() {
+        let mut deliveries = counted();
+        let (mut offset, mut trusted_after) = (103, None);
+        for (nth, packet) in (1..=3 * IN_FLIGHT).enumerate() {
+            take(&mut deliveries, [packet], offset);
+            offset += 1;
+            deliveries.logged(offset);
+            deliveries.take_acknowledgeable();
+            assert!(deliveries.ping());
+            deliveries.pong();
+            if trusted_after.is_none() && deliveries.numbers.tell_apart(IN_FLIGHT) {
+                trusted_after = Some(nth);
+            }
+        }
+        assert_eq!(trusted_after, Some(2 * usize::from(IN_FLIGHT) + 1));
+        take(&mut deliveries, [90], offset);
+        deliveries.logged(offset + 1);
+        assert_eq!(deliveries.take_acknowledgeable(), [90]);
+        deliveries.connected(true);
+        assert_eq!(deliveries.arrived(90, true, HASH), Arrived::Logged);
+    }
+
+    #[test]
+    fn a_ring_of_numbers_is_not_relied_on_once_it_is_seen() {
+        let mut deliveries = of_session();
+        deliveries.connected(false);
+        let mut offset = 100;
+        for round in 0..5 {
+            for packet in 1..=IN_FLIGHT {
+                take(&mut deliveries, [packet], offset);
+                offset += 1;
+                deliveries.logged(offset);
+                deliveries.take_acknowledgeable();
+                deliveries.ping();
+                deliveries.pong();
+                assert!(round == 0 || !deliveries.numbers.tell_apart(IN_FLIGHT), "{packet} in round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_back_ends_what_was_to_come_again() {
+        let mut deliveries = counted();
+        deliveries.connected(true);
+        take(&mut deliveries, [2], 103);
+        assert_eq!(deliveries.waiting.iter().map(|delivery| delivery.packet).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn what_is_known_of_another_session_says_nothing() {
+        let detail = counted().detail(103);
+        assert_eq!(of_session().restore(Some(&detail)).waiting.len(), 1);
+        let other = Deliveries::new(SESSION + 1, IN_FLIGHT).restore(Some(&detail));
+        assert!(other.waiting.is_empty() && other.topics.is_empty() && other.numbers == Numbers::default());
+    }
+
+    #[test]
+    fn what_is_left_out_may_come_again_and_is_left_out_again() {
+        let mut deliveries = counted();
+        assert_eq!(deliveries.arrived(4, false, 8), Arrived::New);
+        deliveries.left_out(4, 8);
+        assert!(deliveries.take_acknowledgeable().is_empty());
+        let mut killed = of_session().restore(Some(&deliveries.detail(103)));
+        for deliveries in [&mut deliveries, &mut killed] {
+            deliveries.connected(true);
+            assert_eq!(deliveries.arrived(4, true, 8), Arrived::Logged);
+        }
     }
 }

@@ -8,9 +8,12 @@ mod address;
 mod connection;
 mod deliveries;
 mod link;
+mod news;
 mod options;
 mod session;
+mod shared;
 mod source;
+mod subscriptions;
 mod tls;
 mod wire;
 

@@ -38,6 +38,15 @@ impl fmt::Debug for Broker {
     }
 }
 
+/// What a broker says of a session that begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Greeting {
+    /// Whether it goes on with an earlier one.
+    pub has_session: bool,
+    /// In seconds, how long it is kept without a connection, if that is less than was asked for.
+    pub short_expiry: Option<u32>,
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -49,8 +58,8 @@ pub struct Link {
     version: Version,
     incoming: BytesMut,
     outgoing: BytesMut,
-    /// Whether the session goes on with an earlier one.
-    pub has_session: bool,
+    /// What the broker has said.
+    pub greeting: Greeting,
     /// How long it may be silent.
     pub keep_alive: Duration,
 }
@@ -73,14 +82,15 @@ impl Link {
             version: broker.version,
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
-            has_session: false,
+            greeting: Greeting::default(),
             keep_alive: Duration::from_secs(broker.hello.keep_alive.into()),
         };
         link.queue(&Outgoing::Connect(&broker.hello))?;
         link.flush().await?;
         match link.read().await? {
-            Incoming::Connected { has_session, keep_alive } => {
-                link.has_session = has_session;
+            Incoming::Connected { has_session, keep_alive, session_expiry } => {
+                let short_expiry = session_expiry.filter(|granted| *granted < broker.hello.session_expiry);
+                link.greeting = Greeting { has_session, short_expiry };
                 if let Some(seconds) = keep_alive.filter(|seconds| 0 < *seconds) {
                     link.keep_alive = Duration::from_secs(seconds.into());
                 }

@@ -21,11 +21,14 @@ use crate::wire::{Hello, Version};
 /// what comes while the pipeline is away, under `client_id`, and delivers again what was not acknowledged. A message that
 /// comes again, because a connection broke or a process was killed before the broker had the acknowledgement, does not
 /// become a row again: it is known by its packet number and its content. That holds for brokers that count these numbers
-/// up, as Mosquitto does, from when that was seen by some messages; of one that gives them again as soon as they are free, some rows may be there twice after a
-/// break, and none is lost. What a sensor publishes twice is there twice.
+/// up, as Mosquitto does, from when that was seen by some messages; of one that gives them again as soon as they are free,
+/// some rows may be there twice after a break, and none is lost. What a sensor publishes twice is there twice.
 ///
 /// Messages published with QoS 0 come without a promise. A retained message is a row when its topic is subscribed to for
-/// the first time, and again when the broker has lost the session. Topics that overlap may deliver a message twice.
+/// the first time, and again when the broker has lost the session. Topics that overlap may deliver a message twice. A
+/// message may have 64 MiB.
+///
+/// A broker that refuses the first connection ends the run; later that is an outage, and it is tried again.
 ///
 /// `meta: key` is the topic of a message, `part` a part of it, and `meta: time` when it came:
 ///

@@ -1,77 +1,32 @@
 //! One connection from its beginning to its end: messages become rows, rows that are logged are acknowledged.
 
-use std::sync::{Arc, Mutex, MutexGuard};
-
-use pipeline_inbox::{Arrival, Inbox, now};
 use pipeline_stage::{Result, StageError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
-use crate::deliveries::{Arrived, Deliveries, hash};
-use crate::link::{ANSWERS_WITHIN, Broker, Link};
+use crate::deliveries::{Arrived, hash};
+use crate::link::{ANSWERS_WITHIN, Broker, Greeting, Link};
+use crate::shared::{New, Shared};
+use crate::subscriptions::Subscriptions;
 use crate::wire::{Closed, Granted, Incoming, Message, Outgoing, Subscription, Version};
 
-/// What waits to be logged takes at most so much memory; then the connection is not read.
-const ROOM: usize = 64 << 20;
-
-/// What a row takes until it is logged.
-pub struct Room {
-    _bytes: OwnedSemaphorePermit,
-    _place: OwnedSemaphorePermit,
+/// Why a session has ended.
+pub struct Ended {
+    /// In words.
+    pub error: StageError,
+    /// It would end so again and again.
+    pub is_for_good: bool,
 }
 
-/// What a source, its reader and its connection share.
-pub struct Shared {
-    /// Rows until they are logged.
-    pub inbox: Inbox<Room>,
-    /// Taken before anything is done with the inbox that has to do with it.
-    deliveries: Mutex<Deliveries>,
-    /// Something was logged.
-    pub logged: Notify,
-    bytes: Arc<Semaphore>,
-    /// As many as may be unacknowledged: there are brokers that send more.
-    places: Arc<Semaphore>,
-}
-
-impl Shared {
-    /// For a source that is not opened yet.
-    pub fn new(broker: &Broker) -> Self {
-        Shared {
-            inbox: Inbox::new(broker.topics.join(" ")),
-            deliveries: Mutex::default(),
-            logged: Notify::new(),
-            bytes: Arc::new(Semaphore::new(ROOM)),
-            places: Arc::new(Semaphore::new(broker.hello.in_flight.into())),
-        }
-    }
-
-    /// What the broker may deliver again.
-    pub fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
-        self.deliveries.lock().expect("no holder of this lock panics")
-    }
-
-    /// Waits for the room that a message takes. Cancel-safe.
-    async fn room(&self, message: Option<&New>) -> Room {
-        let size = message.map_or(0, |new| new.message.topic.len() + new.message.payload.len());
-        let place = self.places.clone().acquire_owned().await;
-        let bytes = self.bytes.clone().acquire_many_owned(size.min(ROOM) as u32).await;
-        Room { _bytes: bytes.expect("nobody closes it"), _place: place.expect("nobody closes it") }
-    }
-
-    fn take(&self, new: New, room: Room) {
-        let Message { packet, is_again, topic, payload } = new.message;
-        let mut deliveries = self.deliveries();
-        let offset = self.inbox.put(Arrival { rows: vec![payload], key: Some(topic), at: now(), receipt: room });
-        if let Some(packet) = packet {
-            deliveries.taken(packet, is_again, new.hash, offset);
-        }
+impl From<StageError> for Ended {
+    fn from(error: StageError) -> Self {
+        Ended { error, is_for_good: false }
     }
 }
 
-/// A message that is to become a row.
-struct New {
-    message: Message,
-    hash: u64,
+fn for_good<T>(words: String) -> std::result::Result<T, Ended> {
+    Err(Ended { error: StageError::fatal(words), is_for_good: true })
 }
 
 /// A session on a connection.
@@ -81,6 +36,10 @@ pub struct Session<'s> {
     link: Link,
     /// A message for which there is no room yet: nothing further is read.
     waits: Option<New>,
+    /// Whether it is to be subscribed when what the session has kept has come: in version 3.1.1 whoever subscribes again is
+    /// sent again what is retained, which can then be told from what waited.
+    is_late: bool,
+    subscriptions: Subscriptions<'s>,
     /// Whether the broker has said that it sends what we want.
     is_subscribed: bool,
     /// Since when that is waited for.
@@ -95,46 +54,60 @@ impl<'s> Session<'s> {
     /// Connects and subscribes.
     pub async fn begin(shared: &'s Shared, broker: &'s Broker) -> Result<Self> {
         let link = Link::open(broker).await?;
-        shared.deliveries().connected(link.has_session);
+        if shared.deliveries().connected(link.greeting.has_session) {
+            warn!(
+                broker = %broker.address,
+                client_id = broker.hello.client_id,
+                "the broker has the session no more: what came for it and was not delivered is lost"
+            );
+        }
         let now = Instant::now();
         let mut session = Session {
             shared,
             broker,
             link,
             waits: None,
+            is_late: false,
+            subscriptions: Subscriptions::of(broker, &shared.deliveries().topics),
             is_subscribed: false,
             began_at: now,
             sent_at: now,
             pinged_at: now,
             n_pings: 0,
         };
-        session.subscribe()?;
+        if let Some(topics) = session.subscriptions.to_end() {
+            session.link.queue(&Outgoing::Unsubscribe(Subscription { topics }))?;
+        }
+        session.is_late = broker.version == Version::V3 && !shared.deliveries().topics.is_empty();
+        match session.is_late {
+            true => session.ping()?,
+            false => session.subscribe()?,
+        }
         session.link.flush().await?;
         Ok(session)
     }
 
+    /// What the broker has said of it.
+    pub fn greeting(&self) -> Greeting {
+        self.link.greeting
+    }
+
     fn subscribe(&mut self) -> Result<()> {
-        let (topics, deliveries) = (&self.broker.topics, self.shared.deliveries());
-        let no_more: Vec<String> = deliveries.topics.iter().filter(|topic| !topics.contains(topic)).cloned().collect();
-        // In version 3.1.1 whoever subscribes again is sent again what is retained.
-        self.is_subscribed = self.broker.version == Version::V3 && deliveries.topics == *topics;
-        drop(deliveries);
-        if !no_more.is_empty() {
-            self.link.queue(&Outgoing::Unsubscribe(Subscription { topics: &no_more }))?;
+        if std::mem::take(&mut self.is_late) {
+            self.subscriptions.are_again();
         }
-        match self.is_subscribed {
-            true => Ok(()),
-            false => self.link.queue(&Outgoing::Subscribe(Subscription { topics })),
-        }
+        self.began_at = Instant::now();
+        self.link.queue(&Outgoing::Subscribe(Subscription { topics: &self.broker.topics }))
     }
 
     /// Serves until it is told to stop, or the connection ends, which is an error. `is_well` is called when the broker has
     /// shown that all is well.
-    pub async fn serve(mut self, mut stop: watch::Receiver<bool>, mut is_well: impl FnMut()) -> Result<()> {
+    pub async fn serve(
+        mut self,
+        mut stop: watch::Receiver<bool>,
+        mut is_well: impl FnMut(),
+    ) -> std::result::Result<(), Ended> {
         let shared = self.shared;
-        if self.is_subscribed {
-            is_well();
-        }
         loop {
             self.keep_alive()?;
             self.link.flush().await?;
@@ -158,52 +131,80 @@ impl<'s> Session<'s> {
             }
         }
         self.acknowledge()?;
-        self.link.close().await
+        Ok(self.link.close().await?)
     }
 
-    fn handle(&mut self, packet: Incoming, is_well: &mut impl FnMut()) -> Result<()> {
+    fn handle(&mut self, packet: Incoming, is_well: &mut impl FnMut()) -> std::result::Result<(), Ended> {
         match packet {
             Incoming::Message(message) => {
+                self.arrived(message)?;
                 // Before it has answered who subscribes: what waits in the session comes first, and may have to be logged
                 // before there is room for that answer.
                 is_well();
-                self.arrived(message)?;
             }
             Incoming::Subscribed(granted) => {
                 self.subscribed(&granted)?;
-                self.is_subscribed = true;
                 is_well();
+            }
+            Incoming::Unsubscribed(answers) => {
+                self.subscriptions.ended(&answers);
+                let topics = self.subscriptions.topics();
+                self.shared.deliveries().topics.retain(|topic| topics.contains(topic));
             }
             Incoming::Pong => {
                 self.n_pings = self.n_pings.saturating_sub(1);
                 self.pinged_at = Instant::now();
                 self.shared.deliveries().pong();
                 self.acknowledge()?;
+                if self.is_late && self.shared.deliveries().are_done() {
+                    self.subscribe()?;
+                }
             }
             Incoming::Closed(Closed::TakenOver) => {
                 let id = &self.broker.hello.client_id;
-                return Err(StageError::fatal(format!(
+                return for_good(format!(
                     "another client has connected to the broker {} as `{id}`: each process needs a `client_id` of its own",
                     self.broker.address
-                )));
+                ));
             }
             Incoming::Closed(Closed::Other(why)) => {
                 let words = format!("the broker {} has ended the connection: {why}", self.broker.address);
-                return Err(StageError::transient(words));
+                return Err(StageError::transient(words).into());
             }
             Incoming::Connected { .. } | Incoming::Refused(_) | Incoming::Other => {}
         }
         Ok(())
     }
 
-    fn arrived(&mut self, message: Message) -> Result<()> {
+    fn arrived(&mut self, message: Message) -> std::result::Result<(), Ended> {
+        if message.is_exactly_once {
+            let (topic, id) = (String::from_utf8_lossy(&message.topic), &self.broker.hello.client_id);
+            return for_good(format!(
+                "the broker {} sends `{topic}` with QoS 2, which somebody else has subscribed to as `{id}`: another \
+                 `client_id` begins a session without that subscription",
+                self.broker.address
+            ));
+        }
+        let is_known = self.subscriptions.is_known(&message);
         let Some(packet) = message.packet else {
+            if is_known {
+                return Ok(());
+            }
             self.waits = Some(New { message, hash: 0 });
             return Ok(());
         };
+        if self.is_late && !message.is_again && !message.is_retained {
+            // What the session has kept comes first, and what was retained when it began before all that came later.
+            self.subscribe()?;
+        }
         let hash = hash(&message);
         let arrived = self.shared.deliveries().arrived(packet, message.is_again, hash);
         match arrived {
+            Arrived::New if is_known => {
+                self.shared.deliveries().left_out(packet, hash);
+                self.link.queue(&Outgoing::Ack(packet))?;
+                self.acknowledge()?;
+            }
             Arrived::New => self.waits = Some(New { message, hash }),
             Arrived::Waits => {}
             Arrived::Logged => self.link.queue(&Outgoing::Ack(packet))?,
@@ -211,22 +212,10 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    fn subscribed(&self, granted: &[Granted]) -> Result<()> {
-        for (topic, granted) in self.broker.topics.iter().zip(granted) {
-            let (address, user) = (&self.broker.address, &self.broker.hello.user);
-            let words = match granted {
-                Granted::AtLeastOnce => continue,
-                Granted::AtMostOnce => {
-                    format!("the broker {address} gives messages of `{topic}` with QoS 0 only, which may be lost")
-                }
-                Granted::No if user.is_empty() => {
-                    format!("the broker {address} lets nobody without a name subscribe to `{topic}`")
-                }
-                Granted::No => format!("the broker {address} does not let `{user}` subscribe to `{topic}`"),
-            };
-            return Err(StageError::fatal(words));
-        }
-        self.shared.deliveries().topics = self.broker.topics.clone();
+    fn subscribed(&mut self, granted: &[Granted]) -> Result<()> {
+        self.subscriptions.check(granted)?;
+        self.is_subscribed = true;
+        self.shared.deliveries().topics = self.subscriptions.topics();
         Ok(())
     }
 
@@ -244,7 +233,7 @@ impl<'s> Session<'s> {
 
     fn keep_alive(&mut self) -> Result<()> {
         let (now, within) = (Instant::now(), self.link.keep_alive);
-        if !self.is_subscribed && self.waits.is_none() && self.began_at + ANSWERS_WITHIN <= now {
+        if self.waits_for_subscription() && self.began_at + ANSWERS_WITHIN <= now {
             let words = format!("the broker {} does not answer who subscribes", self.broker.address);
             return Err(StageError::transient(words));
         }
@@ -275,9 +264,14 @@ impl<'s> Session<'s> {
         let is_waiting = 0 < self.n_pings && self.waits.is_none();
         let next = if is_waiting { self.sent_at.min(self.pinged_at) } else { self.sent_at };
         let next = next + self.link.keep_alive;
-        match self.is_subscribed || self.waits.is_some() {
-            true => next,
-            false => next.min(self.began_at + ANSWERS_WITHIN),
+        match self.waits_for_subscription() {
+            true => next.min(self.began_at + ANSWERS_WITHIN),
+            false => next,
         }
+    }
+
+    /// While nothing is read, an answer is not seen.
+    fn waits_for_subscription(&self) -> bool {
+        !self.is_subscribed && !self.is_late && self.waits.is_none()
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Source, SourceBatch, SourceOutput, StageError};
+use pipeline_stage::{
+    Assignment, Partition, Position, RawRows, Reader, Result, Source, SourceBatch, SourceOutput, SourceRows, StageError,
+};
 use tracing::info;
 
-use crate::connection::{Connection, Failure};
-use crate::deliveries::Deliveries;
+use crate::connection::Connection;
 use crate::link::{Broker, Link};
-use crate::session::Shared;
+use crate::news::News;
+use crate::shared::Shared;
 
 /// A broker's topics.
 pub struct MqttSource {
@@ -66,15 +68,15 @@ impl Source for MqttSource {
         self.disconnect().await;
         self.shared.inbox.clear();
         self.shared.inbox.open(from.map(|from| from.offset));
-        *self.shared.deliveries() = Deliveries::restore(from.and_then(|from| from.detail.as_deref()));
-        let mut failure = None;
+        self.shared.restore(from.and_then(|from| from.detail.as_deref()));
+        let mut news = None;
         if !self.once {
             let connection = Connection::start(self.shared.clone(), self.broker.clone()).await?;
             info!(broker = %self.broker.address, client_id = self.broker.hello.client_id, "subscribed");
-            failure = Some(connection.failure());
+            news = Some(connection.news());
             self.connection = Some(connection);
         }
-        Ok(Box::new(MqttReader { shared: self.shared.clone(), partition: partition.clone(), failure }))
+        Ok(Box::new(MqttReader { shared: self.shared.clone(), partition: partition.clone(), news }))
     }
 
     async fn logged(&mut self, _partition: &Partition, through: &Position) -> Result<()> {
@@ -96,17 +98,22 @@ struct MqttReader {
     shared: Arc<Shared>,
     partition: Partition,
     /// Of the connection; none in a run that reads nothing.
-    failure: Option<Failure>,
+    news: Option<News>,
+}
+
+/// It says that the source works again.
+fn nothing() -> SourceBatch {
+    SourceBatch { rows: SourceRows::Raw(RawRows::of_payloads(Vec::<&[u8]>::new())), offsets: Vec::new() }
 }
 
 #[async_trait]
 impl Reader for MqttReader {
     async fn next(&mut self, _until: Option<&Position>) -> Result<Option<SourceBatch>> {
-        let Some(failure) = &self.failure else { return Ok(None) };
+        let Some(news) = &self.news else { return Ok(None) };
         tokio::select! {
             biased;
             batch = self.shared.inbox.next(&self.partition) => Ok(Some(batch)),
-            error = failure.wait() => Err(error),
+            told = news.next() => told.map(|()| Some(nothing())),
         }
     }
 

@@ -4,8 +4,14 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::BytesMut;
 use pipeline_services::{Certificates, Mosquitto, eventually, free_address, write_passwords};
 use pipeline_stage::{ErrorKind, Position, StageError};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{Connect, Packet, PubRel, Publish, Subscribe};
 use serde_json::{Value, json};
 
 use support::{FROM, SOON, Subscribed, VERSIONS, options, row, try_build};
@@ -108,6 +114,38 @@ async fn a_check_does_not_put_out_who_runs() {
     })
     .await;
     it.stop().await;
+}
+
+/// Sends packets of version 3.1.1, each when the one before was answered.
+fn say(mosquitto: &Mosquitto, client_id: &str, packets: &[Packet]) {
+    let mut stream = TcpStream::connect(mosquitto.address()).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let connect = Connect { clean_session: false, ..Connect::new(client_id) };
+    for packet in [&[Packet::Connect(connect)], packets].concat() {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, usize::MAX).unwrap();
+        stream.write_all(&bytes).unwrap();
+        assert!(0 < stream.read(&mut [0; 64]).unwrap(), "{packet:?} is answered");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_somebody_else_who_wants_each_message_exactly_once_is_refused() {
+    let mosquitto = Mosquitto::start().await;
+    for version in VERSIONS {
+        let id = format!("shared-{version}");
+        let subscribe = Subscribe { pkid: 1, ..Subscribe::new("plant/+", QoS::ExactlyOnce) };
+        say(&mosquitto, &id, &[Packet::Subscribe(subscribe)]);
+        let publish = Publish { pkid: 1, ..Publish::new("plant/a", QoS::ExactlyOnce, "1") };
+        say(&mosquitto, "sensor", &[Packet::Publish(publish), Packet::PubRel(PubRel::new(1))]);
+        let error = refusal(options(&mosquitto, json!({ "version": version, "client_id": id }))).await;
+        let words = format!(
+            "the broker {} sends `plant/a` with QoS 2, which somebody else has subscribed to as `{id}`: another \
+             `client_id` begins a session without that subscription",
+            mosquitto.address()
+        );
+        assert_eq!((error.kind(), error.chain()), (ErrorKind::Fatal, words));
+    }
 }
 
 #[test]

@@ -5,11 +5,13 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use pipeline_services::{Mosquitto, eventually};
-use pipeline_stage::Position;
+use pipeline_stage::{ErrorKind, Position};
 use pipeline_testkit::{SourceSubject, a_read_given_up_loses_nothing, the_same_is_read_twice};
 use serde_json::json;
+use tokio::time::timeout;
 
 use support::{FROM, SOON, Subscribed, VERSIONS, options, partition, row};
 
@@ -138,6 +140,80 @@ async fn a_retained_message_comes_once() {
         second.is_silent().await;
         second.stop().await;
     }
+}
+
+/// Some of what was retained waits in the session when it is killed, and all of it comes again when it subscribes again.
+#[tokio::test]
+async fn retained_messages_come_once_over_a_kill() {
+    let mosquitto = Mosquitto::start_with(&["max_inflight_messages 2"]).await;
+    let mut publisher = mosquitto.publisher("sensor").await;
+    for number in 100..130 {
+        assert!(publisher.retain(&format!("plant/{number}"), "kept").await);
+    }
+    for version in VERSIONS {
+        let client_id = format!("retained-{version}");
+        let options = options(&mosquitto, json!({ "version": version, "client_id": client_id }));
+        let mut first = Subscribed::start(options.clone()).await;
+        let mut rows = Vec::new();
+        while rows.len() < 2 {
+            rows.extend(first.some_rows().await);
+        }
+        let position = first.logged().await;
+        eventually(SOON, "the broker has the acknowledgement", async || {
+            first.reader.position().detail.is_some_and(|detail| detail.contains("\"deliveries\":\"\""))
+        })
+        .await;
+        drop(first);
+        let mut second = Subscribed::start_at(options, &position).await;
+        while rows.len() < 30 {
+            rows.extend(second.some_rows().await);
+            second.logged().await;
+        }
+        second.is_silent().await;
+        assert!(publisher.publish("plant/130", "kept").await);
+        rows.extend(second.rows(1).await);
+        rows.sort();
+        assert_eq!(rows, (100..131).map(|number| row(&format!("plant/{number}"), "kept")).collect::<Vec<_>>());
+        second.stop().await;
+    }
+}
+
+/// What it knows of itself is not what the broker knows.
+#[tokio::test]
+async fn a_subscription_that_the_broker_has_forgotten_is_made_again() {
+    let mosquitto = Mosquitto::start().await;
+    let mut publisher = mosquitto.publisher("sensor").await;
+    for version in VERSIONS {
+        let of = |topics| {
+            let client_id = format!("forgotten-{version}");
+            options(&mosquitto, json!({ "version": version, "client_id": client_id, "topics": topics }))
+        };
+        let mut first = Subscribed::start(of("plant/a")).await;
+        assert!(publisher.publish("plant/a", "1").await);
+        assert_eq!(first.rows(1).await, [row("plant/a", "1")]);
+        let position = first.logged().await;
+        first.stop().await;
+        Subscribed::start_at(of("plant/b"), &position).await.stop().await;
+        let mut third = Subscribed::start_at(of("plant/a"), &position).await;
+        assert!(publisher.publish("plant/a", "2").await);
+        assert_eq!(third.rows(1).await, [row("plant/a", "2")]);
+        third.logged().await;
+        third.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_away_and_comes_back_is_told() {
+    let mut mosquitto = Mosquitto::start().await;
+    let mut it = Subscribed::start(options(&mosquitto, json!({}))).await;
+    mosquitto.stop().await;
+    let told = timeout(SOON, it.reader.next(None)).await.expect("it is told").unwrap_err();
+    assert_eq!((told.kind(), told.pause()), (ErrorKind::Transient, Some(Duration::ZERO)), "{}", told.chain());
+    it.is_silent().await;
+    mosquitto.start_again().await;
+    let back = timeout(SOON, it.reader.next(None)).await.expect("it is told").unwrap().unwrap();
+    assert!(back.offsets.is_empty());
+    it.stop().await;
 }
 
 #[tokio::test]

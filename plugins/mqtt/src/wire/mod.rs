@@ -6,8 +6,17 @@ mod v5;
 use bytes::{Bytes, BytesMut};
 use pipeline_stage::StageError;
 
-/// The largest packet that is read: a broker that sends more than this has not been sent a reading.
+/// The largest packet that is read: a broker that sends more than this has not been sent a reading. In version 5 it is told
+/// so, and drops what is larger.
 pub const LARGEST_PACKET: usize = 64 << 20;
+
+/// What can be done about a larger one.
+fn too_large(bytes: usize) -> String {
+    format!(
+        "it has {bytes} bytes, more than 64 MiB: let the broker keep such messages away, as Mosquitto does with \
+         `max_packet_size` or `message_size_limit`"
+    )
+}
 
 /// A version of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +79,15 @@ pub enum Incoming {
         has_session: bool,
         /// In seconds, if the broker wants another one than it was told.
         keep_alive: Option<u16>,
+        /// In seconds, how long it keeps the session without a connection, if it is not as long as it was told.
+        session_expiry: Option<u32>,
     },
     /// It does not.
     Refused(Refusal),
     /// What has become of each filter, in their order.
     Subscribed(Vec<Granted>),
+    /// Whether each filter is one no more, in their order; version 3.1.1 says nothing of it, nor can it refuse.
+    Unsubscribed(Vec<bool>),
     /// A message.
     Message(Message),
     /// The answer to [`Outgoing::Ping`]: what was sent before has been looked at.
@@ -125,6 +138,10 @@ pub struct Message {
     pub packet: Option<u16>,
     /// Whether the broker has sent it before, under the same number.
     pub is_again: bool,
+    /// In version 3.1.1: it was there already, and comes because somebody subscribes.
+    pub is_retained: bool,
+    /// QoS 2, for which we never ask.
+    pub is_exactly_once: bool,
     /// Where it was published.
     pub topic: Bytes,
     /// What was.
@@ -191,10 +208,65 @@ mod tests {
             }
             from.extend_from_slice(&[bytes[bytes.len() - 1], 0xd0, 0]);
             let topic = Bytes::from_static(b"a/b");
-            let read = Message { packet: Some(7), is_again: true, topic, payload: Bytes::from_static(b"hot") };
+            let read = Message {
+                packet: Some(7),
+                is_again: true,
+                is_retained: false,
+                is_exactly_once: false,
+                topic,
+                payload: Bytes::from_static(b"hot"),
+            };
             assert_eq!(version.read(&mut from), Ok(Some(Incoming::Message(read))));
             assert_eq!(version.read(&mut from), Ok(Some(Incoming::Pong)));
             assert_eq!(version.read(&mut from), Ok(None));
+        }
+    }
+
+    #[test]
+    fn how_a_message_was_sent_is_read() {
+        for (first, is_again, is_retained, is_exactly_once) in [
+            (0x32, false, false, false),
+            (0x33, false, true, false),
+            (0x34, false, false, true),
+            (0x3b, true, true, false),
+        ] {
+            for version in [Version::V3, Version::V5] {
+                let read = version.read(&mut BytesMut::from(message(version, first).as_slice()));
+                let Ok(Some(Incoming::Message(read))) = read else { panic!("{read:?}") };
+                let flags = (read.is_again, read.is_retained, read.is_exactly_once);
+                assert_eq!(flags, (is_again, is_retained, is_exactly_once), "{version:?} {first:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_kept_away_by_the_broker() {
+        for version in [Version::V3, Version::V5] {
+            let words = version.read(&mut BytesMut::from(b"\x32\x81\x80\x80\x20".as_slice())).unwrap_err();
+            assert!(words.starts_with("it has 67108865 bytes") && words.contains("`max_packet_size`"), "{words}");
+        }
+        let hello = Hello {
+            client_id: "a".into(),
+            user: String::new(),
+            password: String::new(),
+            keep_alive: 30,
+            is_clean: false,
+            session_expiry: 60,
+            in_flight: 10,
+        };
+        let mut sent = BytesMut::new();
+        Version::V5.write(&Outgoing::Connect(&hello), &mut sent).unwrap();
+        let maximum = b"\x27\x04\0\0\0";
+        assert!(sent.windows(maximum.len()).any(|bytes| bytes == maximum), "{sent:?}");
+    }
+
+    #[test]
+    fn a_topic_that_stays_subscribed_is_told_apart() {
+        for (version, bytes, read) in [
+            (Version::V3, b"\xb0\x02\0\x02".as_slice(), vec![]),
+            (Version::V5, b"\xb0\x06\0\x02\0\0\x11\x87", vec![true, true, false]),
+        ] {
+            assert_eq!(version.read(&mut BytesMut::from(bytes)), Ok(Some(Incoming::Unsubscribed(read))));
         }
     }
 
@@ -208,6 +280,7 @@ mod tests {
             (Version::V3, b"\x30\xff\xff\xff\x7f"),
             (Version::V5, b"\x30\xff\xff\xff\x7f"),
             (Version::V3, b"\x20\x02\0\x63"),
+            (Version::V5, b"\x20\x02\0\0"),
         ] {
             let read = version.read(&mut BytesMut::from(bytes));
             assert!(read.is_err(), "{version:?} {bytes:?}: {read:?}");

@@ -7,7 +7,7 @@ use rumqttc::mqttbytes::v4::{
 };
 use rumqttc::mqttbytes::{Error, Protocol, QoS};
 
-use super::{Granted, Hello, Incoming, LARGEST_PACKET, Message, Outgoing, Refusal};
+use super::{Granted, Hello, Incoming, LARGEST_PACKET, Message, Outgoing, Refusal, too_large};
 
 pub(super) fn packet(outgoing: &Outgoing<'_>) -> Packet {
     match outgoing {
@@ -36,11 +36,13 @@ pub(super) fn read(from: &mut BytesMut) -> Result<Option<Incoming>, String> {
     let packet = match Packet::read(from, LARGEST_PACKET) {
         Ok(packet) => packet,
         Err(Error::InsufficientBytes(_)) => return Ok(None),
+        Err(Error::PayloadSizeLimitExceeded(bytes)) => return Err(too_large(bytes)),
         Err(error) => return Err(error.to_string()),
     };
     Ok(Some(match packet {
         Packet::ConnAck(answer) => connected(&answer),
         Packet::SubAck(answer) => Incoming::Subscribed(answer.return_codes.iter().map(granted).collect()),
+        Packet::UnsubAck(_) => Incoming::Unsubscribed(Vec::new()),
         Packet::Publish(publish) => Incoming::Message(message(publish)),
         Packet::PingResp => Incoming::Pong,
         _ => Incoming::Other,
@@ -50,7 +52,7 @@ pub(super) fn read(from: &mut BytesMut) -> Result<Option<Incoming>, String> {
 fn connected(answer: &ConnAck) -> Incoming {
     Incoming::Refused(match answer.code {
         ConnectReturnCode::Success => {
-            return Incoming::Connected { has_session: answer.session_present, keep_alive: None };
+            return Incoming::Connected { has_session: answer.session_present, keep_alive: None, session_expiry: None };
         }
         ConnectReturnCode::RefusedProtocolVersion => Refusal::Version,
         ConnectReturnCode::BadClientId => Refusal::ClientId,
@@ -69,5 +71,12 @@ fn granted(code: &SubscribeReasonCode) -> Granted {
 
 fn message(publish: Publish) -> Message {
     let packet = (publish.qos != QoS::AtMostOnce).then_some(publish.pkid);
-    Message { packet, is_again: publish.dup, topic: Bytes::from(publish.topic), payload: publish.payload }
+    Message {
+        packet,
+        is_again: publish.dup,
+        is_retained: publish.retain,
+        is_exactly_once: publish.qos == QoS::ExactlyOnce,
+        topic: Bytes::from(publish.topic),
+        payload: publish.payload,
+    }
 }

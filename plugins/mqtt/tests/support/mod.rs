@@ -9,8 +9,8 @@ use arrow_array::Array;
 use pipeline_mqtt::MqttOptions;
 use pipeline_services::Mosquitto;
 use pipeline_stage::{
-    NoConsole, Partition, Position, Reader, Result, Role, Source, SourceContext, SourceOptions, SourceRows,
-    StageContext, parse,
+    ErrorKind, NoConsole, Partition, Position, Reader, Result, Role, Source, SourceBatch, SourceContext, SourceOptions,
+    SourceRows, StageContext, parse,
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -91,7 +91,28 @@ impl Subscribed {
 
     /// Those that come next.
     pub async fn some_rows(&mut self) -> Vec<Row> {
-        let batch = timeout(SOON, self.reader.next(None)).await.expect("a row comes").unwrap().unwrap();
+        timeout(SOON, self.next_rows()).await.expect("a row comes")
+    }
+
+    /// Goes on over outages, as the engine does.
+    async fn next_rows(&mut self) -> Vec<Row> {
+        loop {
+            match self.reader.next(None).await {
+                Err(error) if error.kind() == ErrorKind::Transient => {}
+                batch => {
+                    let rows = Self::rows_of(batch.unwrap().unwrap());
+                    if !rows.is_empty() {
+                        return rows;
+                    }
+                }
+            }
+        }
+    }
+
+    fn rows_of(batch: SourceBatch) -> Vec<Row> {
+        if batch.offsets.is_empty() {
+            return Vec::new();
+        }
         let SourceRows::Raw(raw) = batch.rows else { panic!("it gives payloads") };
         let keys = raw.keys.expect("each has its topic");
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -100,7 +121,7 @@ impl Subscribed {
 
     /// Nothing more comes.
     pub async fn is_silent(&mut self) {
-        let more = timeout(A_WHILE, self.reader.next(None)).await;
+        let more = timeout(A_WHILE, self.next_rows()).await;
         assert!(more.is_err(), "{more:?}");
     }
 
