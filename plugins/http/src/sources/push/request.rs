@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -239,6 +239,11 @@ impl IntoResponse for Refused {
         let headers = response.headers_mut();
         if matches!(self, Refused::Full | Refused::Closed) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if !matches!(self, Refused::Empty | Refused::Full | Refused::Closed | Refused::Unknown) {
+            // The body may not have been read to its end, which ends the connection: a client must not send another
+            // request over it.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(self, Refused::Token) {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
