@@ -15,7 +15,7 @@ use crate::pipeline_run::{PipelineRun, RunningPipeline};
 use crate::waiting::{POLL_EVERY, blocking};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
-const SHOWS_WITHIN: Duration = Duration::from_secs(20);
+const SHOWS_WITHIN: Duration = Duration::from_secs(90);
 /// Of an element that was found; the name is WebDriver's.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
