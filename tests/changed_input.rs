@@ -25,7 +25,7 @@ async fn is_accepted_only_cold(production: &Production, reason: &str) -> Finishe
     assert!(refused.stderr.contains(choice), "{}", refused.stderr);
     let accepted = ends(production, &["--cold-start"]).await;
     accepted.assert_code(0);
-    assert!(accepted.stderr.contains("books balance"), "{}", accepted.stderr);
+    accepted.assert_books_balance();
     let again = ends(production, &[]).await;
     again.assert_code(0);
     accepted
@@ -102,7 +102,7 @@ async fn partitions_may_be_added_while_it_runs() {
     running.interrupt();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     let words = "was added to the topic and is read from its beginning";
     assert_eq!(finished.stderr.matches(words).count(), 2, "{}", finished.stderr);
     ends(&production, &latest).await.assert_code(0);

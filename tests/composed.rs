@@ -127,7 +127,7 @@ async fn readings_of_the_simulator_arrive_in_the_database() {
         run.terminate();
         let ended = run.wait_with_timeout(LONG).await;
         ended.assert_code(0);
-        assert!(ended.stderr.contains("books balance"), "{}", ended.stderr);
+        ended.assert_books_balance();
     }
 }
 

@@ -42,7 +42,7 @@ async fn ends_well(running: RunningPipeline) {
     running.interrupt();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
 }
 
 /// How many files a process has open.

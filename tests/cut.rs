@@ -44,7 +44,7 @@ async fn is_exact(motes: &Motes, production: &Production, tables: &str, state: O
     let run = state.iter().fold(run, |run, state| run.env("STATE", state));
     let finished = run.start().wait_with_timeout(Duration::from_secs(240)).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     assert_eq!(production.history().await.values().sum::<usize>(), motes.rows);
     motes.assert_same(&production.anomalies().await);
     assert_eq!(production.slack.requests().len(), motes.anomalies.len(), "each alert once");

@@ -29,7 +29,7 @@ async fn has_room_later(run: PipelineRun, disk: &mut SmallDisk, words: &str) {
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
     assert!(finished.stderr.contains("back after"), "{}", finished.stderr);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +63,7 @@ async fn a_disk_that_is_full_at_the_start_is_waited_for() {
     disk.make_room();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     let said: Vec<&str> = finished.stderr.lines().filter(|line| line.contains("full")).collect();
     assert_eq!(said.len(), 1, "once, and in our words");
 }

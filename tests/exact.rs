@@ -12,7 +12,7 @@ async fn exact_on_services(n_partitions: i32, binary: Binary) {
     production.replay(&motes.file).await.assert_code(0);
     let finished = production.run(&["--once"]).start().wait_with_timeout(Duration::from_secs(240)).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
 
     let history = production.history().await;
     assert_eq!(history.values().sum::<usize>(), motes.rows);

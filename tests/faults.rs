@@ -25,7 +25,7 @@ async fn stop_and_compare(production: &Production, motes: &Motes, running: Runni
     running.interrupt();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     assert_eq!(production.history().await.values().sum::<usize>(), motes.rows);
     motes.assert_same(&production.anomalies().await);
 }

@@ -84,7 +84,7 @@ async fn follows_its_readme(name: &str, kind: &str, language: &str) {
     running.interrupt();
     let finished = running.wait().await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
 }
 
 #[tokio::test(flavor = "multi_thread")]

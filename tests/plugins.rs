@@ -83,7 +83,7 @@ async fn run_with_kills(file: &str, all_rows: usize, rows: impl AsyncFn() -> usi
     assert!(1 < kills, "it was killed {kills} times");
     let finished = pipeline().args(["run", file, "--once"]).start().wait().await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
 }
 
 #[tokio::test(flavor = "multi_thread")]

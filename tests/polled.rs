@@ -211,7 +211,7 @@ async fn what_was_answered_is_there_once_over_kills_and_only_the_last_of_a_run_m
     running.terminate();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     resumed += usize::from(finished.stderr.contains("again in"));
     assert!(0 < resumed, "no run had anything to compute again");
     runs.push(finished);
@@ -256,7 +256,7 @@ async fn from_a_shared_library_it_is_the_same() {
     running.terminate();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     assert_hidden(polled.folder.path(), &finished);
     let [rows, scores, dead] = polled.found().await;
     assert!(rows == scores && 100 < rows.len() && !dead.is_empty(), "{} rows, {} dead", rows.len(), dead.len());
@@ -311,7 +311,7 @@ async fn the_weather_of_each_city_is_three_readings() {
     running.terminate();
     let finished = running.wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     assert_hidden(folder.path(), &finished);
     let table = folder.path().join("weather.db");
     let found = query(&table, "SELECT sensor_id FROM sensor_data").await.concat();
@@ -357,7 +357,7 @@ async fn in_production_the_readings_go_where_the_other_pipeline_reads_them() {
     let run = run.env("OPENWEATHER_API_KEY", KEY).env("KAFKA_BROKERS", kafka.brokers());
     let finished = run.start().wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     let mut found = BTreeSet::new();
     for record in kafka.read_all(&name).await {
         let row: Value = serde_json::from_slice(&record.payload.expect("no tombstone")).unwrap();

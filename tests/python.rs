@@ -78,7 +78,7 @@ async fn a_process_that_is_killed_goes_on_from_its_checkpoint() {
     let restarts = finished.stderr.matches("it starts again from its checkpoint").count();
     assert!(3 <= restarts, "{restarts} restarts: {}", finished.stderr);
     assert!(finished.stderr.contains("spikes: the Python process has ended: it was ended by signal 9 (SIGKILL"));
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
     assert_exact(&motes, folder.path()).await;
     all_have_ended(folder.path()).await;
 }

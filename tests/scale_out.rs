@@ -71,7 +71,7 @@ async fn all_end_well(fleet: &mut Fleet, n_rows: u64) {
     fleet.until_all_is_done(n_rows).await;
     for name in NAMES {
         let finished = fleet.stop(name).await;
-        assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+        finished.assert_books_balance();
     }
 }
 

@@ -70,5 +70,5 @@ async fn a_collector_that_is_not_there_holds_nothing_up() {
     running.interrupt();
     let finished = running.wait().await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
 }

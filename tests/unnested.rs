@@ -82,7 +82,7 @@ async fn each_row_of_a_document_comes_once_over_kills_and_the_books_balance() {
     assert!(0 < killed_on_the_way, "it was through before the first kill");
     let finished = run(&folder, "run").args(["--once"]).start().wait_with_timeout(LONG).await;
     finished.assert_code(0);
-    assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+    finished.assert_books_balance();
 
     let all = rows(&folder);
     assert_eq!(all.len(), 2 * (DOCUMENTS - DOCUMENTS / 100));

@@ -153,7 +153,7 @@ impl World {
     pub async fn assert_undisturbed(&mut self, kind: Kind, subject: &Subject) -> usize {
         let finished = subject.with_settings(subject.production.run(&["--once"])).start().wait_with_timeout(LONG).await;
         finished.assert_code(0);
-        assert!(finished.stderr.contains("books balance"), "{}", finished.stderr);
+        finished.assert_books_balance();
         let reference = if kind == Kind::PostgresAlone { Kind::Postgres } else { kind };
         self.run_undisturbed(reference).await;
         let expected = &self.undisturbed[&reference];

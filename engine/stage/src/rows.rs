@@ -70,6 +70,11 @@ pub enum SourceRows {
 }
 
 impl SourceBatch {
+    /// One without rows, which says that what had failed works again.
+    pub fn empty() -> Self {
+        SourceBatch { rows: SourceRows::Raw(RawRows::of_payloads(Vec::<&[u8]>::new())), offsets: Vec::new() }
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.offsets.len()

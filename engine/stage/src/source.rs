@@ -92,6 +92,16 @@ pub enum Assignment {
     Final,
 }
 
+impl Assignment {
+    /// Of a source whose only partition never moves: gained by the first call, and nothing changes after that.
+    pub fn of_one_partition(is_assigned: &mut bool) -> Self {
+        match std::mem::replace(is_assigned, true) {
+            false => Assignment::Gained(vec![Partition::numbered(0)]),
+            true => Assignment::Final,
+        }
+    }
+}
+
 /// Reads one partition, in order.
 #[async_trait]
 pub trait Reader: Send {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pipeline_stage::{
-    Assignment, Partition, Position, RawRows, Reader, Result, Source, SourceBatch, SourceOutput, SourceRows, StageError,
-};
+use pipeline_stage::{Assignment, Partition, Position, Reader, Result, Source, SourceBatch, SourceOutput, StageError};
 use tracing::info;
 
 use crate::connection::Connection;
@@ -57,10 +55,7 @@ impl Source for MqttSource {
     }
 
     async fn assignment(&mut self) -> Result<Assignment> {
-        match std::mem::replace(&mut self.is_assigned, true) {
-            false => Ok(Assignment::Gained(vec![Partition::numbered(0)])),
-            true => Ok(Assignment::Final),
-        }
+        Ok(Assignment::of_one_partition(&mut self.is_assigned))
     }
 
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {
@@ -101,11 +96,6 @@ struct MqttReader {
     news: Option<News>,
 }
 
-/// It says that the source works again.
-fn nothing() -> SourceBatch {
-    SourceBatch { rows: SourceRows::Raw(RawRows::of_payloads(Vec::<&[u8]>::new())), offsets: Vec::new() }
-}
-
 #[async_trait]
 impl Reader for MqttReader {
     async fn next(&mut self, _until: Option<&Position>) -> Result<Option<SourceBatch>> {
@@ -113,7 +103,7 @@ impl Reader for MqttReader {
         tokio::select! {
             biased;
             batch = self.shared.inbox.next(&self.partition) => Ok(Some(batch)),
-            told = news.next() => told.map(|()| Some(nothing())),
+            told = news.next() => told.map(|()| Some(SourceBatch::empty())),
         }
     }
 

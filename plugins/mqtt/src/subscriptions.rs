@@ -93,25 +93,17 @@ impl<'b> Subscriptions<'b> {
 pub(crate) mod tests {
     use super::*;
     use crate::address::Address;
-    use crate::wire::{Hello, Version};
+    use crate::wire::Version;
+    use crate::wire::tests::hello;
     use bytes::Bytes;
     use pipeline_stage::ErrorKind;
 
     pub(crate) fn broker(topics: &[&str]) -> Broker {
-        let hello = Hello {
-            client_id: "a".into(),
-            user: String::new(),
-            password: String::new(),
-            keep_alive: 30,
-            is_clean: false,
-            session_expiry: 60,
-            in_flight: 10,
-        };
         Broker {
             address: Address::parse("mqtt://localhost").unwrap(),
             tls: None,
             version: Version::V3,
-            hello,
+            hello: hello(),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
         }
     }

@@ -118,6 +118,12 @@ impl Finished {
         let Finished { stdout, stderr, .. } = self;
         assert_eq!(self.code, Some(code), "signal {:?}\n{}", self.signal, output(stdout, stderr));
     }
+
+    /// Panics unless it said at its end that every row is accounted for.
+    #[track_caller]
+    pub fn assert_books_balance(&self) {
+        assert!(self.stderr.contains("books balance"), "{}", self.stderr);
+    }
 }
 
 impl RunningPipeline {

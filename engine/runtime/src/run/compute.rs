@@ -15,13 +15,15 @@ use super::evidence::Keeper;
 use super::ledger::Counts;
 use super::origins::Naming;
 use super::progress::Progress;
-use super::view::{EdgeWork, Sample, Sampler, Work, text};
+use super::view::{Sampler, text};
 use crate::expression::Expression;
 use crate::plan::{Plan, RunSettings};
-use crate::store::{NewEvidence, StoredRow};
+use crate::store::StoredRow;
 
+mod output;
 mod save;
 
+pub use output::{Dead, EpochOutput};
 use save::ToSave;
 
 /// All stages of a task, and the books of the epoch that is being made.
@@ -65,40 +67,6 @@ impl Running {
     fn held(&self) -> u64 {
         self.transform.as_ref().map_or(0, |transform| transform.held())
     }
-}
-
-/// What an epoch has given so far.
-#[derive(Default)]
-pub struct EpochOutput {
-    /// For each stage, if it is a sink, its rows.
-    pub sinks: Vec<Vec<Rows>>,
-    /// Rows that could not be processed.
-    pub dead: Vec<Dead>,
-    /// Rows that a detector called an anomaly.
-    pub anomalies: u64,
-    /// What anomalies were judged by.
-    pub evidence: Vec<NewEvidence>,
-    /// For each stage its books; of a sink, `out` is what it is to write.
-    pub counts: Vec<Counts>,
-    /// For each stage what it did beside that.
-    pub work: Vec<Work>,
-    /// Values of series, if it was time to look at some.
-    pub samples: Vec<Sample>,
-}
-
-impl EpochOutput {
-    fn of(n_stages: usize) -> Self {
-        let sinks = (0..n_stages).map(|_| Vec::new()).collect();
-        EpochOutput { sinks, work: vec![Work::default(); n_stages], ..EpochOutput::default() }
-    }
-}
-
-/// A row that a stage could not process.
-pub struct Dead {
-    /// The row, and the stage.
-    pub row: StoredRow,
-    /// Why.
-    pub reason: String,
 }
 
 /// What a stage was given, and by which edge.
@@ -325,13 +293,9 @@ impl Compute {
         Ok(())
     }
 
-    /// Of all stages, the most rows that came to one in this epoch, and the most bytes.
-    pub fn most_made(&self) -> (u64, usize) {
-        let came = self.output.work.iter().map(|work| {
-            let sum = |of: fn(&EdgeWork) -> u64| work.edges.iter().map(of).sum::<u64>();
-            (sum(|edge| edge.rows), sum(|edge| edge.bytes) as usize)
-        });
-        came.fold((0, 0), |most, came| (most.0.max(came.0), most.1.max(came.1)))
+    /// What the epoch has given so far.
+    pub fn output(&self) -> &EpochOutput {
+        &self.output
     }
 
     /// For each stage, how many rows it holds.

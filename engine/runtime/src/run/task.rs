@@ -157,7 +157,7 @@ impl Task {
         self.watermark = self.watermark.max(input.latest(&rows));
         let source = input.source;
         self.compute.read(source, rows, bytes)?;
-        epoch.most_made = self.compute.most_made();
+        epoch.most_made = self.compute.output().most_made();
         Ok(())
     }
 

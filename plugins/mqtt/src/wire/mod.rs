@@ -185,8 +185,20 @@ impl Version {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    pub(crate) fn hello() -> Hello {
+        Hello {
+            client_id: "a".into(),
+            user: String::new(),
+            password: String::new(),
+            keep_alive: 30,
+            is_clean: false,
+            session_expiry: 60,
+            in_flight: 10,
+        }
+    }
 
     fn message(version: Version, first: u8) -> Vec<u8> {
         let properties: &[u8] = match version {
@@ -245,15 +257,7 @@ mod tests {
             let words = version.read(&mut BytesMut::from(b"\x32\x81\x80\x80\x20".as_slice())).unwrap_err();
             assert!(words.starts_with("it has 67108865 bytes") && words.contains("`max_packet_size`"), "{words}");
         }
-        let hello = Hello {
-            client_id: "a".into(),
-            user: String::new(),
-            password: String::new(),
-            keep_alive: 30,
-            is_clean: false,
-            session_expiry: 60,
-            in_flight: 10,
-        };
+        let hello = hello();
         let mut sent = BytesMut::new();
         Version::V5.write(&Outgoing::Connect(&hello), &mut sent).unwrap();
         let maximum = b"\x27\x04\0\0\0";

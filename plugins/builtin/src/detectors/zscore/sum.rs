@@ -10,18 +10,11 @@ const USUAL_PARTS: usize = 4;
 ///
 /// It is kept as two floats, which hold 106 digits in base 2: while that is enough, and it can be seen when it is not,
 /// nothing is ever rounded away, so readings can be added and taken back for ever. Plain running sums drift.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Sum {
     rounded: f64,
     /// What rounding has taken away, exactly. NaN when one float cannot hold it: then the sum cannot go on from here.
     rest: f64,
-}
-
-impl Default for Sum {
-    /// Of nothing.
-    fn default() -> Self {
-        Sum { rounded: 0.0, rest: 0.0 }
-    }
 }
 
 impl Sum {

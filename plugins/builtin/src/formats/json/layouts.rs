@@ -158,8 +158,9 @@ impl Layouts {
         self.learnings -= 1;
         let Some(shape) = learn(payload, fields) else { return };
         if MAX_STEPS < self.n_steps.max(self.states.len()) + shape.values.len() + 1 {
-            let Layouts { learnings, n_unknown, untried, is_new, .. } = *self;
-            *self = Layouts { learnings, n_unknown, untried, is_new, ..Layouts::new() };
+            self.states = vec![State::default()];
+            self.numbers.clear();
+            self.n_steps = 0;
         }
         let mut state = 0;
         for Learned { literal, enters, field, place } in shape.values {

@@ -143,10 +143,7 @@ impl Source for FileSource {
     }
 
     async fn assignment(&mut self) -> Result<Assignment> {
-        Ok(match std::mem::replace(&mut self.is_assigned, true) {
-            false => Assignment::Gained(vec![Partition::numbered(0)]),
-            true => Assignment::Final,
-        })
+        Ok(Assignment::of_one_partition(&mut self.is_assigned))
     }
 
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {

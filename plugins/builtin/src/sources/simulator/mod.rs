@@ -155,10 +155,7 @@ impl Source for Simulator {
     }
 
     async fn assignment(&mut self) -> Result<Assignment> {
-        Ok(match std::mem::replace(&mut self.is_assigned, true) {
-            false => Assignment::Gained(vec![Partition::numbered(0)]),
-            true => Assignment::Final,
-        })
+        Ok(Assignment::of_one_partition(&mut self.is_assigned))
     }
 
     async fn open(&mut self, _partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {

@@ -197,10 +197,7 @@ impl Source for Http {
     }
 
     async fn assignment(&mut self) -> Result<Assignment> {
-        match std::mem::replace(&mut self.is_assigned, true) {
-            false => Ok(Assignment::Gained(vec![Partition::numbered(0)])),
-            true => Ok(Assignment::Final),
-        }
+        Ok(Assignment::of_one_partition(&mut self.is_assigned))
     }
 
     async fn open(&mut self, partition: &Partition, from: Option<&Position>) -> Result<Box<dyn Reader>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pipeline_inbox::{Arrival, Inbox, now};
-use pipeline_stage::{Partition, Position, RawRows, Reader, Result, SourceBatch, SourceRows, StageError};
+use pipeline_stage::{Partition, Position, Reader, Result, SourceBatch, StageError};
 use tokio::time::sleep;
 
 use super::LOOK_AT_LOGGED;
@@ -41,10 +41,7 @@ impl PollReader {
             self.told.tell(self.rounds.states())?;
         }
         let is_silent = is_back && self.inbox.waiting() == 0;
-        Ok(is_silent.then(|| SourceBatch {
-            rows: SourceRows::Raw(RawRows::of_payloads(Vec::<&[u8]>::new())),
-            offsets: Vec::new(),
-        }))
+        Ok(is_silent.then(SourceBatch::empty))
     }
 
     /// The end of a run with `--once`: what came is on disk before it is said that something did not.

@@ -173,12 +173,11 @@ impl Request {
 /// What an answer that has no document means. `body` must hold no secret.
 fn failure(host: &str, status: StatusCode, headers: &HeaderMap, body: &str) -> Failure {
     let mut words = in_words(host, status, body);
-    let later = |otherwise| retry_after(headers).map_or(otherwise, Again::After);
+    // `Retry-After: 0` must not make it ask again and again.
+    let pause = retry_after(headers).filter(|pause| !pause.is_zero());
+    let later = |otherwise| pause.map_or(otherwise, Again::After);
     let (again, what_to_do) = match status.as_u16() {
-        429 => match later(Again::NextRound) {
-            Again::After(Duration::ZERO) => (Again::NextRound, ""),
-            again => (again, ""),
-        },
+        429 => (later(Again::NextRound), ""),
         408 | 425 | 500..=599 => (later(Again::Soon), ""),
         300..=399 => (Again::Seldom, "; redirects are not followed: `url` must name the place itself"),
         401 | 403 | 407 => (Again::Seldom, "; the key or token is missing, wrong, or not valid yet"),

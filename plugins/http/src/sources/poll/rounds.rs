@@ -245,7 +245,6 @@ fn pause(again: Again, pauses: &mut ExponentialBackoff, every: Duration) -> Dura
     match again {
         Again::Soon => growing(),
         Again::NextRound => growing().max(every),
-        // `Retry-After: 0` must not make it ask again and again.
         Again::After(pause) => pause.max(growing()),
         Again::Seldom => longest,
     }
