@@ -83,11 +83,8 @@ pub trait Detector: Send + 'static {
         score
     }
 
-    /// Reads a little of each part of a series that lies elsewhere in memory, and gives any number made of it: many series
-    /// are asked at once, so that the processor waits for all of them together. Changes nothing.
-    fn warm(&self, _series: &Self::Series) -> u64 {
-        0
-    }
+    /// Asks for what a series has elsewhere in memory, with [`prefetch`](crate::prefetch): it is scored a little later.
+    fn prefetch(&self, _series: &Self::Series) {}
 
     /// Prepares what the next score of a series needs of its past alone, to be kept in the series. Many series are prepared
     /// one after the other, with little else in between, so that the processor can work on several at once. Scores must

@@ -2,7 +2,8 @@
 //!
 //! A *source* gives rows, *transforms* and *detectors* turn rows into rows, *sinks* take them. Each is made of its
 //! options, a struct that is also its documentation and its schema. The engine (crate `pipeline-runtime`) connects
-//! them to tasks and keeps their state; this crate has no async runtime, no I/O and no `unsafe`.
+//! them to tasks and keeps their state; this crate has no async runtime, no I/O, and no `unsafe`
+//! but where memory is asked for ahead of its use.
 //!
 //! | to write a … | implement | and list it with |
 //! |---|---|---|
@@ -22,6 +23,7 @@ mod json;
 pub mod keyed;
 mod options;
 mod position;
+mod prefetch;
 mod printable;
 mod registry;
 mod rows;
@@ -40,6 +42,7 @@ pub use history::*;
 pub use json::*;
 pub use options::*;
 pub use position::*;
+pub use prefetch::prefetch;
 pub use printable::*;
 pub use registry::*;
 pub use rows::*;

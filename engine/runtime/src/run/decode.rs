@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
-use pipeline_stage::keyed::{KeyColumns, write_key};
+use pipeline_stage::keyed::KeyColumns;
 use pipeline_stage::{
     Format, Origins, RawRows, Result, Rows, SourceBatch, SourceRows, StageError, Timestamp, timestamp_type,
 };
@@ -134,15 +134,8 @@ fn beside(raw: &RawRows, row: usize) -> Beside {
 impl Share {
     fn keep(&self, decoded: DecodedRows) -> Result<DecodedRows> {
         let Rows { batch, origins } = decoded.rows;
-        let arrays = self.key.of(&batch);
-        let mut key = Vec::new();
-        let mine: BooleanArray = (0..batch.num_rows())
-            .map(|row| {
-                key.clear();
-                write_key(&arrays, row, &mut key);
-                Some(self.is_mine(&key))
-            })
-            .collect();
+        let keys = self.key.keys(&batch);
+        let mine: BooleanArray = (0..keys.len()).map(|row| Some(self.is_mine(keys.key(row)))).collect();
         let origins = origins.take(&mine.values().set_indices().collect::<Vec<_>>());
         let rows = Rows { batch: filter_record_batch(&batch, &mine)?, origins };
         // What cannot be decoded has no key: its offset decides.

@@ -11,10 +11,11 @@ use arrow_schema::SchemaRef;
 use serde_bytes::ByteBuf;
 
 use super::KeyedOptions;
+use super::ahead::NOWHERE;
 use super::columns::{SeriesArrays, SeriesColumns, with_scores};
 use super::keys::Keys;
 use super::scores::ScoreColumns;
-use super::table::{NOWHERE, Table};
+use super::table::Table;
 use crate::context::StageContext;
 use crate::detector::Score;
 use crate::error::{Result, StageError};

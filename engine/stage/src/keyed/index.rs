@@ -1,5 +1,9 @@
 //! Finds slots by the hash of their keys: open addressing with linear probing, one word for each slot.
 
+use std::slice;
+
+use crate::prefetch::prefetch;
+
 /// Numbers of slots by hash. It does not know the keys: several slots may come into question.
 pub(super) struct Index {
     /// The lower half of a hash and the number of a slot plus one; 0 is empty. A power of two of them.
@@ -52,6 +56,12 @@ impl Index {
             }
             at = (at + 1) & (self.entries.len() - 1);
         }
+    }
+
+    /// Asks for the place where a search begins.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(slice::from_ref(&self.entries[self.first(word(hash))]));
     }
 
     /// Forgets all slots.

@@ -1,5 +1,7 @@
 //! The columns of a key as bytes.
 
+use std::ops::Range;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
@@ -10,9 +12,8 @@ use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
-use crate::short_copy::extend_from_part;
 
-/// Writes the key of a row as bytes: for each column its null flag, and its value in a form that has one reading only.
+/// The columns whose values make a series.
 #[derive(Debug, Clone)]
 pub struct KeyColumns {
     columns: Vec<usize>,
@@ -44,14 +45,54 @@ impl KeyColumns {
         self.columns.iter().map(|&column| batch.column(column))
     }
 
-    /// The arrays of a batch that make its keys.
-    pub fn of<'a>(&self, batch: &'a RecordBatch) -> Vec<KeyArray<'a>> {
-        self.arrays(batch).map(KeyArray::new).collect()
+    /// The keys of the rows of a batch.
+    pub fn keys(&self, batch: &RecordBatch) -> KeyBytes {
+        let arrays: Vec<KeyArray<'_>> = self.arrays(batch).map(KeyArray::new).collect();
+        let size: usize = arrays.iter().map(|array| array.size(batch.num_rows())).sum();
+        let mut keys =
+            KeyBytes { bytes: vec![0; size + HEAD + SHORT], starts: Vec::with_capacity(batch.num_rows() + 1) };
+        let mut at = 0;
+        keys.starts.push(at);
+        for row in 0..batch.num_rows() {
+            for array in &arrays {
+                at += array.put(row, &mut keys.bytes[at..]);
+            }
+            keys.starts.push(at);
+        }
+        keys
+    }
+}
+
+/// The keys of the rows of a batch, as bytes: for each column its null flag, and its value in a form that has one reading
+/// only.
+#[derive(Debug)]
+pub struct KeyBytes {
+    /// One behind the other, and some room.
+    bytes: Vec<u8>,
+    /// Where each begins, and where the last one ends.
+    starts: Vec<usize>,
+}
+
+impl KeyBytes {
+    /// The key of a row.
+    #[inline]
+    pub fn key(&self, row: usize) -> &[u8] {
+        &self.bytes[self.starts[row]..self.starts[row + 1]]
+    }
+
+    /// How many rows they are of.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether they are of no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
 /// One column of the keys of a batch.
-pub struct KeyArray<'a> {
+struct KeyArray<'a> {
     nulls: Option<&'a NullBuffer>,
     values: KeyValues<'a>,
 }
@@ -63,6 +104,12 @@ enum KeyValues<'a> {
     Booleans(&'a BooleanArray),
     Times(&'a TimestampMicrosecondArray),
 }
+
+/// What stands before a text: that it is not null, and its length.
+const HEAD: usize = 1 + size_of::<u32>();
+
+/// A flag and a value that is no text.
+const NUMBER: usize = 1 + size_of::<u64>();
 
 impl<'a> KeyArray<'a> {
     fn new(array: &'a ArrayRef) -> Self {
@@ -76,18 +123,28 @@ impl<'a> KeyArray<'a> {
         KeyArray { nulls: array.nulls(), values }
     }
 
+    /// How many bytes its part of all keys takes at most.
+    fn size(&self, n_rows: usize) -> usize {
+        match self.values {
+            KeyValues::Text(texts) => {
+                let offsets = texts.value_offsets();
+                n_rows * HEAD + (offsets[n_rows] - offsets[0]) as usize
+            }
+            _ => n_rows * NUMBER,
+        }
+    }
+
+    /// Writes its part of a key, and gives how many bytes that is; more may be written over.
     #[inline]
-    fn write(&self, row: usize, key: &mut Vec<u8>) {
+    fn put(&self, row: usize, room: &mut [u8]) -> usize {
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
-            key.push(0);
-            return;
+            room[0] = 0;
+            return 1;
         }
         let bits = match self.values {
             KeyValues::Text(texts) => {
-                let (start, end) = (texts.value_offsets()[row] as usize, texts.value_offsets()[row + 1] as usize);
-                let [a, b, c, d] = ((end - start) as u32).to_le_bytes();
-                key.extend_from_slice(&[1, a, b, c, d]);
-                return extend_from_part(key, texts.value_data(), start..end);
+                let offsets = texts.value_offsets();
+                return put_text(texts.value_data(), offsets[row] as usize..offsets[row + 1] as usize, room);
             }
             KeyValues::Integers(values) => values.value(row) as u64,
             // -0.0 + 0.0 is 0.0: one series for both zeros.
@@ -95,17 +152,25 @@ impl<'a> KeyArray<'a> {
             KeyValues::Booleans(values) => u64::from(values.value(row)),
             KeyValues::Times(values) => values.value(row) as u64,
         };
-        key.push(1);
-        key.extend_from_slice(&bits.to_le_bytes());
+        room[0] = 1;
+        room[1..NUMBER].copy_from_slice(&bits.to_le_bytes());
+        NUMBER
     }
 }
 
-/// Appends the key of a row.
+/// Most texts of sensors are not longer, in bytes: a copy of a known size needs no call.
+const SHORT: usize = 16;
+
 #[inline]
-pub fn write_key(arrays: &[KeyArray<'_>], row: usize, key: &mut Vec<u8>) {
-    for array in arrays {
-        array.write(row, key);
+fn put_text(source: &[u8], part: Range<usize>, room: &mut [u8]) -> usize {
+    let length = part.len();
+    room[0] = 1;
+    room[1..HEAD].copy_from_slice(&(length as u32).to_le_bytes());
+    match (room.get_mut(HEAD..HEAD + SHORT), source.get(part.start..part.start + SHORT)) {
+        (Some(room), Some(text)) if length <= SHORT => room.copy_from_slice(text),
+        _ => room[HEAD..HEAD + length].copy_from_slice(&source[part]),
     }
+    HEAD + length
 }
 
 /// The position of a column.
@@ -147,17 +212,10 @@ mod tests {
         let names = ["a".to_string(), "b".into(), "c".into()];
         let columns = KeyColumns::new(&names, &schema, "key").unwrap();
         let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(a), Arc::new(b), Arc::new(c)]).unwrap();
-        let arrays = columns.of(&batch);
-        let keys: Vec<Vec<u8>> = (0..5)
-            .map(|row| {
-                let mut key = Vec::new();
-                write_key(&arrays, row, &mut key);
-                key
-            })
-            .collect();
-        assert_eq!(keys[0], keys[4]);
+        let keys = columns.keys(&batch);
+        assert_eq!((keys.len(), keys.key(0)), (5, keys.key(4)));
         for (i, j) in [(0, 1), (0, 2), (1, 2), (2, 3), (0, 3)] {
-            assert_ne!(keys[i], keys[j], "rows {i} and {j}");
+            assert_ne!(keys.key(i), keys.key(j), "rows {i} and {j}");
         }
     }
 }

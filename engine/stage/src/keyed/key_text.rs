@@ -3,8 +3,8 @@
 use crate::position::Timestamp;
 use crate::rows::ColumnType;
 
-/// The values of a key that [`write_key`](super::write_key) wrote of columns of these types, as text; `null` for null.
-/// None if it was written of others.
+/// The values of a key that [`KeyColumns`](super::KeyColumns) made of columns of these types, as text; `null` for null.
+/// None if it was made of others.
 pub fn read_key(mut key: &[u8], types: &[ColumnType]) -> Option<Vec<String>> {
     let mut values = Vec::with_capacity(types.len());
     for column_type in types {
@@ -47,7 +47,7 @@ mod tests {
     use arrow_schema::{Field, Schema};
 
     use super::*;
-    use crate::keyed::{KeyColumns, write_key};
+    use crate::keyed::KeyColumns;
 
     #[test]
     fn a_key_is_read_as_it_was_written() {
@@ -65,12 +65,11 @@ mod tests {
         let arrays = columns.into_iter().map(|(.., array)| array).collect();
         let batch = RecordBatch::try_new(Arc::new(schema), arrays).unwrap();
         let expected = [["sensor, 4", "-3", "1.5", "true"], ["", "0", "0", "false"], ["null", "7", "inf", "null"]];
-        let mut key = Vec::new();
+        let keys = keys.keys(&batch);
         for (row, expected) in expected.iter().enumerate() {
-            key.clear();
-            write_key(&keys.of(&batch), row, &mut key);
-            assert_eq!(read_key(&key, &types).unwrap(), expected);
-            assert_eq!(read_key(&key, &types[..3]), None, "there is more than three columns");
+            let key = keys.key(row);
+            assert_eq!(read_key(key, &types).unwrap(), expected);
+            assert_eq!(read_key(key, &types[..3]), None, "there is more than three columns");
             assert_eq!(read_key(&key[..key.len() - 1], &types), None, "it is cut off");
         }
     }

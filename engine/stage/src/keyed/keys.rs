@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::{ArrayRef, RecordBatch};
 use hashbrown::DefaultHashBuilder;
 
-use super::key::{KeyArray, KeyColumns, write_key};
+use super::key::{KeyBytes, KeyColumns};
 
 /// One for the process: keys that were hashed for one table are looked up in another.
 static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
@@ -19,26 +19,16 @@ pub(super) fn hash_of(key: &[u8]) -> u64 {
 /// The keys of the rows of a batch.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    /// One behind the other.
-    bytes: Vec<u8>,
-    /// Where each begins, and where the last one ends.
-    starts: Vec<usize>,
+    bytes: KeyBytes,
     hashes: Vec<u64>,
 }
 
 impl Keys {
     /// The keys of a batch.
-    pub fn of(arrays: &[KeyArray<'_>], n_rows: usize) -> Self {
-        let (mut bytes, mut starts) = (Vec::with_capacity(n_rows * KEY_SIZE), Vec::with_capacity(n_rows + 1));
-        let mut hashes = Vec::with_capacity(n_rows);
-        starts.push(0);
-        for row in 0..n_rows {
-            let start = bytes.len();
-            write_key(arrays, row, &mut bytes);
-            starts.push(bytes.len());
-            hashes.push(hash_of(&bytes[start..]));
-        }
-        Keys { bytes, starts, hashes }
+    pub fn of(columns: &KeyColumns, rows: &RecordBatch) -> Self {
+        let bytes = columns.keys(rows);
+        let hashes = (0..bytes.len()).map(|row| hash_of(bytes.key(row))).collect();
+        Keys { bytes, hashes }
     }
 
     /// How many rows they are of.
@@ -47,18 +37,17 @@ impl Keys {
     }
 
     /// The key of a row.
+    #[inline]
     pub fn key(&self, row: usize) -> &[u8] {
-        &self.bytes[self.starts[row]..self.starts[row + 1]]
+        self.bytes.key(row)
     }
 
     /// Its hash.
+    #[inline]
     pub fn hash(&self, row: usize) -> u64 {
         self.hashes[row]
     }
 }
-
-/// About what a key takes, in bytes: two names and their lengths.
-const KEY_SIZE: usize = 40;
 
 /// How many different keys the detectors of a task have, mostly.
 const CACHED: usize = 4;
@@ -80,7 +69,7 @@ impl KeyCache {
         if let Some((_, keys)) = self.0.iter().find(is_of) {
             return Arc::clone(keys);
         }
-        let keys = Arc::new(Keys::of(&columns.of(rows), rows.num_rows()));
+        let keys = Arc::new(Keys::of(columns, rows));
         if self.0.len() == CACHED {
             self.0.remove(0);
         }

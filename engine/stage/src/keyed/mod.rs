@@ -1,5 +1,6 @@
 //! Everything around a detector: which rows make a series, and what becomes of its scores.
 
+mod ahead;
 mod batch;
 mod columns;
 mod index;
@@ -13,14 +14,15 @@ mod table;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
+use ahead::{AHEAD, Ahead};
 pub use batch::{BatchDetector, KeyedBatch, Method, NO_TIME, Readings};
 use columns::{SeriesColumns, with_scores};
-pub use key::{KeyArray, KeyColumns, find_column, write_key};
+pub use key::{KeyBytes, KeyColumns, find_column};
 pub use key_text::read_key;
 pub(crate) use keys::{KeyCache, Keys};
 pub use options::KeyedOptions;
 use scores::ScoreColumns;
-use table::{AHEAD, Table, saved_series};
+use table::{Table, saved_series};
 
 use crate::context::StageContext;
 use crate::detector::{Detector, Reading, Score};
@@ -116,10 +118,10 @@ impl<D: Detector> Transform for Keyed<D> {
         let n_rows = rows.num_rows();
         let (arrays, keys) = (self.columns.of(rows), out.keys(&self.columns.key, rows));
         let mut scores = ScoreColumns::with_capacity(n_rows);
+        let mut coming = Ahead::new(&keys, &self.table, |series| self.detector.prefetch(series));
         for start in (0..n_rows).step_by(AHEAD) {
             let ahead = start..n_rows.min(start + AHEAD);
-            let near = self.table.near(&keys, ahead.clone());
-            self.table.warm(&near, |series| self.detector.warm(series));
+            let near = coming.next(&self.table, |series| self.detector.prefetch(series));
             self.table.each_near(&near, |series| self.detector.foresee(series));
             let mut found = [None; AHEAD];
             for (row, (found, near)) in ahead.clone().zip(found.iter_mut().zip(near)) {

@@ -1,15 +1,17 @@
 //! All series of one detector in one task: found by key, limited in number, saved by what has changed.
 
-use std::hint::black_box;
 use std::ops::Range;
+use std::slice;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{AHEAD, NOWHERE, Near};
 use super::index::Index;
 use super::keys::{Keys, hash_of};
 use crate::error::{Result, StageError};
 use crate::position::Timestamp;
+use crate::prefetch::prefetch;
 use crate::state::{SavedState, StateWriter, decode, encode};
 
 /// One series.
@@ -71,15 +73,6 @@ struct SavedVersion {
 /// When the table is full, one of this many series is forgotten at once: finding the oldest costs a pass over all.
 const FORGET_PART: usize = 16;
 
-/// How many series are brought near the processor at once: enough to wait for all of them together, few enough to stay.
-pub(super) const AHEAD: usize = 64;
-
-/// The number of no slot.
-pub(super) const NOWHERE: u32 = u32::MAX;
-
-/// So few series are near it anyway.
-const FEW: usize = 1_000;
-
 impl<S: Serialize> Table<S> {
     /// The table as it was saved; `adopt` sees each series in its saved form.
     pub fn restore<T: DeserializeOwned>(
@@ -136,7 +129,7 @@ impl<S: Serialize> Table<S> {
     }
 
     /// Where the series of some rows most likely stand: those of the same hash. At most [`AHEAD`] rows.
-    pub fn near(&self, keys: &Keys, rows: Range<usize>) -> [u32; AHEAD] {
+    pub fn near(&self, keys: &Keys, rows: Range<usize>) -> Near {
         let mut near = [NOWHERE; AHEAD];
         for (near, row) in near.iter_mut().zip(rows) {
             *near = self.index.find(keys.hash(row), |_| true).unwrap_or(NOWHERE);
@@ -144,18 +137,26 @@ impl<S: Serialize> Table<S> {
         near
     }
 
-    /// Brings series near the processor, all at once: one after the other, each would be waited for. `warm` reads what
-    /// a series has elsewhere.
-    pub fn warm(&self, near: &[u32], warm: impl Fn(&S) -> u64) {
-        if self.slots.len() < FEW {
-            return;
+    /// Asks for what tells where the series of some rows stand.
+    pub fn prefetch_index(&self, keys: &Keys, rows: Range<usize>) {
+        rows.for_each(|row| self.index.prefetch(keys.hash(row)));
+    }
+
+    /// Asks for slots: each has its series, and where the rest of it is.
+    pub fn prefetch_slots(&self, near: &[u32]) {
+        self.slots_of(near).for_each(|slot| prefetch(slice::from_ref(slot)));
+    }
+
+    /// Asks for what is elsewhere: keys, and what `rest` asks for.
+    pub fn prefetch_rest(&self, near: &[u32], rest: impl Fn(&S)) {
+        for slot in self.slots_of(near) {
+            prefetch(&slot.key);
+            rest(&slot.series);
         }
-        let slots = || near.iter().filter_map(|&number| self.slots.get(number as usize));
-        // In steps, as each needs the address that the one before has brought.
-        black_box(slots().fold(0, |sum, slot| sum ^ slot.last_reading ^ slot.key.len() as u64));
-        black_box(
-            slots().fold(0, |sum, slot| sum ^ warm(&slot.series) ^ u64::from(slot.key.first().copied().unwrap_or(0))),
-        );
+    }
+
+    fn slots_of(&self, near: &[u32]) -> impl Iterator<Item = &Slot<S>> {
+        near.iter().filter_map(|&number| self.slots.get(number as usize))
     }
 
     /// Does something with each of the series there.

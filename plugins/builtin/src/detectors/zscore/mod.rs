@@ -166,8 +166,8 @@ impl Detector for Zscore {
         }
     }
 
-    fn warm(&self, past: &Window) -> u64 {
-        past.warm()
+    fn prefetch(&self, past: &Window) {
+        past.prefetch();
     }
 
     fn foresee(&self, past: &mut Window) {

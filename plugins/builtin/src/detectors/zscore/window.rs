@@ -1,5 +1,6 @@
 //! What `zscore` remembers of a series.
 
+use pipeline_stage::prefetch;
 use serde::{Deserialize, Serialize};
 
 use super::sum::Sum;
@@ -42,6 +43,7 @@ impl Window {
             self.values.drain(..self.values.len().saturating_sub(window));
             self.next = 0;
         }
+        self.next %= self.values.len().max(1) as u32;
         self.sum = Sum::of(&self.values);
         self.spread = Spread::Unknown;
     }
@@ -56,10 +58,8 @@ impl Window {
         self.values.len()
     }
 
-    /// Reads a little of everything.
-    pub(super) fn warm(&self) -> u64 {
-        // One value of each 64 bytes, which is how memory comes.
-        self.values.iter().step_by(8).chain(self.values.last()).fold(0, |sum, value| sum ^ value.to_bits())
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.values);
     }
 
     pub(super) fn push(&mut self, value: f64, window: usize) {
@@ -72,9 +72,9 @@ impl Window {
             }
             self.values.push(value);
         } else {
-            let oldest = self.next as usize % window;
+            let oldest = self.next as usize;
             self.sum.replace(std::mem::replace(&mut self.values[oldest], value), value);
-            self.next = ((oldest + 1) % window) as u32;
+            self.next = if oldest + 1 == window { 0 } else { self.next + 1 };
         }
         if !self.sum.is_exact() {
             self.sum = Sum::of(&self.values);

@@ -69,13 +69,17 @@ struct Step {
     next: Next,
 }
 
-/// Some text, the beginning of which is compared at once.
+/// Some text; its beginning and its end are compared at once each.
 #[derive(PartialEq)]
 struct Literal {
     text: Box<[u8]>,
-    near: u128,
+    first: u128,
     mask: u128,
+    last: u128,
 }
+
+/// How many bytes are compared at once.
+const AT_ONCE: usize = size_of::<u128>();
 
 #[derive(Clone, Copy, PartialEq)]
 enum Next {
@@ -244,22 +248,31 @@ const BEGINS_VALUE: [bool; 256] = {
 
 impl Literal {
     fn new(text: &[u8]) -> Self {
-        let (mut near, mut mask) = ([0; 16], [0; 16]);
-        for ((near, mask), byte) in near.iter_mut().zip(&mut mask).zip(text) {
-            (*near, *mask) = (*byte, 0xff);
+        let (mut first, mut mask) = ([0; AT_ONCE], [0; AT_ONCE]);
+        for ((first, mask), byte) in first.iter_mut().zip(&mut mask).zip(text) {
+            (*first, *mask) = (*byte, 0xff);
         }
-        Literal { text: text.into(), near: u128::from_le_bytes(near), mask: u128::from_le_bytes(mask) }
+        let last = text.last_chunk().copied().unwrap_or_default();
+        let [first, mask, last] = [first, mask, last].map(u128::from_le_bytes);
+        Literal { text: text.into(), first, mask, last }
     }
 
     /// Whether it stands at a place.
     #[inline]
     fn is_at(&self, payload: &[u8], at: usize) -> bool {
         let Some(rest) = payload.get(at..) else { return false };
+        // Comparisons of a known length need no call.
         match rest.first_chunk() {
-            // A comparison of a known length needs no call.
-            Some(near) if (u128::from_le_bytes(*near) ^ self.near) & self.mask != 0 => false,
-            Some(near) => self.text.len() <= near.len() || rest.starts_with(&self.text),
-            None => rest.starts_with(&self.text),
+            Some(first) if (u128::from_le_bytes(*first) ^ self.first) & self.mask != 0 => false,
+            Some(_) if self.text.len() <= AT_ONCE => true,
+            Some(_) if self.text.len() <= 2 * AT_ONCE => {
+                let found = rest.get(..self.text.len()).and_then(<[u8]>::last_chunk);
+                found.is_some_and(|last| u128::from_le_bytes(*last) == self.last)
+            }
+            _ => match (rest, &*self.text) {
+                ([byte], [only]) => byte == only,
+                _ => rest.starts_with(&self.text),
+            },
         }
     }
 }
