@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench-micro kills scale-out simulate simulate-some lint deny advisories sbom dist dist-reproducible reproducible \
+.PHONY: help run test bench-micro soak kills scale-out simulate simulate-some lint deny advisories sbom dist reproducible \
   fuzz book chart files up down down-volumes sanitize generate fresh ci
 
 ## help       lists these targets
@@ -20,6 +20,11 @@ test:
 ## bench-micro  measures the parts of a row's way: decoding, look-up, scores, `when:`, COPY, a commit, Kafka (starts one)
 bench-micro:
 	cargo bench -p pipeline-micro --locked
+
+## soak       runs pipelines/iot.yaml of the release build at 10,000 rows/s for 10 minutes, and judges its memory
+soak:
+	cargo build --release --locked --package pipeline-cli --bin pipeline
+	tests/bench/soak/run target/release/pipeline
 
 ## kills      kills the binary 200 times over 2,000,000 rows, into PostgreSQL and into SQLite (many minutes)
 kills:
@@ -51,19 +56,15 @@ deny:
 advisories:
 	cargo deny --locked check --hide-inclusion-graph advisories
 
-## sbom       writes what the binary is made of, as CycloneDX, to target/sbom.cdx.json (needs cargo-cyclonedx)
+## sbom       writes what a released binary is made of, as CycloneDX, to target/sbom.cdx.json (needs cargo-cyclonedx)
 sbom:
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} cargo cyclonedx \
-	  --manifest-path engine/cli/Cargo.toml --format json --spec-version 1.5 --no-build-deps \
+	  --manifest-path engine/cli/Cargo.toml --features kafka-tls --format json --spec-version 1.5 --no-build-deps \
 	  --override-filename pipeline-sbom --quiet
 	mkdir -p target
 	sed 's#$(CURDIR)#/pipeline#g' engine/cli/pipeline-sbom.json > target/sbom.cdx.json
 	@# It writes one beside each crate of the workspace.
 	find engine plugins tests -name pipeline-sbom.json -delete
-
-## dist-reproducible  the release binary, the same bytes from any folder, stripped (many minutes)
-dist-reproducible:
-	.ci/reproducible build --release -p pipeline-cli --bin pipeline
 
 ## reproducible  builds a small crate in two folders at two times, and compares the bytes
 reproducible:
@@ -112,9 +113,9 @@ down:
 down-volumes:
 	$(compose) --profile '*' down --volumes
 
-## dist       makes the files of a release in dist/: the archive, and the Debian package
+## dist       makes the files of a release in dist/: the archive, and the Debian package; the same bytes from any folder
 dist:
-	cargo build --release --locked --package pipeline-cli --features kafka-tls --bin pipeline
+	.ci/reproducible build --release --package pipeline-cli --features kafka-tls --bin pipeline
 	.ci/package target/release/pipeline dist
 
 ## chart      checks the Helm chart against the schemas of Kubernetes

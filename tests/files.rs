@@ -6,4 +6,5 @@ mod bad_files;
 mod boards;
 mod containers;
 mod documents;
+mod pinned;
 mod schemas;

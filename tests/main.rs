@@ -34,6 +34,7 @@ mod python;
 mod rebuilt;
 mod scale_out;
 mod scraped;
+mod soak;
 mod tokens;
 mod traces;
 mod unnested;

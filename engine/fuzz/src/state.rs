@@ -1,7 +1,7 @@
 //! A whole state store with rows that nobody has written: read by the tools, then by the engine.
 //!
 //! The rows come in by `import`, which takes whatever fits the tables, as a damaged or edited database would hold it.
-//! Each input takes milliseconds, because it is a database: it is run for a time, not a million times.
+//! Each input takes one or two milliseconds, because it is a database: a million of them take half an hour.
 
 use std::cell::RefCell;
 use std::path::Path;

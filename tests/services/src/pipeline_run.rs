@@ -60,6 +60,11 @@ impl PipelineRun {
         self
     }
 
+    /// Lets it have no environment variables at all.
+    pub fn without_variables(self) -> Self {
+        self.through("env", &["-i"])
+    }
+
     /// Lets it have so many files open at most.
     pub fn with_files(self, files: u32) -> Self {
         self.through("sh", &["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])

@@ -1,15 +1,22 @@
+{{- define "pipeline.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
 {{/* The name of everything: the release's, with the chart's if that says something else. */}}
 {{- define "pipeline.fullname" -}}
-{{- if contains .Chart.Name .Release.Name -}}
+{{- $name := include "pipeline.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
 {{/* What finds the pods; it can never change. */}}
 {{- define "pipeline.selectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "pipeline.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
@@ -18,6 +25,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "pipeline.serviceAccountName" -}}
@@ -47,6 +57,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- if and $shared (not .Values.state.postgres.secretName) -}}
 {{- fail "`state.postgres.secretName` is missing: the Secret that holds the URL of the database" -}}
+{{- end -}}
+{{- if and .Values.push.source (not .Values.push.secretName) -}}
+{{- fail "`push.secretName` is missing: the Secret that holds the token of those who post; without one the source listens to its own machine alone" -}}
+{{- end -}}
+{{- if and .Values.push.source (gt (int .Values.replicas) 1) -}}
+{{- fail "`push.source` takes rows in one pod: set `replicas` to 1, or let others read the rows from a topic" -}}
+{{- end -}}
+{{- if and .Values.push.source (eq (int .Values.push.port) (int .Values.dashboard.port)) -}}
+{{- fail "`push.port` is the port of the dashboard" -}}
 {{- end -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.dashboard.secretName) -}}
 {{- fail "`serviceMonitor` needs `dashboard.secretName`: without it, only the pod itself can reach its metrics" -}}

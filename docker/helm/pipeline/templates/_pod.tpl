@@ -19,18 +19,9 @@ spec:
   # A stop commits what was read; it takes 40 s at most.
   terminationGracePeriodSeconds: 45
   securityContext:
-    runAsNonRoot: true
-    runAsUser: 65532
-    runAsGroup: 65532
-    fsGroup: 65532
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile:
-      type: RuntimeDefault
-  {{- with .Values.image.pullSecrets }}
-  imagePullSecrets:
-    {{- range . }}
-    - name: {{ . }}
-    {{- end }}
+    {{- toYaml .Values.podSecurityContext | nindent 4 }}
+  {{- with include "pipeline.pullSecrets" . }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . }}
@@ -46,6 +37,12 @@ spec:
       ports:
         - name: http
           containerPort: {{ .Values.dashboard.port }}
+          protocol: TCP
+        {{- if .Values.push.source }}
+        - name: push
+          containerPort: {{ .Values.push.port }}
+          protocol: TCP
+        {{- end }}
       startupProbe:
         {{- include "pipeline.probe" (dict "root" . "path" "health") | nindent 8 }}
         periodSeconds: 5
@@ -60,10 +57,7 @@ spec:
         periodSeconds: 10
         failureThreshold: 3
       securityContext:
-        allowPrivilegeEscalation: false
-        readOnlyRootFilesystem: true
-        capabilities:
-          drop: [ALL]
+        {{- toYaml .Values.securityContext | nindent 8 }}
       {{- with .Values.resources }}
       resources:
         {{- toYaml . | nindent 8 }}
@@ -97,10 +91,27 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.topologySpreadConstraints }}
+  {{- if .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
-    {{- toYaml . | nindent 4 }}
+    {{- toYaml .Values.topologySpreadConstraints | nindent 4 }}
+  {{- else if gt (int .Values.replicas) 1 }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "pipeline.selectorLabels" . | nindent 10 }}
   {{- end }}
+{{- end -}}
+
+{{- define "pipeline.pullSecrets" -}}
+{{- with .Values.image.pullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "pipeline.args" -}}
@@ -149,6 +160,18 @@ spec:
       name: {{ . }}
       key: admin-token
       optional: true
+{{- end }}
+{{- with .Values.push }}
+{{- if .source }}
+# In the place of what the file says of its source.
+- name: PIPELINE__SOURCES__{{ upper .source }}__LISTEN
+  value: 0.0.0.0:{{ .port }}
+- name: PIPELINE__SOURCES__{{ upper .source }}__TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secretName }}
+      key: {{ .secretKey }}
+{{- end }}
 {{- end }}
 {{- range $name, $value := .Values.env }}
 - name: {{ $name }}

@@ -91,7 +91,13 @@ fn plan(mut file: PipelineFile, options: &LoadOptions, built_in: &Arc<Registry>)
 }
 
 fn no_stages(findings: &mut Findings<'_>, values: &Map<String, Value>) {
-    if !STAGE_MAPS.iter().any(|map| values.contains_key(*map)) {
+    let holds_nothing = |map: &&str| match values.get(*map) {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(stages)) => stages.is_empty(),
+        // It is told elsewhere that it must be a map.
+        Some(_) => false,
+    };
+    if STAGE_MAPS.iter().all(holds_nothing) {
         let place = findings.file.key_place(&Pointer::default());
         findings.push(
             Diagnostic::error("the file has no stages").at(place, "").note("it needs `sources:` and `sinks:` at least"),

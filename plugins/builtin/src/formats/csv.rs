@@ -11,7 +11,7 @@ use pipeline_stage::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::rows::{Row, Table, text_of};
+use super::rows::{Row, Table, text_between};
 use super::value::Value;
 use crate::quotes::Quotes;
 
@@ -143,9 +143,11 @@ impl Format for Csv {
 
     fn decode(&mut self, raw: &RawRows, offsets: &[u64]) -> Result<Decoded> {
         let layout = self.layout(raw.header.as_ref())?;
-        let Csv { table, record, options, .. } = self;
+        let Csv { table, record, options, delimiter, .. } = self;
         let null = options.null_text.as_deref();
-        table.decode(raw, offsets, |payload, row| read_record(text_of(payload)?, &layout, null, record, row))
+        table.decode(raw, offsets, |payload, row| {
+            read_record(text_between(payload, *delimiter)?, &layout, null, record, row)
+        })
     }
 
     fn encode(&self, rows: &RecordBatch) -> Result<Option<RawRows>> {
@@ -408,6 +410,8 @@ mod tests {
             (json!({"null_text": ""}), "1,,", "1 null null"),
             (json!({"null_text": "NA"}), "NA,NA,NA", "null null null"),
             (json!({"null_text": "NA"}), "1,true,", "1 true "),
+            // Blanks that part fields are no empty record.
+            (json!({"delimiter": "\t", "null_text": ""}), "\t\t\n", "null null null"),
             (json!({"delimiter": "\t", "quote": "'"}), "1\ttrue\t'a\tb\"'", "1 true a\tb\""),
             (json!({}), "9223372036854775807,true,5\" pipe", "9223372036854775807 true 5\" pipe"),
             (json!({}), "1,true,a\0b😀", "1 true a\0b😀"),

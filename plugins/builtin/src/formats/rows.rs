@@ -116,9 +116,21 @@ fn payload_of(raw: &RawRows, idx: usize) -> Result<&[u8], String> {
 
 /// The payload as text.
 pub(super) fn text_of(payload: &[u8]) -> Result<&str, String> {
-    if payload.trim_ascii().is_empty() {
-        return Err("the payload is empty".into());
+    match payload.trim_ascii().is_empty() {
+        true => Err("the payload is empty".into()),
+        false => checked(payload),
     }
+}
+
+/// The payload as text; it is not empty if it holds this byte, which says something though it may be a blank.
+pub(super) fn text_between(payload: &[u8], delimiter: u8) -> Result<&str, String> {
+    match payload.contains(&delimiter) {
+        true => checked(payload),
+        false => text_of(payload),
+    }
+}
+
+fn checked(payload: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(payload).map_err(|error| format!("the payload is not UTF-8 at byte {}", error.valid_up_to()))
 }
 
