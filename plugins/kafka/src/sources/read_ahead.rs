@@ -3,9 +3,9 @@
 use rdkafka::ClientConfig;
 
 /// Of one partition: a little more than a fetch at millions of rows a second.
-const MESSAGES: usize = 50_000;
+const MESSAGES: usize = 20_000;
 const KIBIBYTES: usize = 16 << 10;
-const FETCH_BYTES: usize = 4 << 20;
+const FETCH_BYTES: usize = 2 << 20;
 
 /// Of all partitions of the topics together, whoever holds them; each has at least a thirty-second part.
 const ALL: usize = 2;
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn many_partitions_read_ahead_as_much_as_few_together() {
-        for (n_partitions, messages) in [(0, "50000"), (1, "50000"), (2, "50000"), (4, "25000"), (1_000, "1562")] {
+        for (n_partitions, messages) in [(0, "20000"), (1, "20000"), (2, "20000"), (4, "10000"), (1_000, "625")] {
             let mut config = ClientConfig::new();
             config.set("fetch.message.max.bytes", "1000");
             set_read_ahead(&mut config, n_partitions);
