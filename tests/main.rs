@@ -36,5 +36,6 @@ mod scale_out;
 mod scraped;
 mod tokens;
 mod traces;
+mod turned_away;
 mod unnested;
 mod views;
