@@ -39,3 +39,4 @@ mod traces;
 mod turned_away;
 mod unnested;
 mod views;
+mod weather;
