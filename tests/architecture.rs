@@ -30,7 +30,7 @@ fn plugins_know_the_contract_and_no_engine() {
         let is_library = plugin.ends_with("example-rust");
         let allowed: &[&str] = match is_library {
             true => &["pipeline-stage", "pipeline-abi"],
-            false => &["pipeline-stage", "pipeline-inbox", "pipeline-tables"],
+            false => &["pipeline-stage", "pipeline-connections", "pipeline-inbox", "pipeline-tables"],
         };
         let needed = needs(&plugin);
         assert!(needed.iter().all(|name| allowed.contains(&name.as_str())), "{}: {needed:?}", plugin.display());
@@ -50,6 +50,7 @@ fn a_shell_knows_its_plugin_and_the_boundary() {
 #[test]
 fn the_engine_names_no_plugin() {
     assert!(needs(&repository().join("engine/stage")).is_empty());
+    assert!(needs(&repository().join("engine/connections")).is_empty());
     assert_eq!(needs(&repository().join("engine/runtime")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/testkit")), ["pipeline-stage"]);
     assert_eq!(needs(&repository().join("engine/blocking")), ["pipeline-stage"]);

@@ -37,5 +37,7 @@ mod scraped;
 mod soak;
 mod tokens;
 mod traces;
+mod turned_away;
 mod unnested;
 mod views;
+mod weather;

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use pipeline_connections::{Door, serve};
 use pipeline_runtime::run::health::failing;
 use pipeline_stage::{Result, StageError};
 use tokio::sync::Semaphore;
@@ -17,7 +18,7 @@ use tracing::error;
 
 use crate::access::{Access, Role, Tokens, guard};
 use crate::archive::Archive;
-use crate::connections::{self, Limits, take_body};
+use crate::connections::{LIMITS, take_body};
 use crate::health::readiness;
 use crate::live::Live;
 use crate::metrics::{Exposition, exposed};
@@ -119,7 +120,10 @@ impl Server {
         let archive = Arc::new(Archive::of(&watched.plan));
         let (computing, taps) = (Arc::new(Computing::new()), Arc::default());
         let routes = routes(Shared { watched, access, live, archive, computing, taps });
-        match connections::serve(listener, routes, Limits::default()).await {}
+        // Idle ones lose their places soon, and behind a proxy everybody has one address.
+        let door = Door { what: "the dashboard".into(), routes, limits: LIMITS, per_address: None };
+        serve(listener, door, std::future::pending()).await;
+        Ok(())
     }
 }
 

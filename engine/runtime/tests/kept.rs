@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{once, run_all, run_for};
+use engine::{once, run_all, run_for, run_until};
 use pipeline_runtime::plan::Plan;
 use pipeline_runtime::store::Segment;
 use pipeline_stage::{Registry, StageType};
@@ -120,11 +120,11 @@ fn what_was_answered_is_there_once_and_nothing_else_is() {
 }
 
 /// The segments of posted rows that wait in the log.
-fn logged(plan: &Plan) -> Vec<Segment> {
+fn logged(plan: &Plan, tasks: &[&str]) -> Vec<Segment> {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let store = pipeline_runtime::store::open(&plan.state_location(), "test").await.unwrap();
         let mut segments = Vec::new();
-        for task in ["0", "1"] {
+        for task in tasks {
             let log = store.claim(task).await.unwrap().log;
             segments.extend(log.into_iter().flat_map(|entry| entry.segments).filter(|segment| 0 < segment.rows));
         }
@@ -140,7 +140,7 @@ fn the_log_holds_the_rows_until_a_checkpoint_and_a_changed_file_begins_behind_th
     let mut in_log = Vec::new();
     for _ in 0..50 {
         assert!(run_for(&former, once(), Duration::from_millis(80)).is_none(), "it must be dropped in the middle");
-        in_log = logged(&former);
+        in_log = logged(&former, &["0", "1"]);
         if in_log.iter().any(|segment| segment.source == "posted") {
             break;
         }
@@ -153,11 +153,48 @@ fn the_log_holds_the_rows_until_a_checkpoint_and_a_changed_file_begins_behind_th
     // The rows are computed by the former file, whose window is another; the new one begins behind them.
     let changed = plan(&text(&name, AS_JSON, true, 5), folder.path());
     run_all(&changed, false).unwrap();
-    assert_eq!(logged(&changed), [], "a run that has ended leaves nothing in the log");
+    assert_eq!(logged(&changed, &["0", "1"]), [], "a run that has ended leaves nothing in the log");
     let desk = desk(&name);
     let desk = desk.lock().unwrap();
     assert_eq!(posted_rows(&format!("{name}-history")), desk.answered.iter().copied().collect::<Vec<_>>());
     assert_eq!(desk.answered.len() as u64 + desk.given_up, 2 * ROWS);
+}
+
+/// In bytes: more than this of rows makes a checkpoint due, wherever they came from.
+const DUE_AT: usize = 64 << 20;
+
+#[test]
+fn lives_that_are_too_short_for_a_checkpoint_do_not_make_the_log_grow_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = pipeline_services::unique_name("posted");
+    let text = text(&name, AS_JSON, false, 12).replace("checkpoint_every: 40ms", "checkpoint_every: 1h");
+    let text = text.replace("partitions: 2, rows: 500", "partitions: 1, rows: 5000, ballast: 100000");
+    let plan = plan(&text, folder.path());
+    let desk = desk(&name);
+    let answered = || desk.lock().unwrap().answered.len();
+    let (mut in_log, mut most) = (0, 0);
+    for life in 1.. {
+        // 16 MB of them.
+        let enough = answered() + 160;
+        let happens = async || {
+            while answered() < enough {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert!(run_until(&plan, once(), happens).is_none(), "it must be dropped in the middle");
+        let before = std::mem::replace(&mut in_log, logged(&plan, &["0"]).iter().map(kept_bytes).sum());
+        most = most.max(in_log);
+        assert!(most < 2 * DUE_AT, "after {life} lives the log holds {in_log} bytes");
+        if in_log < before {
+            break;
+        }
+    }
+    // A life adds some 16 MB: only all of them together could make a checkpoint due.
+    assert!(DUE_AT / 2 < most, "{most}");
+}
+
+fn kept_bytes(segment: &Segment) -> usize {
+    segment.kept.iter().map(|kept| kept.bytes()).sum()
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod columns;
 pub mod faulty;
 mod hostile;
 mod laws;
+mod log_lines;
 pub mod mailbox;
 pub mod posted;
 mod python;
@@ -37,6 +38,7 @@ pub use hostile::{Hostile, dictionaries_are_refused, hostile_batches, survives, 
 pub use laws::{
     Effort, Evidence, a_crash_does_not_matter, batching_does_not_matter, laws_hold, obeys_laws, obeys_laws_briefly,
 };
+pub use log_lines::LogLines;
 pub use python::python;
 pub use random::Random;
 pub use read_back::{HOSTILE_COLUMN, is_read_back, rows_to_read_back, schema_to_read_back};

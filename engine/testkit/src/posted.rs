@@ -32,6 +32,9 @@ pub struct PostedOptions {
     /// Whether it gives columns; otherwise JSON.
     #[serde(default)]
     pub columns: bool,
+    /// How many bytes each has beside its columns, as JSON.
+    #[serde(default)]
+    pub ballast: usize,
 }
 
 impl StageOptions for PostedOptions {
@@ -156,7 +159,11 @@ impl Reader for PostedReader {
         self.next += count;
         desk.waiting.entry(self.partition).or_default().extend(offsets.iter().copied().zip(numbers.clone()));
         let rows = numbers.map(|number| Row::of(self.partition, number)).collect::<Vec<_>>();
-        let rows = if self.options.columns { SourceRows::Columns(columns(&rows)?) } else { payloads(&rows) };
+        let rows = if self.options.columns {
+            SourceRows::Columns(columns(&rows)?)
+        } else {
+            payloads(&rows, self.options.ballast)
+        };
         Ok(Some(SourceBatch { rows, offsets }))
     }
 
@@ -192,10 +199,11 @@ fn columns(rows: &[Row]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(numbers_schema(), columns)?)
 }
 
-fn payloads(rows: &[Row]) -> SourceRows {
+fn payloads(rows: &[Row], ballast: usize) -> SourceRows {
+    let ballast = "x".repeat(ballast);
     let payload = |row: &Row| {
         let Row { series, value, seconds } = row;
-        format!(r#"{{"series":"{series}","value":{value},"time":{seconds}}}"#)
+        format!(r#"{{"series":"{series}","value":{value},"time":{seconds},"ballast":"{ballast}"}}"#)
     };
     SourceRows::Raw(RawRows::of_payloads(rows.iter().map(payload).collect()))
 }

@@ -10,6 +10,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::answer::refusal;
+use crate::encoded::{in_path, in_query};
 
 /// The most of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 4_096;
@@ -71,7 +72,7 @@ impl Endpoint {
     pub fn hiding<'s>(mut self, secrets: impl Iterator<Item = &'s str>) -> Self {
         for secret in secrets.filter(|secret| SHORTEST_SECRET <= secret.len()) {
             let words = secret.split_whitespace().filter(|word| LONG <= word.len()).map(str::to_owned);
-            self.secrets.extend([secret.to_owned(), in_url(secret)]);
+            self.secrets.extend([secret.to_owned(), in_query(secret), in_path(secret)]);
             self.secrets.extend(words);
         }
         self.secrets.retain(|secret| SHORTEST_SECRET <= secret.len());
@@ -210,12 +211,6 @@ fn parts(url: &Url) -> Vec<String> {
     parts
 }
 
-/// A text as it stands in the query of a URL.
-fn in_url(text: &str) -> String {
-    let with_text = Url::parse_with_params("http://host", [("", text)]).ok();
-    with_text.and_then(|url| url.query().map(|query| query[1..].to_owned())).unwrap_or_default()
-}
-
 fn is_this_machine(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -290,7 +285,7 @@ mod tests {
     #[test]
     fn a_secret_is_hidden_in_whatever_form_an_answer_repeats_it() {
         let url = "https://user:passw0rd@host/bot123456:ABCdef/send?appid=k3y%2Bhush&units=metric";
-        let endpoint = endpoint(url).unwrap().hiding(["Bearer tok3n-hush", "a+b&c"].into_iter());
+        let endpoint = endpoint(url).unwrap().hiding(["Bearer tok3n-hush", "a+b&c", "two words"].into_iter());
         for (words, masked) in [
             ("invalid key k3y+hush", "invalid key ***"),
             ("invalid key k3y%2Bhush", "invalid key ***"),
@@ -298,6 +293,7 @@ mod tests {
             ("no bot123456:ABCdef here", "no *** here"),
             ("wrong passw0rd", "wrong ***"),
             ("a%2Bb%26c or a+b&c", "*** or ***"),
+            ("/two%20words?two+words", "/***?***"),
             ("the city is not found", "the city is not found"),
         ] {
             assert_eq!(endpoint.masked(words), masked);

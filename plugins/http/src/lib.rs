@@ -1,6 +1,7 @@
 //! The stages that speak HTTP.
 
 mod answer;
+mod encoded;
 mod endpoint;
 mod headers;
 mod sinks;

@@ -45,6 +45,11 @@ struct State<T> {
     next: u64,
     /// The reader has been given everything before.
     position: u64,
+    /// What was called less is in the log, or belongs to an earlier life of the state. What was withdrawn leaves gaps
+    /// behind it.
+    logged: u64,
+    /// How many rows no reader has been given.
+    n_waiting: u64,
 }
 
 struct Held<T> {
@@ -84,7 +89,7 @@ impl<T> Default for Outcome<T> {
 impl<T> Inbox<T> {
     /// An empty one; `topic` is what `meta: topic` gives.
     pub fn new(topic: impl Into<String>) -> Self {
-        let state = State { held: VecDeque::new(), next: 0, position: 0 };
+        let state = State { held: VecDeque::new(), next: 0, position: 0, logged: 0, n_waiting: 0 };
         Inbox { topic: topic.into(), state: Mutex::new(state), news: Notify::new() }
     }
 
@@ -97,24 +102,24 @@ impl<T> Inbox<T> {
     /// state is another one.
     pub fn open(&self, from: Option<u64>) -> Outcome<T> {
         let mut state = self.state();
-        let first = state.held.front().map_or(state.next, |held| held.first);
-        if let Some(from) = from.filter(|from| first <= *from && *from <= state.next) {
+        if let Some(from) = from.filter(|from| state.logged <= *from && *from <= state.next) {
             let logged = state.logged(from);
-            state.position = from;
+            state.go_to(from);
             self.news.notify_one();
             return Outcome { logged, ..Outcome::default() };
         }
         let outcome = state.clear();
         state.next = from.unwrap_or(now().0.unsigned_abs());
-        state.position = state.next;
+        (state.position, state.logged) = (state.next, state.next);
         outcome
     }
 
     /// Takes what has come; gives the number of its first row.
     pub fn put(&self, arrival: Arrival<T>) -> u64 {
         let mut state = self.state();
-        let first = state.next;
-        state.next += arrival.rows.len() as u64;
+        let (first, n_rows) = (state.next, arrival.rows.len() as u64);
+        state.next += n_rows;
+        state.n_waiting += n_rows;
         state.held.push_back(Held { first, arrival });
         self.news.notify_one();
         first
@@ -127,7 +132,9 @@ impl<T> Inbox<T> {
             return None;
         }
         let place = state.held.binary_search_by_key(&first, |held| held.first).ok()?;
-        state.held.remove(place).map(|held| held.arrival)
+        let withdrawn = state.held.remove(place)?.arrival;
+        state.n_waiting -= withdrawn.rows.len() as u64;
+        Some(withdrawn)
     }
 
     /// What was read before `through` is in the log: the receipts of what is in it altogether.
@@ -147,8 +154,7 @@ impl<T> Inbox<T> {
 
     /// How many rows no reader has been given.
     pub fn waiting(&self) -> u64 {
-        let state = self.state();
-        state.next - state.position
+        self.state().n_waiting
     }
 
     /// Where the reader stands.
@@ -183,12 +189,14 @@ impl<T> Inbox<T> {
         }
         let last = batch.offsets.last()?;
         state.position = last + 1;
+        state.n_waiting -= batch.offsets.len() as u64;
         Some(batch.finish(&self.topic, partition))
     }
 }
 
 impl<T> State<T> {
     fn logged(&mut self, through: u64) -> Vec<T> {
+        self.logged = self.logged.max(through);
         let mut receipts = Vec::new();
         while self.held.front().is_some_and(|held| held.end() <= through) {
             let Some(held) = self.held.pop_front() else { break };
@@ -203,8 +211,15 @@ impl<T> State<T> {
             let is_given = first < self.position;
             if is_given { &mut outcome.unknown } else { &mut outcome.not_taken }.push(arrival.receipt);
         }
-        self.position = self.next;
+        (self.position, self.logged, self.n_waiting) = (self.next, self.next, 0);
         outcome
+    }
+
+    /// The reader is given everything from there on.
+    fn go_to(&mut self, position: u64) {
+        self.position = position;
+        let of_each = self.held.iter().map(|held| held.end().saturating_sub(held.first.max(position)));
+        self.n_waiting = of_each.sum();
     }
 }
 
@@ -301,6 +316,27 @@ mod tests {
         assert!(inbox.withdraw(second).is_none());
         assert_eq!(given(&inbox), [third]);
         assert_eq!(inbox.logged(third + 1), [1, 3]);
+    }
+
+    #[test]
+    fn what_was_withdrawn_waits_no_more_and_takes_nothing_along() {
+        let inbox = opened(0);
+        let (first, second) = (inbox.put(arrival(2, 1)), inbox.put(arrival(3, 2)));
+        assert!(inbox.withdraw(first).is_some());
+        assert_eq!((inbox.waiting(), inbox.position()), (3, 0));
+        // The log ends before both: a reader that was dropped had read neither.
+        assert_eq!(inbox.open(Some(0)), Outcome::default());
+        assert_eq!((given(&inbox), inbox.waiting()), (vec![2, 3, 4], 0));
+        let last = inbox.put(arrival(1, 3));
+        assert!(inbox.withdraw(second).is_none() && inbox.withdraw(last).is_some());
+        assert_eq!(inbox.waiting(), 0, "nobody waits");
+        assert_eq!(inbox.open(Some(3)), Outcome::default());
+        assert_eq!((inbox.waiting(), given(&inbox), inbox.waiting()), (2, vec![3, 4], 0));
+        assert_eq!(inbox.logged(5), [2]);
+        // Numbers are not given again, and what is logged is not the state of a log that ends earlier.
+        assert_eq!(inbox.put(arrival(1, 4)), 6);
+        assert_eq!(inbox.open(Some(4)), Outcome { not_taken: vec![4], ..Outcome::default() });
+        assert_eq!((inbox.put(arrival(1, 5)), inbox.waiting()), (4, 1));
     }
 
     #[test]

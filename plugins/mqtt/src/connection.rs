@@ -168,7 +168,7 @@ impl<'b> Outage<'b> {
         {
             let seconds = since.elapsed().as_secs();
             match greeting.has_session {
-                true => info!(%broker, "the broker is back after {seconds} s; it delivers what has come since"),
+                true => info!(%broker, "the broker is back after {seconds} s; it delivers what it has kept"),
                 false => info!(%broker, "the broker is back after {seconds} s, with a new session"),
             }
         }
@@ -185,7 +185,12 @@ impl<'b> Outage<'b> {
             self.since = Some(Instant::now());
             self.tell(error);
         } else if is_refusal && !self.is_refused {
-            warn!("{}; trying again", error.chain());
+            let words = error.chain();
+            if self.news.is_told() {
+                warn!("{words}; trying again");
+            }
+            // The engine, which tells the outage, knows why it lasts.
+            self.news.failed(StageError::transient(words).retry_after(Duration::ZERO));
         }
         if is_refusal {
             self.is_refused = true;

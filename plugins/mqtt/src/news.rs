@@ -34,6 +34,11 @@ impl News {
         self.0.some.notify_one();
     }
 
+    /// Whether the reader was told that it does not work.
+    pub fn is_told(&self) -> bool {
+        self.state().is_down
+    }
+
     /// It works: said to who was told otherwise.
     pub fn is_well(&self) {
         let mut state = self.state();

@@ -1,5 +1,9 @@
 //! An HTTP server that records what it is sent and answers as a test says: it stands for Slack and for webhooks.
 
+mod reply;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::AsFd;
@@ -18,6 +22,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::waiting::becomes_true;
+
+use reply::Act;
+pub use reply::Reply;
 
 /// Larger than anything a test sends; without a limit a mistake could fill the memory.
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -40,61 +47,6 @@ impl Request {
     pub fn json(&self) -> Value {
         let parsed = serde_json::from_slice(&self.body);
         parsed.unwrap_or_else(|error| panic!("not JSON: {error}\n{}", String::from_utf8_lossy(&self.body)))
-    }
-}
-
-/// What the receiver does with a request, after it has recorded it.
-#[derive(Debug, Clone)]
-pub struct Reply(Act);
-
-#[derive(Debug, Clone)]
-enum Act {
-    Answer { status: u16, headers: Vec<(String, String)>, body: String },
-    BreakOff(String),
-    Hang,
-    Close,
-}
-
-impl Reply {
-    /// Status 200 and `ok`, as Slack says it.
-    pub fn ok() -> Self {
-        Self::status(200).body("ok")
-    }
-
-    /// This status, with an empty body.
-    pub fn status(status: u16) -> Self {
-        Reply(Act::Answer { status, headers: vec![], body: String::new() })
-    }
-
-    /// No answer, ever; the connection stays open until the client gives up.
-    pub fn hang() -> Self {
-        Reply(Act::Hang)
-    }
-
-    /// No answer; the connection is closed.
-    pub fn close() -> Self {
-        Reply(Act::Close)
-    }
-
-    /// Status 200 and this part of a body; then the connection is closed.
-    pub fn breaks_off(body: &str) -> Self {
-        Reply(Act::BreakOff(body.to_owned()))
-    }
-
-    /// Adds a header to an answer: `Reply::status(429).header("Retry-After", "2")`.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        if let Act::Answer { headers, .. } = &mut self.0 {
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-        self
-    }
-
-    /// Sets the body of an answer.
-    pub fn body(mut self, text: &str) -> Self {
-        if let Act::Answer { body, .. } = &mut self.0 {
-            *body = text.to_owned();
-        }
-        self
     }
 }
 
@@ -262,80 +214,5 @@ impl fmt::Display for Summary<'_> {
             write!(f, "\n  {method} {path} {}", String::from_utf8_lossy(body))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    /// Sends a request by hand and gives all bytes that come back until the connection is closed.
-    async fn post(receiver: &HttpReceiver, path: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(receiver.address).await.expect("the receiver listens");
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
-        stream.write_all(format!("{head}X-Id: 7\r\n\r\n{body}").as_bytes()).await.expect("sent");
-        let mut response = String::new();
-        // A closed connection is an end or a reset.
-        let _ = stream.read_to_string(&mut response).await;
-        response
-    }
-
-    #[tokio::test]
-    async fn records_requests_and_says_ok() {
-        let receiver = HttpReceiver::start().await;
-        let response = post(&receiver, "/alerts?team=a", r#"{"text": "hot"}"#).await;
-        assert!(response.starts_with("HTTP/1.1 200 OK") && response.ends_with("\r\n\r\nok"), "{response}");
-
-        let requests = receiver.wait_until(|requests| requests.len() == 1, SOON).await;
-        let request = &requests[0];
-        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/alerts?team=a"));
-        assert_eq!(request.headers.get("x-id").expect("sent"), "7");
-        assert_eq!(request.json()["text"], "hot");
-    }
-
-    #[tokio::test]
-    async fn answers_in_the_order_of_the_script_and_stays_with_the_last() {
-        let receiver = HttpReceiver::start().await;
-        receiver.set_behaviour([Reply::status(429).header("Retry-After", "2"), Reply::close(), Reply::status(500)]);
-        let refused = post(&receiver, "/", "").await.to_lowercase();
-        assert!(refused.starts_with("http/1.1 429") && refused.contains("\r\nretry-after: 2\r\n"), "{refused}");
-        assert_eq!(post(&receiver, "/", "").await, "");
-        for _ in 0..2 {
-            assert!(post(&receiver, "/", "").await.starts_with("HTTP/1.1 500"));
-        }
-        receiver.set_behaviour([Reply::ok()]);
-        assert!(post(&receiver, "/", "").await.starts_with("HTTP/1.1 200"));
-        assert_eq!(receiver.requests().len(), 5);
-    }
-
-    #[tokio::test]
-    async fn a_hanging_reply_keeps_the_connection_open_and_is_recorded() {
-        let receiver = HttpReceiver::start().await;
-        receiver.set_behaviour([Reply::hang(), Reply::ok()]);
-        let hanging = async { timeout(Duration::from_millis(200), post(&receiver, "/hangs", "")).await };
-        let (hung, ()) = tokio::join!(hanging, async {
-            receiver.wait_until(|requests| requests.len() == 1, SOON).await;
-            assert!(post(&receiver, "/next", "").await.starts_with("HTTP/1.1 200"));
-        });
-        assert!(hung.is_err(), "it answered");
-    }
-
-    #[tokio::test]
-    async fn shows_what_it_has_when_it_waits_in_vain() {
-        let receiver = HttpReceiver::start().await;
-        post(&receiver, "/a", "b").await;
-        let waiting = tokio::spawn(async move {
-            receiver.wait_until(|requests| requests.len() == 2, Duration::ZERO).await;
-        });
-        let panic = waiting.await.expect_err("in vain").into_panic();
-        let words = panic.downcast_ref::<String>().expect("words");
-        assert_eq!(words, "the receiver waited 0ns in vain; it has 1 requests\n  POST /a b");
     }
 }

@@ -48,6 +48,15 @@ pub fn down(what: &str, why: String) -> Down {
     Down(id)
 }
 
+impl Down {
+    /// It does not work for another reason by now.
+    pub fn is_because(&self, why: String) {
+        if let Some(trouble) = TROUBLES.lock().expect("no holder of this lock panics").get_mut(&self.0) {
+            trouble.why = why;
+        }
+    }
+}
+
 impl Drop for Down {
     fn drop(&mut self) {
         TROUBLES.lock().expect("no holder of this lock panics").remove(&self.0);
@@ -83,6 +92,8 @@ mod tests {
         let second = down("a sink of this test", "refused again".into());
         assert_eq!(of("a sink of this test").len(), 1);
         assert_eq!(of("a sink of this test")[0].why, "refused");
+        first.is_because("gone".into());
+        assert_eq!(of("a sink of this test")[0].why, "gone");
         drop(first);
         assert_eq!(of("a sink of this test")[0].why, "refused again");
         drop(second);

@@ -8,9 +8,10 @@ use pipeline_stage::keyed::KeyColumns;
 use pipeline_stage::{ColumnType, Partition, Position, Reader, Result, SourceBatch, StageError, Timestamp};
 
 use super::decode::{Decode, DecodedRows, Share};
-use super::retry::{Retry, until_it_works};
+use super::retry::{Retry, until_works};
 use super::shared::Shared;
 use super::source_worker::From;
+use crate::plan::Stage;
 use crate::store::{Segment, StoredRow};
 
 /// One source, as a task reads it.
@@ -65,7 +66,7 @@ impl Input {
     async fn open_at(shared: &Shared, source: usize, partition: &Partition, from: From) -> Result<Self> {
         let id = &shared.plan.stages[source].id;
         let open = || shared.sources[&source].open(partition, from.clone());
-        let reader = until_it_works(id, open).await.map_err(|error| error.named(id))?;
+        let reader = until_works(retry_of(&shared.plan.stages[source]), open).await.map_err(|error| error.named(id))?;
         Self::new(shared, source, partition, reader)
     }
 
@@ -89,7 +90,7 @@ impl Input {
             decode: Decode::new(format, place, share),
             time,
             is_over: false,
-            retry: Retry::new(stage.id.as_str()),
+            retry: retry_of(stage),
             kept: None,
         })
     }
@@ -230,6 +231,10 @@ pub async fn next_of(inputs: &mut [Input], turn: &mut usize) -> Result<Option<(u
             None => inputs[number].is_over = true,
         }
     }
+}
+
+fn retry_of(stage: &Stage) -> Retry {
+    Retry::of_source(&stage.id, stage.source.as_ref().is_none_or(|source| source.is_replayable))
 }
 
 /// The column of event times among these, if there is one: the first with times.

@@ -19,6 +19,8 @@ pub struct Retry {
     what: String,
     /// What people have to know while it is down.
     meanwhile: Option<&'static str>,
+    /// What is known of the time in which it was down, once that is over.
+    afterwards: &'static str,
     pauses: Box<dyn Iterator<Item = Duration> + Send>,
     down_since: Option<Instant>,
     /// What the whole process can be asked about.
@@ -26,10 +28,20 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// For a stage or a part of the engine.
+    /// For a stage or a part of the engine whose work waits for it.
     pub fn new(what: impl Into<String>) -> Self {
         let what = what.into();
-        Retry { pauses: pauses(&what), what, meanwhile: None, down_since: None, down: None }
+        let afterwards = "nothing was lost";
+        Retry { pauses: pauses(&what), what, meanwhile: None, afterwards, down_since: None, down: None }
+    }
+
+    /// For a source. One that cannot be read again may have missed what was there while it was down: that a broker has kept
+    /// it, or an API does not say it any more, is known to nobody here.
+    pub fn of_source(id: &str, is_replayable: bool) -> Self {
+        match is_replayable {
+            true => Retry::new(id),
+            false => Retry { afterwards: "no row that it had given was lost", ..Retry::new(id) },
+        }
     }
 
     /// Says in the log what happens while it is down.
@@ -37,10 +49,13 @@ impl Retry {
         Retry { meanwhile: Some(consequence), ..self }
     }
 
-    /// After a failure: says so if it is the first, then waits. Other errors than `Transient` are handed back.
+    /// After a failure: says so if it is the first, then waits. Why it is down is known by the last. Other errors than `Transient` are handed back.
     pub async fn wait(&mut self, error: StageError) -> Result<()> {
         if error.kind() != ErrorKind::Transient {
             return Err(error);
+        }
+        if let Some(down) = &self.down {
+            down.is_because(error.chain());
         }
         if self.down_since.is_none() {
             self.down_since = Some(Instant::now());
@@ -60,7 +75,7 @@ impl Retry {
     pub fn worked(&mut self) {
         if let Some(since) = self.down_since.take() {
             self.down = None;
-            info!("{}: back after {} s; nothing was lost", self.what, since.elapsed().as_secs());
+            info!("{}: back after {} s; {}", self.what, since.elapsed().as_secs(), self.afterwards);
             self.pauses = pauses(&self.what);
         }
     }
@@ -101,18 +116,11 @@ where
     until_works(Retry::new("state store").meanwhile("reading pauses when 2 epochs wait for it"), attempt).await
 }
 
-/// Calls a source until it works or fails for good.
+/// Calls something until it works or fails for good.
 ///
 /// # Errors
 /// The first that is not `Transient`.
-pub async fn until_it_works<T, Attempt>(id: &str, attempt: impl FnMut() -> Attempt) -> Result<T>
-where
-    Attempt: Future<Output = Result<T>>,
-{
-    until_works(Retry::new(id), attempt).await
-}
-
-async fn until_works<T, Attempt>(mut retry: Retry, mut attempt: impl FnMut() -> Attempt) -> Result<T>
+pub async fn until_works<T, Attempt>(mut retry: Retry, mut attempt: impl FnMut() -> Attempt) -> Result<T>
 where
     Attempt: Future<Output = Result<T>>,
 {
@@ -123,6 +131,34 @@ where
                 return Ok(value);
             }
             Err(error) => retry.wait(error).await?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_testkit::LogLines;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_outage_it_says_what_is_known_of_it() {
+        let log = LogLines::default();
+        let _guard = tracing::subscriber::set_default(log.clone());
+        for (mut retry, afterwards) in [
+            (Retry::new("history"), "nothing was lost"),
+            (Retry::of_source("readings", true), "nothing was lost"),
+            (Retry::of_source("weather", false), "no row that it had given was lost"),
+        ] {
+            for _ in 0..3 {
+                retry.wait(StageError::transient("gone").retry_after(Duration::from_secs(2))).await.unwrap();
+            }
+            retry.worked();
+            retry.worked();
+            let what = &retry.what;
+            let lines =
+                [format!("{what}: gone; trying again until it works"), format!("{what}: back after 6 s; {afterwards}")];
+            assert_eq!(log.take(), lines);
         }
     }
 }

@@ -82,7 +82,7 @@ async fn serve(
     assignments: mpsc::Sender<Result<Assignment>>,
 ) {
     let mut is_final = role == Role::Follower;
-    let mut retry = Retry::new(id.as_str());
+    let mut retry = Retry::of_source(&id, source.is_replayable());
     // While the supervisor is busy the tasks must be answered: it may be waiting for one of them.
     let mut untold = None;
     loop {

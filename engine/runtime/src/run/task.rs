@@ -49,7 +49,8 @@ pub struct Task {
     next_checkpoint: Instant,
     /// Something has happened since the last checkpoint.
     pub has_uncheckpointed: bool,
-    /// About how many bytes of rows the log has kept since the last checkpoint began.
+    /// About how many bytes of rows the log has kept since the last checkpoint began, also by earlier owners of the task:
+    /// where each of them ends before its time, nobody else would count them together.
     kept_bytes: usize,
     /// The right to begin a checkpoint: there is one at a time.
     checkpoint_permit: Arc<Semaphore>,
@@ -75,7 +76,12 @@ impl Task {
     ) -> Self {
         let checkpoint = claimed.checkpoint.clone().unwrap_or_default();
         compute.begin_epoch(checkpoint.epoch + 1);
-        let next_checkpoint = Instant::now() + shared.plan.settings.checkpoint_every;
+        let kept_bytes = claimed.log.iter().map(EpochEntry::kept_bytes).sum();
+        let until_checkpoint = match MAX_KEPT_BETWEEN_CHECKPOINTS <= kept_bytes {
+            // Before anything more is read.
+            true => Duration::ZERO,
+            false => shared.plan.settings.checkpoint_every,
+        };
         Task {
             shared,
             partition,
@@ -85,9 +91,9 @@ impl Task {
             epoch: checkpoint.epoch,
             ended_at: checkpoint.ended_at.unwrap_or(Timestamp(i64::MIN)),
             watermark: checkpoint.watermark,
-            next_checkpoint,
+            next_checkpoint: Instant::now() + until_checkpoint,
             has_uncheckpointed: false,
-            kept_bytes: 0,
+            kept_bytes,
             checkpoint_permit: Arc::new(Semaphore::new(1)),
             saving: None,
             taken_letters: HashSet::new(),

@@ -29,6 +29,11 @@ impl EpochEntry {
         !self.segments.is_empty() && self.rows == 0 && self.stored.is_empty()
     }
 
+    /// About how many bytes of rows it keeps, because their sources cannot be read again.
+    pub fn kept_bytes(&self) -> usize {
+        self.segments.iter().flat_map(|segment| &segment.kept).map(KeptBatch::bytes).sum()
+    }
+
     /// The same without what it holds of rows: all that is needed of it once it is logged.
     pub fn without_rows(&self) -> Self {
         EpochEntry { segments: Vec::new(), stored: Vec::new(), ..*self }

@@ -41,12 +41,22 @@ pub fn plan_with(text: &str, folder: &Path, registry: &Arc<Registry>) -> Arc<Pla
 
 /// Runs in a runtime of its own for so long; `None` when it was dropped in the middle, with everything it had begun.
 pub fn run_for(plan: &Arc<Plan>, settings: RunSettings, time: Duration) -> Option<Result<Summary>> {
+    run_until(plan, settings, async || tokio::time::sleep(time).await)
+}
+
+/// The same until something has happened.
+pub fn run_until(plan: &Arc<Plan>, settings: RunSettings, happens: impl AsyncFnOnce()) -> Option<Result<Summary>> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let run = async {
         let (_stop, stopped) = watch::channel(false);
         Run::prepare(plan.clone(), settings).await?.run(stopped).await
     };
-    let ended = runtime.block_on(async { tokio::time::timeout(time, run).await.ok() });
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = run => Some(ended),
+            () = happens() => None,
+        }
+    });
     runtime.shutdown_timeout(Duration::from_secs(5));
     ended
 }

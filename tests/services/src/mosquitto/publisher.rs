@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{Connect, Packet, Publish};
+use rumqttc::mqttbytes::v4::{Connect, Login, Packet, Publish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -17,13 +17,19 @@ const LARGEST: usize = 1 << 20;
 pub struct Publisher {
     address: String,
     client_id: String,
+    login: Option<Login>,
     stream: Option<BufStream<TcpStream>>,
     packet: u16,
 }
 
 impl Publisher {
     pub(super) fn new(address: String, client_id: &str) -> Self {
-        Publisher { address, client_id: client_id.to_owned(), stream: None, packet: 0 }
+        Publisher { address, client_id: client_id.to_owned(), login: None, stream: None, packet: 0 }
+    }
+
+    /// The same for a broker that asks for a name.
+    pub fn named(self, user: &str, password: &str) -> Self {
+        Publisher { login: Some(Login::new(user, password)), ..self }
     }
 
     /// Publishes; true when the broker has acknowledged it, false when it is not known whether it has it.
@@ -72,7 +78,8 @@ impl Publisher {
     async fn stream(&mut self) -> Option<&mut BufStream<TcpStream>> {
         if self.stream.is_none() {
             let mut stream = BufStream::new(TcpStream::connect(&self.address).await.ok()?);
-            write(&mut stream, &Packet::Connect(Connect::new(&self.client_id))).await?;
+            let connect = Connect { login: self.login.clone(), ..Connect::new(&self.client_id) };
+            write(&mut stream, &Packet::Connect(connect)).await?;
             read(&mut stream).await?;
             self.stream = Some(stream);
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
 use pipeline_stage::{Origins, Rows};
+use pipeline_testkit::LogLines;
 
 use super::*;
 
@@ -164,43 +165,12 @@ async fn a_row_that_is_refused_again_is_counted_once() {
 
 #[tokio::test]
 async fn a_sink_that_can_be_claimed_but_not_written_to_is_down_until_it_is_written_to() {
-    let log = Log::default();
+    let log = LogLines::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let Scene { worker, .. } = worker([Step::Fails, Step::Fails, Step::Fails]).await;
     worker.commit(epoch("a")).await.unwrap();
-    let lines = log.0.lock().unwrap().clone();
     let down = "history: the disk is full; trying again until it works, reading pauses when 2 epochs wait";
-    assert_eq!(lines, [down, "history: back after 0 s; nothing was lost"]);
-}
-
-/// The messages of this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("pipeline_runtime")
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut Message(&self.0));
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-struct Message<'a>(&'a Mutex<Vec<String>>);
-
-impl tracing::field::Visit for Message<'_> {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" {
-            self.0.lock().unwrap().push(format!("{value:?}"));
-        }
-    }
+    assert_eq!(log.take(), [down, "history: back after 0 s; nothing was lost"]);
 }
 
 #[tokio::test]

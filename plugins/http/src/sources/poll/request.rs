@@ -11,6 +11,7 @@ use reqwest::{StatusCode, Url};
 
 use super::HttpOptions;
 use crate::answer::{in_words, retry_after};
+use crate::encoded::in_path;
 use crate::endpoint::{Endpoint, Got};
 use crate::headers::headers;
 
@@ -101,7 +102,7 @@ fn endpoint(options: &HttpOptions, name: Option<&str>, own: &BTreeMap<String, Se
         }
         let place = format!("{{{parameter}}}");
         match url.contains(&place) {
-            true => url = url.replace(&place, &encoded(value.expose())),
+            true => url = url.replace(&place, &in_path(value.expose())),
             false => behind.push((parameter, value.expose())),
         }
     }
@@ -118,14 +119,6 @@ fn endpoint(options: &HttpOptions, name: Option<&str>, own: &BTreeMap<String, Se
     }
     let secrets = parameters.values().chain(options.headers.values()).map(Secret::expose);
     Ok(Endpoint::new("url", &Secret::new(url), options.timeout.0)?.hiding(secrets))
-}
-
-/// As a part of a path.
-fn encoded(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 impl Request {

@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use pipeline_connections::Limits;
 use pipeline_inbox::{Inbox, Outcome};
 use pipeline_stage::{
     Assignment, ByteSize, Framing, Partition, Position, Reader, Result, Secret, Source, SourceBatch, SourceContext,
@@ -37,12 +38,14 @@ use server::Server;
 /// | 400, 413, 415 | no rows, a body that breaks off, is too large or is compressed, a key of more than 256 bytes: nothing was taken | send something else |
 /// | 401, 403 | the token is missing or wrong; or a web page has sent it, and there is no token | |
 /// | 408 | the body has not come in time: nothing was taken | send it again |
-/// | 429 | too much waits: nothing was taken | send it again after `Retry-After` |
+/// | 429 | too much waits, or your address has too many connections: nothing was taken | send it again after `Retry-After` |
 /// | 503 | the pipeline stops, or has not come to it in time: nothing was taken | send it again after `Retry-After` |
 /// | 504 | it is not known whether it was taken | send it again, if twice is better than never |
 ///
 /// What is sent twice is there twice; the header `Idempotency-Key` is what `meta: key` gives, so that later stages or
 /// a table can tell. `meta: time` is when the rows came, `meta: topic` the path. A run with `--once` listens to nobody.
+///
+/// A connection that is idle for 20 s, or whose sender takes nothing of an answer for 30 s, is closed.
 ///
 /// While a sink is down, the rows of two epochs are taken and the others wait: requests end with 504 or 503 then.
 ///
@@ -69,6 +72,12 @@ pub struct HttpPushOptions {
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_connections: u32,
+    /// How many of them one address may have, so that one sender does not keep out all others (of IPv6, the 64 bits of a
+    /// network); further ones are answered with 429. Behind a proxy or a gateway all senders have its address: as many as
+    /// `max_connections` leave it all.
+    #[serde(default = "default_max_connections_per_address")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_connections_per_address: u32,
     /// How long a request may wait to be on disk.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
@@ -91,6 +100,11 @@ fn default_max_waiting() -> ByteSize {
 /// A fourth of the file descriptors that a process usually has.
 fn default_max_connections() -> u32 {
     256
+}
+
+/// Half of all: a hundred senders behind one address are usual, and others still find a place.
+fn default_max_connections_per_address() -> u32 {
+    128
 }
 
 /// Longer than any hiccup of a disk, shorter than most clients wait.
@@ -156,9 +170,13 @@ impl HttpPushOptions {
                 format!("`max_waiting` is {is}, it must be `max_body` ({least}) to {MOST_WAITING}"),
             );
         }
-        if !(1..=10_000).contains(&self.max_connections) {
-            let is = self.max_connections;
-            return wrong("max_connections", format!("`max_connections` is {is}, it must be 1 to 10000"));
+        for (option, is) in [
+            ("max_connections", self.max_connections),
+            ("max_connections_per_address", self.max_connections_per_address),
+        ] {
+            if !(1..=10_000).contains(&is) {
+                return wrong(option, format!("`{option}` is {is}, it must be 1 to 10000"));
+            }
         }
         if self.timeout.0.is_zero() {
             return wrong("timeout", "`timeout` is 0s, it must be above 0s".into());
@@ -170,6 +188,7 @@ impl HttpPushOptions {
 struct HttpPush {
     address: SocketAddr,
     options: HttpPushOptions,
+    limits: Limits,
     posts: Arc<Posts>,
     /// From the first reader on, until its task has stopped.
     server: Option<Server>,
@@ -180,7 +199,8 @@ struct HttpPush {
 impl HttpPush {
     fn new(options: HttpPushOptions, once: bool) -> Result<Self> {
         let (address, posts) = (options.check()?, Arc::new(Posts::new(&options)));
-        Ok(HttpPush { address, options, posts, server: None, once, is_assigned: false })
+        let limits = server::limits(&options);
+        Ok(HttpPush { address, options, limits, posts, server: None, once, is_assigned: false })
     }
 }
 
@@ -206,7 +226,7 @@ impl Source for HttpPush {
         };
         self.posts.answer(self.posts.inbox.open(from.map(|from| from.offset)));
         if let Some(listener) = listener {
-            let server = Server::start(listener, &self.options, self.posts.clone())?;
+            let server = Server::start(listener, &self.options, self.limits, self.posts.clone())?;
             info!("rows can be posted to http://{}{}", server.address, self.options.path);
             self.posts.set_open(true);
             self.server = Some(server);

@@ -205,6 +205,8 @@ enum Refused {
     BrokenOff,
     Slow,
     Full,
+    /// Its address has too many connections.
+    TooMany,
     Closed,
     Unknown,
 }
@@ -227,6 +229,9 @@ impl IntoResponse for Refused {
             Refused::BrokenOff => (StatusCode::BAD_REQUEST, "the body breaks off".into()),
             Refused::Slow => (StatusCode::REQUEST_TIMEOUT, "the body has not come in time".into()),
             Refused::Full => (StatusCode::TOO_MANY_REQUESTS, "the pipeline is behind, nothing was taken".into()),
+            Refused::TooMany => {
+                (StatusCode::TOO_MANY_REQUESTS, "your address has too many connections, nothing was taken".into())
+            }
             Refused::Closed => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the pipeline does not come to it, nothing was taken".into())
             }
@@ -237,7 +242,7 @@ impl IntoResponse for Refused {
             response = (status, Json(json!({ "error": words }))).into_response();
         }
         let headers = response.headers_mut();
-        if matches!(self, Refused::Full | Refused::Closed) {
+        if matches!(self, Refused::Full | Refused::TooMany | Refused::Closed) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         if !matches!(self, Refused::Empty | Refused::Full | Refused::Closed | Refused::Unknown) {
@@ -255,4 +260,9 @@ impl IntoResponse for Refused {
 /// Takes the rows of a request, and answers when they are on disk.
 pub async fn post(State(posts): State<Arc<Posts>>, request: Request) -> Response {
     posts.take(request).await.into_response()
+}
+
+/// Takes nothing: too many connections have come from this address.
+pub async fn too_many() -> Response {
+    Refused::TooMany.into_response()
 }

@@ -6,6 +6,8 @@ use pipeline_stage::SourceRows;
 use pipeline_testkit::{SourceSubject, a_read_given_up_loses_nothing, the_same_is_read_twice};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -33,8 +35,13 @@ fn partition() -> Partition {
 
 impl Listening {
     async fn start(more: Value) -> Self {
+        Self::start_with(more, |_| {}).await
+    }
+
+    async fn start_with(more: Value, change: impl FnOnce(&mut Limits)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut source = HttpPush::new(options(more), false).unwrap();
+        change(&mut source.limits);
         let reader = source.open(&partition(), Some(&Position::at(FROM))).await.unwrap();
         let url = format!("http://{}/", source.server.as_ref().unwrap().address);
         Listening { source, reader, url, client: Client::new() }
@@ -211,6 +218,45 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
 }
 
 #[tokio::test]
+async fn who_takes_no_answer_loses_the_connection() {
+    let short = |limits: &mut Limits| limits.taken_within = std::time::Duration::from_millis(200);
+    let mut it = Listening::start_with(json!({ "max_connections": 1 }), short).await;
+    let address = it.source.server.as_ref().unwrap().address;
+    let mut takes_nothing = TcpStream::connect(address).await.unwrap();
+    let questions = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
+    // Answers fill what lies between the two, and then the server waits for room.
+    let asking = tokio::spawn(async move { while takes_nothing.write_all(questions.as_bytes()).await.is_ok() {} });
+    let next = it.sent("1");
+    it.waits(1).await;
+    it.rows().await;
+    it.logged(FROM + 1).await;
+    assert_eq!(next.await.unwrap().status(), 200);
+    tokio::time::timeout(SOON, asking).await.expect("its connection is closed").unwrap();
+}
+
+#[tokio::test]
+async fn who_has_too_many_connections_is_told_and_others_are_served() {
+    let mut it = Listening::start(json!({ "max_connections": 9, "max_connections_per_address": 1 })).await;
+    let first = it.sent("1");
+    it.waits(1).await;
+    let another = Client::new().post(&it.url).body("2").send().await.unwrap();
+    assert_eq!((another.status().as_u16(), &another.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    assert_eq!(
+        json_of(another).await,
+        json!({ "accepted": 0, "error": "your address has too many connections, nothing was taken" })
+    );
+    let neighbour = Client::builder().local_address(std::net::IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    let neighbour = tokio::spawn(neighbour.post(&it.url).body("3").send());
+    it.waits(2).await;
+    assert_eq!(it.rows().await, [(FROM, "1".into()), (FROM + 1, "3".into())]);
+    it.logged(FROM + 2).await;
+    assert_eq!(
+        (first.await.unwrap().status(), neighbour.await.unwrap().unwrap().status()),
+        (200.try_into().unwrap(), 200.try_into().unwrap())
+    );
+}
+
+#[tokio::test]
 async fn the_laws_of_sources_hold() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stage = pipeline_stage::StageType::source::<HttpPushOptions>();
@@ -252,6 +298,10 @@ fn refuses_bad_options() {
         (json!({ "max_body": "65MiB" }), "`max_body` is 65MiB, it must be 1B to 64MiB"),
         (json!({ "max_waiting": "1KiB" }), "`max_waiting` is 1KiB, it must be `max_body` (1MiB) to 1GiB"),
         (json!({ "max_connections": 0 }), "`max_connections` is 0, it must be 1 to 10000"),
+        (
+            json!({ "max_connections_per_address": 10_001 }),
+            "`max_connections_per_address` is 10001, it must be 1 to 10000",
+        ),
         (json!({ "timeout": "0s" }), "`timeout` is 0s, it must be above 0s"),
     ] {
         let error = HttpPush::new(options(more), false).err().expect("bad options");
