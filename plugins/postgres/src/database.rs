@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::swap;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use futures::future::poll_immediate;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Error, PgConnection, Postgres};
@@ -20,7 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// silent for a minute hangs, or is cut off without the operating system having noticed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The pieces in which COPY data is sent: each may take as long as an answer, so they are small against that.
+/// The pieces in which COPY data is sent: each may take as long as an answer, so they are small against that. There are two
+/// at most, one on its way and the one that follows.
 const COPY_PIECE: usize = 1 << 20;
 
 /// Starts a transaction in which each statement sees what was committed before it, whatever the server's default is.
@@ -77,17 +80,35 @@ impl Database {
     /// Runs a COPY statement with the data that `next` appends to the buffer, piece by piece, until it says `false`.
     pub async fn copy(&mut self, statement: &str, mut next: impl FnMut(&mut Vec<u8>) -> bool) -> Result<(), Error> {
         let mut copy = within(ANSWER_TIMEOUT, self.connection.copy_in_raw(statement)).await?;
-        let mut piece = Vec::with_capacity(COPY_PIECE);
-        let mut is_more = true;
-        while is_more {
-            piece.clear();
-            while is_more && piece.len() < COPY_PIECE {
-                is_more = next(&mut piece);
+        let (mut piece, mut following) = (Vec::with_capacity(COPY_PIECE), Vec::new());
+        let mut is_more = fill(&mut piece, &mut next);
+        while !piece.is_empty() {
+            let mut sending = Box::pin(within(ANSWER_TIMEOUT, copy.send(piece.as_slice())));
+            // The network takes what it has room for; what follows is made while that is on its way.
+            let sent = poll_immediate(&mut sending).await;
+            if is_more {
+                is_more = fill(&mut following, &mut next);
             }
-            within(ANSWER_TIMEOUT, copy.send(piece.as_slice())).await?;
+            match sent {
+                Some(sent) => sent?,
+                None => sending.as_mut().await?,
+            };
+            drop(sending);
+            swap(&mut piece, &mut following);
+            following.clear();
         }
         within(ANSWER_TIMEOUT, copy.finish()).await.map(drop)
     }
+}
+
+/// Makes one piece; false when it is the last.
+fn fill(piece: &mut Vec<u8>, next: &mut impl FnMut(&mut Vec<u8>) -> bool) -> bool {
+    while piece.len() < COPY_PIECE {
+        if !next(piece) {
+            return false;
+        }
+    }
+    true
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -107,7 +128,10 @@ pub fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pipeline_services::Postgres;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pipeline_services::{Postgres, eventually};
     use pipeline_stage::Secret;
     use sqlx::Row;
 
@@ -123,6 +147,45 @@ mod tests {
             let rows = connection.rows(sqlx::query("SHOW synchronous_commit")).await.unwrap();
             assert_eq!(rows[0].get::<String, _>(0), expected, "default {default}");
         }
+    }
+
+    /// Takes no row as long as somebody has the lock.
+    const WAITS: &str = "
+        CREATE TABLE t (x text);
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+        CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()";
+
+    #[tokio::test]
+    async fn what_follows_is_made_while_a_piece_is_on_its_way() {
+        let database = Postgres::shared().await.create_database().await;
+        let address = Address::parse(&Secret::new(database.url())).ok().unwrap();
+        let mut other = Database::connect(&address, "other").await.unwrap();
+        other.run(WAITS).await.unwrap();
+        other.run("SELECT pg_advisory_lock(1)").await.unwrap();
+
+        // The server has the first piece and waits; the second is more than lies between the two.
+        let pieces = [COPY_PIECE, 32 * COPY_PIECE, COPY_PIECE];
+        let n_made = Arc::new(AtomicUsize::new(0));
+        let made = n_made.clone();
+        let copying = tokio::spawn(async move {
+            let mut connection = Database::connect(&address, "test").await.unwrap();
+            let next = |out: &mut Vec<u8>| {
+                let Some(length) = pieces.get(made.fetch_add(1, Ordering::Relaxed)) else { return false };
+                out.resize(out.len() + length, b'x');
+                out.push(b'\n');
+                true
+            };
+            connection.copy("COPY t FROM STDIN", next).await.unwrap();
+        });
+        eventually(Duration::from_secs(30), "the third piece is made", async || n_made.load(Ordering::Relaxed) == 3)
+            .await;
+        assert!(!copying.is_finished());
+        other.run("SELECT pg_advisory_unlock(1)").await.unwrap();
+        copying.await.unwrap();
+        let lengths = database.query("SELECT length(x)::text FROM t ORDER BY ctid").await;
+        let expected = pieces.map(|length| vec![Some(length.to_string())]);
+        assert_eq!(lengths, expected);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 The rate is that of rows 20 % to 100 %, as committed: the metrics are read ten times a second, near the end every 20 ms.
 What comes after the last commit (a checkpoint of all state) is in the CPU and in the seconds, not in the rate. The CPU
 of this script is in it, too, so it imports little. $PIPELINE is the binary, by
-default the release build of this repository; $BENCH_OPTIONS are more options of `pipeline run`.
+default the release build of this repository; $BENCH_OPTIONS are more options of `pipeline run`. With $BENCH_LIVE the
+topic is still being written: the run is stopped when all of its rows are committed.
 """
 
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,8 @@ import uuid
 from pathlib import Path
 
 BINARY = os.environ.get("PIPELINE") or Path(__file__).resolve().parents[3] / "target/release/pipeline"
+MIB_OF_A_PAGE = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+TICKS_OF_A_SECOND = os.sysconf("SC_CLK_TCK")
 READ = re.compile(rb"^messages_processed_total(?:\{.*\})? (\d+)", re.M)
 
 
@@ -33,37 +37,62 @@ def committed(port):
     return int(found[1]) if found else 0
 
 
-def run(peer, file, brokers, topic, rows):
-    """Runs a pipeline file whose sinks are `scored` (all rows) and `found` (the anomalies); what a peer prints."""
+def used(process):
+    """Its memory in MiB, and the CPU-seconds it has used; none once it has ended."""
+    try:
+        memory = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
+        user, system = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    except (OSError, IndexError):
+        return None
+    return int(memory) * MIB_OF_A_PAGE, (int(user) + int(system)) / TICKS_OF_A_SECOND
+
+
+def measure(file, brokers, topic, rows):
+    """Runs a pipeline file; (time, rows committed, `used`) as seen, what the books say of each stage, and the seconds."""
     with tempfile.TemporaryDirectory() as state:
         values = {"STATE": state, "BROKERS": brokers, "TOPIC": topic, "GROUP": f"bench-{uuid.uuid4()}"}
         environment = dict(os.environ, **{f"BENCH_{name}": value for name, value in values.items()})
         options = shlex.split(os.environ.get("BENCH_OPTIONS", ""))
         port = os.environ.get("BENCH_PORT", "9764")
-        command = [BINARY, "run", file, "--once", "--dashboard", f"127.0.0.1:{port}", *options]
+        is_live = bool(os.environ.get("BENCH_LIVE"))
+        command = [BINARY, "run", file, *([] if is_live else ["--once"]), "--dashboard", f"127.0.0.1:{port}", *options]
         began = time.monotonic()
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        steady = last = None
+        samples, is_over = [], False
         while process.poll() is None:
-            done = committed(int(port))
-            if steady is None and done is not None and 0.2 * rows <= done:
-                steady = (time.monotonic(), done)
-            if last is None and done == rows:
-                last = time.monotonic()
-            time.sleep(0.1 if done is not None and done < 0.85 * rows else 0.02)
+            done = None if is_over else committed(int(port))
+            if done is not None:
+                samples.append((time.monotonic(), done, used(process)))
+                is_over = done == rows
+                if is_over and is_live:
+                    process.send_signal(signal.SIGINT)
+            is_near_the_end = not is_live and (done is None or 0.85 * rows <= done)
+            time.sleep(0.02 if is_near_the_end else 0.1)
         ended = time.monotonic()
         said = process.stdout.read()
     books = {name: int(taken.replace(",", "")) for name, taken in re.findall(r"^ +(\w+) +\S+ +([\d,]+) ", said, re.M)}
-    if process.returncode != 0 or steady is None or "scored" not in books:
+    if process.returncode != 0 or "scored" not in books:
         sys.exit(f"the run ended with {process.returncode} and said:\n{said}")
+    if not is_over:
+        samples.append((ended, books["scored"], None))
+    return samples, books, ended - began
+
+
+def run(peer, file, brokers, topic, rows):
+    """Runs a pipeline file whose sinks are `scored` (all rows) and `found` (the anomalies); what a peer prints."""
+    samples, books, seconds = measure(file, brokers, topic, rows)
+    first = next((at, done) for at, done, _ in samples if 0.2 * rows <= done)
+    last = samples[-1]
+    if last[0] <= first[0]:
+        sys.exit(f"{rows} rows were read before anybody could look twice")
     version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
     return {
         "peer": peer,
         "version": version,
         "rows": books["scored"],
         "anomalies": books["found"],
-        "seconds": round(ended - began, 3),
-        "steady_rows_per_s": round((books["scored"] - steady[1]) / ((last or ended) - steady[0])),
+        "seconds": round(seconds, 3),
+        "steady_rows_per_s": round((last[1] - first[1]) / (last[0] - first[0])),
     }
