@@ -10,7 +10,7 @@ use super::table::Table;
 
 /// How many rows a step is for: enough to hide the wait for memory behind the work on the step before, few enough for
 /// two steps to stay near the processor.
-pub(super) const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 32;
 
 /// The number of no slot.
 pub(super) const NOWHERE: u32 = u32::MAX;
