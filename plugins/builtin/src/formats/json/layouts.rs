@@ -13,15 +13,13 @@ use std::collections::HashMap;
 
 use super::fields::Fields;
 use super::literals::{Learned, learn};
+use super::steps::{Next, State, Step};
 use super::values::{other_than_text, short_float, skip, text_end};
 use crate::formats::building::Building;
 use crate::formats::rows::Row;
 
 /// More steps than this, and all are forgotten: payloads without a fixed shape are not worth the memory.
 const MAX_STEPS: usize = 1_024;
-
-/// No more steps than this go on from a place, those that came last: as many fields may follow in any order.
-const MAX_STEPS_OF_STATE: usize = 32;
 
 /// So many good payloads of no known shape, less those of a known one, and only one of [`TRIED`] is tried: where names are
 /// never the same, trying costs as much as the parser.
@@ -52,45 +50,6 @@ pub(super) struct Layouts {
     untried: u32,
     /// The last one was tried, and is of no known shape.
     is_new: bool,
-}
-
-/// Behind a value, or at the start: what may come next.
-#[derive(Default)]
-struct State {
-    /// What came last.
-    last: Option<Step>,
-    others: Vec<Step>,
-}
-
-struct Step {
-    literal: Literal,
-    /// The declared fields whose names are in it, a bit each.
-    enters: u64,
-    next: Next,
-}
-
-/// Some text; its beginning and its end are compared at once each.
-#[derive(PartialEq)]
-struct Literal {
-    text: Box<[u8]>,
-    first: u128,
-    mask: u128,
-    last: u128,
-}
-
-/// How many bytes are compared at once.
-const AT_ONCE: usize = size_of::<u128>();
-
-#[derive(Clone, Copy, PartialEq)]
-enum Next {
-    /// A value that a column wants, and the state behind it.
-    Wanted { column: usize, state: usize },
-    /// The same of several columns, by their field.
-    Shared { field: usize, state: usize },
-    /// Any value, and the state behind it.
-    Any { state: usize },
-    /// Nothing more.
-    End,
 }
 
 impl Layouts {
@@ -136,7 +95,7 @@ impl Layouts {
                 return None;
             }
             seen |= step.enters;
-            at += step.literal.text.len();
+            at += step.len;
             (at, state) = match step.next {
                 Next::Wanted { column, state } => (wanted(payload, at, column, row)?, state),
                 Next::Shared { field, state } => (shared(payload, at, fields.columns(field)?, row)?, state),
@@ -178,102 +137,11 @@ impl Layouts {
                 Some((field, _)) => Next::Shared { field, state: behind },
                 None => Next::Any { state: behind },
             };
-            self.add(state, Step { literal: Literal::new(literal), enters, next });
+            self.n_steps += usize::from(self.states[state].add(Step::new(literal, enters, next)));
             state = behind;
         }
         let (literal, enters) = shape.end;
-        self.add(state, Step { literal: Literal::new(literal), enters, next: Next::End });
-    }
-
-    fn add(&mut self, state: usize, step: Step) {
-        let State { last, others } = &mut self.states[state];
-        let is_known = last.iter().chain(&*others).any(|known| known.is_same(&step));
-        if is_known {
-            return;
-        }
-        if MAX_STEPS_OF_STATE <= others.len() + 1 {
-            others.remove(0);
-            self.n_steps -= 1;
-        }
-        others.extend(last.replace(step));
-        self.n_steps += 1;
-    }
-}
-
-impl State {
-    /// The step that fits the payload from there on.
-    #[inline]
-    fn step(&mut self, payload: &[u8], at: usize) -> Option<&Step> {
-        // Payloads of one shape come in a row: the next one most likely takes the same step.
-        if !self.last.as_ref()?.fits(payload, at) {
-            let found = self.others.iter().position(|step| step.fits(payload, at))?;
-            // The others stay in the order in which they came last.
-            std::mem::swap(self.last.as_mut()?, &mut self.others[found]);
-            self.others[found..].rotate_left(1);
-        }
-        self.last.as_ref()
-    }
-}
-
-impl Step {
-    #[inline]
-    fn fits(&self, payload: &[u8], at: usize) -> bool {
-        if !self.literal.is_at(payload, at) {
-            return false;
-        }
-        match (self.next, payload.get(at + self.literal.text.len())) {
-            (Next::End, first) => first.is_none(),
-            // `"a": ` is the beginning of `"a": {"b": ` too.
-            (_, Some(first)) => BEGINS_VALUE[usize::from(*first)],
-            (_, None) => false,
-        }
-    }
-
-    fn is_same(&self, other: &Step) -> bool {
-        self.literal == other.literal && self.next == other.next
-    }
-}
-
-/// Whether a byte is the first of a value that is neither an object nor an array.
-const BEGINS_VALUE: [bool; 256] = {
-    let mut begins = [false; 256];
-    let first = b"\"-0123456789tfn";
-    let mut at = 0;
-    while at < first.len() {
-        begins[first[at] as usize] = true;
-        at += 1;
-    }
-    begins
-};
-
-impl Literal {
-    fn new(text: &[u8]) -> Self {
-        let (mut first, mut mask) = ([0; AT_ONCE], [0; AT_ONCE]);
-        for ((first, mask), byte) in first.iter_mut().zip(&mut mask).zip(text) {
-            (*first, *mask) = (*byte, 0xff);
-        }
-        let last = text.last_chunk().copied().unwrap_or_default();
-        let [first, mask, last] = [first, mask, last].map(u128::from_le_bytes);
-        Literal { text: text.into(), first, mask, last }
-    }
-
-    /// Whether it stands at a place.
-    #[inline]
-    fn is_at(&self, payload: &[u8], at: usize) -> bool {
-        let Some(rest) = payload.get(at..) else { return false };
-        // Comparisons of a known length need no call.
-        match rest.first_chunk() {
-            Some(first) if (u128::from_le_bytes(*first) ^ self.first) & self.mask != 0 => false,
-            Some(_) if self.text.len() <= AT_ONCE => true,
-            Some(_) if self.text.len() <= 2 * AT_ONCE => {
-                let found = rest.get(..self.text.len()).and_then(<[u8]>::last_chunk);
-                found.is_some_and(|last| u128::from_le_bytes(*last) == self.last)
-            }
-            _ => match (rest, &*self.text) {
-                ([byte], [only]) => byte == only,
-                _ => rest.starts_with(&self.text),
-            },
-        }
+        self.n_steps += usize::from(self.states[state].add(Step::new(literal, enters, Next::End)));
     }
 }
 

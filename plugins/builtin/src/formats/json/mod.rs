@@ -3,6 +3,7 @@
 mod fields;
 mod layouts;
 mod literals;
+mod steps;
 mod values;
 
 use arrow::array::RecordBatch;
