@@ -8,3 +8,4 @@ mod containers;
 mod documents;
 mod pinned;
 mod schemas;
+mod workflows;
