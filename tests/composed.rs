@@ -71,13 +71,15 @@ impl Composed {
     }
 }
 
-/// What `ENV` of the Dockerfile sets.
+/// What `ENV` of the image sets: of the Dockerfile's last stage, for nothing else of the others is in it.
 fn image_environment() -> Vec<(String, String)> {
     let dockerfile = std::fs::read_to_string(repository().join("docker/Dockerfile")).expect("the Dockerfile");
     let dockerfile = dockerfile.replace("\\\n", " ");
-    let env = dockerfile.lines().find_map(|line| line.strip_prefix("ENV ")).expect("variables");
-    let pairs = env.split_whitespace().filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.into(), value.into())).collect()
+    let (_, image) = dockerfile.rsplit_once("\nFROM ").expect("a stage");
+    let env = image.lines().filter_map(|line| line.strip_prefix("ENV ")).flat_map(str::split_whitespace);
+    let set: Vec<_> = env.filter_map(|pair| pair.split_once('=')).collect();
+    assert!(set.iter().any(|(name, _)| *name == "STATE"), "processes would write into the repository: {set:?}");
+    set.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// The topic that the service `topics` makes, and its number of partitions.
