@@ -113,7 +113,7 @@ down:
 down-volumes:
 	$(compose) --profile '*' down --volumes
 
-## dist       makes the files of a release in dist/: the archive, and the Debian package; the same bytes from any folder
+## dist       makes the files of a release in dist/: the archive, and the Debian package
 dist:
 	.ci/reproducible build --release --package pipeline-cli --features kafka-tls --bin pipeline
 	.ci/package target/release/pipeline dist
