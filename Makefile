@@ -23,7 +23,7 @@ bench-micro:
 
 ## soak       runs pipelines/iot.yaml of the release build at 10,000 rows/s for 10 minutes, and judges its memory
 soak:
-	cargo build --release --locked --package pipeline-cli --bin pipeline
+	cargo build --release --locked --package pipeline-cli --features kafka-tls --bin pipeline
 	tests/bench/soak/run target/release/pipeline
 
 ## kills      kills the binary 200 times over 2,000,000 rows, into PostgreSQL and into SQLite (many minutes)

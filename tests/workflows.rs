@@ -1,4 +1,5 @@
-//! What the server does: a change is checked on a machine that has all that the checks ask for.
+//! What the server does: a change is checked on a machine that has all that the checks ask for, and what takes too long
+//! for a change is done every night.
 
 use crate::containers::text;
 
@@ -26,4 +27,22 @@ fn a_runner_has_every_package_that_the_checks_ask_for() {
     // Its package would start a broker; tests start their own.
     let masked = workflow.find("/dev/null /etc/systemd/system/mosquitto.service").expect("it is masked");
     assert!(masked < workflow.find(install).expect("packages"), "masked before it is installed");
+}
+
+/// The commands of a target in the Makefile.
+fn commands<'a>(makefile: &'a str, target: &str) -> &'a str {
+    let (_, commands) = makefile.split_once(&format!("\n{target}:\n")).expect("the target");
+    commands.split("\n\n").next().expect("the first part")
+}
+
+#[test]
+fn the_memory_of_ten_minutes_is_judged_every_night_and_of_what_is_released() {
+    let (makefile, nightly) = (text("Makefile"), text(".github/workflows/nightly.yml"));
+    assert!(nightly.contains("- run: make soak\n"));
+    let built = |target| {
+        let mut words = commands(&makefile, target).lines().next().expect("a build").split(' ');
+        words.by_ref().find(|word| *word == "build").expect("a build");
+        words.filter(|word| *word != "--locked").collect::<Vec<_>>()
+    };
+    assert_eq!(built("soak"), built("dist"), "the options of the build");
 }
