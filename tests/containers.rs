@@ -186,6 +186,20 @@ fn is_sent(path: &str) -> bool {
 }
 
 #[test]
+fn the_image_names_whoever_is_in_it() {
+    let copied = instructions("COPY");
+    for copy in [
+        "LICENSE /usr/share/doc/pipeline/LICENSE",
+        "--from=build /build/THIRD-PARTY /usr/share/doc/pipeline/THIRD-PARTY",
+    ] {
+        assert!(copied.iter().any(|copied| copied == copy), "{copy} is not among {copied:?}");
+    }
+    assert!(is_sent(".ci/third-party") && root().join(".ci/third-party").exists());
+    assert!(instructions("RUN").iter().any(|run| run.contains(" .ci/third-party THIRD-PARTY ")));
+    assert!(instructions("RUN").iter().any(|run| run.contains(" python3 ")), "what it is written in");
+}
+
+#[test]
 fn what_the_image_is_built_of_exists_and_is_sent() {
     let mut copied = 0;
     for copy in instructions("COPY").iter().filter(|copy| !copy.starts_with("--from")) {

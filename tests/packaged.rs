@@ -59,7 +59,7 @@ async fn the_unpacked_archive_runs_its_own_pipeline() {
     let root = folder.path().join(name);
     let completions = ["pipeline.bash", "_pipeline", "pipeline.fish"].map(|file| format!("completions/{file}"));
     exists(&root, &completions.each_ref().map(String::as_str));
-    exists(&root, &["LICENSE", "README.md", "CHANGELOG.md", "man/pipeline.1", "man/pipeline-run.1"]);
+    exists(&root, &["LICENSE", "THIRD-PARTY", "README.md", "CHANGELOG.md", "man/pipeline.1", "man/pipeline-run.1"]);
     exists(&root, &["systemd/pipeline@.service", "schemas/pipeline.schema.json", "pipelines/simulator.yaml"]);
 
     let run = PipelineRun::new(root.join("pipeline")).args(["run", "pipelines/iot.yaml"]);
@@ -69,6 +69,29 @@ async fn the_unpacked_archive_runs_its_own_pipeline() {
     run.interrupt();
     run.wait_with_timeout(LONG).await.assert_code(0);
     exists(&root, &["pipelines/.pipeline/iot/iot.db"]);
+}
+
+#[tokio::test]
+async fn whoever_is_in_the_binary_is_named_with_it() {
+    let (archive, package) = (the_file(packages().await, ".tar.gz"), the_file(packages().await, ".deb"));
+    let extract = ["--extract", "--to-stdout", "--wildcards", "*/THIRD-PARTY", "--file"];
+    let in_archive = done(Command::new("tar").args(extract).arg(&archive));
+    let root = Root::new();
+    root.dpkg(&["--install", &package.display().to_string()]);
+    let [named, copyright] = ["THIRD-PARTY", "copyright"]
+        .map(|name| std::fs::read_to_string(root.path("/usr/share/doc/pipeline").join(name)).unwrap());
+    assert!(named == in_archive && copyright.contains("/usr/share/doc/pipeline/THIRD-PARTY"));
+    for notice in [
+        "Copyright (c) 2012-2022, Magnus Edenhill",
+        "Jean-loup Gailly and Mark Adler",
+        "The author disclaims copyright to this source code",
+        "Microsoft Research, Daan Leijen",
+        "Plotly, Inc.",
+    ] {
+        assert!(named.contains(notice), "{notice}");
+    }
+    assert!(named.contains("\nopenssl-src 3") && 200 < named.matches("; https://").count());
+    assert!(!named.contains(env!("CARGO_MANIFEST_DIR")), "a path of this machine");
 }
 
 #[tokio::test]
