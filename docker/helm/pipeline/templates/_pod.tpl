@@ -70,6 +70,11 @@ spec:
           mountPath: /config
           readOnly: true
         {{- end }}
+        {{- if .Values.push.source }}
+        - name: push-token
+          mountPath: /run/push
+          readOnly: true
+        {{- end }}
         {{- range .Values.secretFiles }}
         - name: secret-{{ . }}
           mountPath: /run/secrets/{{ . }}
@@ -166,11 +171,9 @@ imagePullSecrets:
 # In the place of what the file says of its source.
 - name: PIPELINE__SOURCES__{{ upper .source }}__LISTEN
   value: 0.0.0.0:{{ .port }}
+# From a file: the text of a variable would be read as YAML, where brackets and quotes mean something.
 - name: PIPELINE__SOURCES__{{ upper .source }}__TOKEN
-  valueFrom:
-    secretKeyRef:
-      name: {{ .secretName }}
-      key: {{ .secretKey }}
+  value: ${file:/run/push/token}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.env }}
@@ -196,6 +199,15 @@ volumes:
   - name: file
     configMap:
       name: {{ include "pipeline.fullname" . }}
+  {{- end }}
+  {{- if .Values.push.source }}
+  - name: push-token
+    secret:
+      secretName: {{ .Values.push.secretName }}
+      defaultMode: 0440
+      items:
+        - key: {{ .Values.push.secretKey }}
+          path: token
   {{- end }}
   {{- range .Values.secretFiles }}
   - name: secret-{{ . }}
