@@ -2,10 +2,7 @@
 {{- define "pipeline.pod" -}}
 metadata:
   labels:
-    {{- include "pipeline.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "pipeline.labelsWith" (dict "root" . "labels" .Values.podLabels) | nindent 4 }}
   annotations:
     # A changed file is a changed pod.
     checksum/pipeline: {{ .Values.pipeline.file | sha256sum }}
@@ -75,9 +72,9 @@ spec:
           mountPath: /run/push
           readOnly: true
         {{- end }}
-        {{- range .Values.secretFiles }}
-        - name: secret-{{ . }}
-          mountPath: /run/secrets/{{ . }}
+        {{- range $i, $name := .Values.secretFiles }}
+        - name: secret-{{ $i }}
+          mountPath: /run/secrets/{{ $name }}
           readOnly: true
         {{- end }}
         {{- with .Values.extraVolumeMounts }}
@@ -209,10 +206,11 @@ volumes:
         - key: {{ .Values.push.secretKey }}
           path: token
   {{- end }}
-  {{- range .Values.secretFiles }}
-  - name: secret-{{ . }}
+  {{- /* A Secret may have dots and 253 characters in its name, a volume may not. */}}
+  {{- range $i, $name := .Values.secretFiles }}
+  - name: secret-{{ $i }}
     secret:
-      secretName: {{ . }}
+      secretName: {{ $name }}
       defaultMode: 0440
   {{- end }}
   {{- with .Values.extraVolumes }}
