@@ -1,4 +1,4 @@
-//! README, CONTRIBUTING and docs/: every command runs, every piece of a pipeline file validates, every link leads
+//! README, CONTRIBUTING, docs/ and the pages beside it: every command runs, every piece of a pipeline file validates, every link leads
 //! somewhere, and the book has every page.
 //!
 //! How a block is written decides what is done with it; CONTRIBUTING.md says the same to authors:
@@ -39,7 +39,9 @@ struct Document {
 /// All of them, in the order of their paths.
 fn documents() -> Vec<Document> {
     let mut paths: Vec<PathBuf> =
-        ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docker/README.md"].map(PathBuf::from).to_vec();
+        ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docker/README.md", "docker/helm/pipeline/README.md"]
+            .map(PathBuf::from)
+            .to_vec();
     for folder in ["docs", "docs/stages", "docs/decisions"] {
         let entries = std::fs::read_dir(repository().join(folder)).expect("the folder is there");
         let names = entries.map(|entry| PathBuf::from(folder).join(entry.expect("it can be read").file_name()));

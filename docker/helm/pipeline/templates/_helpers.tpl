@@ -16,16 +16,22 @@
 
 {{/* What finds the pods; it can never change. */}}
 {{- define "pipeline.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "pipeline.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "pipeline.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "pipeline.labels" -}}
-{{ include "pipeline.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
+{{ include "pipeline.labelsWith" (dict "root" . "labels" dict) }}
+{{- end -}}
+
+{{/* The same with more of them, which go before those for every object. */}}
+{{- define "pipeline.labelsWith" -}}
+{{- $root := .root -}}
+{{ include "pipeline.selectorLabels" $root }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- with merge dict .labels $root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}

@@ -2,10 +2,7 @@
 {{- define "pipeline.pod" -}}
 metadata:
   labels:
-    {{- include "pipeline.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "pipeline.labelsWith" (dict "root" . "labels" .Values.podLabels) | nindent 4 }}
   annotations:
     # A changed file is a changed pod.
     checksum/pipeline: {{ .Values.pipeline.file | sha256sum }}
@@ -70,9 +67,14 @@ spec:
           mountPath: /config
           readOnly: true
         {{- end }}
-        {{- range .Values.secretFiles }}
-        - name: secret-{{ . }}
-          mountPath: /run/secrets/{{ . }}
+        {{- if .Values.push.source }}
+        - name: push-token
+          mountPath: /run/push
+          readOnly: true
+        {{- end }}
+        {{- range $i, $name := .Values.secretFiles }}
+        - name: secret-{{ $i }}
+          mountPath: /run/secrets/{{ $name }}
           readOnly: true
         {{- end }}
         {{- with .Values.extraVolumeMounts }}
@@ -166,11 +168,9 @@ imagePullSecrets:
 # In the place of what the file says of its source.
 - name: PIPELINE__SOURCES__{{ upper .source }}__LISTEN
   value: 0.0.0.0:{{ .port }}
+# From a file: the text of a variable would be read as YAML, where brackets and quotes mean something.
 - name: PIPELINE__SOURCES__{{ upper .source }}__TOKEN
-  valueFrom:
-    secretKeyRef:
-      name: {{ .secretName }}
-      key: {{ .secretKey }}
+  value: ${file:/run/push/token}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.env }}
@@ -197,10 +197,20 @@ volumes:
     configMap:
       name: {{ include "pipeline.fullname" . }}
   {{- end }}
-  {{- range .Values.secretFiles }}
-  - name: secret-{{ . }}
+  {{- if .Values.push.source }}
+  - name: push-token
     secret:
-      secretName: {{ . }}
+      secretName: {{ .Values.push.secretName }}
+      defaultMode: 0440
+      items:
+        - key: {{ .Values.push.secretKey }}
+          path: token
+  {{- end }}
+  {{- /* A Secret may have dots and 253 characters in its name, a volume may not. */}}
+  {{- range $i, $name := .Values.secretFiles }}
+  - name: secret-{{ $i }}
+    secret:
+      secretName: {{ $name }}
       defaultMode: 0440
   {{- end }}
   {{- with .Values.extraVolumes }}

@@ -73,8 +73,8 @@ pub struct HttpPushOptions {
     #[schemars(range(min = 1, max = 10_000))]
     pub max_connections: u32,
     /// How many of them one address may have, so that one sender does not keep out all others (of IPv6, the 64 bits of a
-    /// network); further ones are answered with 429. Behind a proxy or a gateway all senders have its address: as many as
-    /// `max_connections` leave it all.
+    /// network); of further ones some are answered with 429 and the others closed, and nothing was taken. Behind a proxy
+    /// or a gateway all senders have its address: as many as `max_connections` leave it all.
     #[serde(default = "default_max_connections_per_address")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_connections_per_address: u32,
