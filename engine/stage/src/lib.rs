@@ -2,8 +2,8 @@
 //!
 //! A *source* gives rows, *transforms* and *detectors* turn rows into rows, *sinks* take them. Each is made of its
 //! options, a struct that is also its documentation and its schema. The engine (crate `pipeline-runtime`) connects
-//! them to tasks and keeps their state; this crate has no async runtime, no I/O, and no `unsafe`
-//! but where memory is asked for ahead of its use.
+//! them to tasks and keeps their state; this crate has no async runtime, no I/O, and no
+//! `unsafe` but where memory is asked for ahead of its use.
 //!
 //! | to write a … | implement | and list it with |
 //! |---|---|---|

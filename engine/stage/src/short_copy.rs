@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Most texts of sensors are not longer, in bytes.
-const SHORT: usize = 16;
+/// Most texts of sensors are not longer, in bytes: a copy of a known size needs no call.
+pub(crate) const SHORT: usize = 16;
 
 /// Appends a part of some bytes. For many short texts that is faster than `extend_from_slice`.
 ///
@@ -11,7 +11,7 @@ const SHORT: usize = 16;
 #[inline]
 pub fn extend_from_part(out: &mut Vec<u8>, source: &[u8], part: Range<usize>) {
     match source.get(part.start..part.start + SHORT) {
-        // A copy of a known size needs no call; what is too much is taken back.
+        // What is too much is taken back.
         Some(more) if part.len() <= SHORT => {
             let length = out.len() + part.len();
             out.extend_from_slice(more);

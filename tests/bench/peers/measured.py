@@ -2,9 +2,9 @@
 
 The rate is that of rows 20 % to 100 %, as committed: the metrics are read ten times a second, near the end every 20 ms.
 What comes after the last commit (a checkpoint of all state) is in the CPU and in the seconds, not in the rate. The CPU
-of this script is in it, too, so it imports little. $PIPELINE is the binary, by
-default the release build of this repository; $BENCH_OPTIONS are more options of `pipeline run`. With $BENCH_LIVE the
-topic is still being written: the run is stopped when all of its rows are committed.
+of this script is in it, too, so it imports little. $PIPELINE is the binary, by default the release build of this
+repository; $BENCH_OPTIONS are more options of `pipeline run`. With $BENCH_LIVE the topic is still being written: the run
+is stopped when all of its rows are committed.
 """
 
 import os

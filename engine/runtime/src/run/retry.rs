@@ -22,9 +22,8 @@ pub struct Retry {
     /// What is known of the time in which it was down, once that is over.
     afterwards: &'static str,
     pauses: Box<dyn Iterator<Item = Duration> + Send>,
-    down_since: Option<Instant>,
-    /// What the whole process can be asked about.
-    down: Option<Down>,
+    /// Since when it is down, and what the whole process can be asked about.
+    down: Option<(Instant, Down)>,
 }
 
 impl Retry {
@@ -32,7 +31,7 @@ impl Retry {
     pub fn new(what: impl Into<String>) -> Self {
         let what = what.into();
         let afterwards = "nothing was lost";
-        Retry { pauses: pauses(&what), what, meanwhile: None, afterwards, down_since: None, down: None }
+        Retry { pauses: pauses(&what), what, meanwhile: None, afterwards, down: None }
     }
 
     /// For a source. One that cannot be read again may have missed what was there while it was down: that a broker has kept
@@ -49,20 +48,21 @@ impl Retry {
         Retry { meanwhile: Some(consequence), ..self }
     }
 
-    /// After a failure: says so if it is the first, then waits. Why it is down is known by the last. Other errors than `Transient` are handed back.
+    /// After a failure: says so if it is the first, then waits. Why it is down is known by the last. Other errors than
+    /// `Transient` are handed back.
     pub async fn wait(&mut self, error: StageError) -> Result<()> {
         if error.kind() != ErrorKind::Transient {
             return Err(error);
         }
-        if let Some(down) = &self.down {
-            down.is_because(error.chain());
-        }
-        if self.down_since.is_none() {
-            self.down_since = Some(Instant::now());
-            self.down = Some(health::down(&self.what, error.chain()));
-            match self.meanwhile {
-                Some(then) => warn!("{}: {}; trying again until it works, {then}", self.what, error.chain()),
-                None => warn!("{}: {}; trying again until it works", self.what, error.chain()),
+        let why = error.chain();
+        match &self.down {
+            Some((_, down)) => down.is_because(why),
+            None => {
+                self.down = Some((Instant::now(), health::down(&self.what, why.clone())));
+                match self.meanwhile {
+                    Some(then) => warn!("{}: {why}; trying again until it works, {then}", self.what),
+                    None => warn!("{}: {why}; trying again until it works", self.what),
+                }
             }
         }
         let pause = self.pauses.next().unwrap_or(MAX_PAUSE);
@@ -73,8 +73,8 @@ impl Retry {
     /// After a success: says so if it had failed before. Call it only for what shows that the work itself goes on: a
     /// sink that can be reached but not written to is down still.
     pub fn worked(&mut self) {
-        if let Some(since) = self.down_since.take() {
-            self.down = None;
+        if let Some((since, down)) = self.down.take() {
+            drop(down);
             info!("{}: back after {} s; {}", self.what, since.elapsed().as_secs(), self.afterwards);
             self.pauses = pauses(&self.what);
         }

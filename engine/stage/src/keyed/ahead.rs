@@ -33,7 +33,7 @@ impl<'k> Ahead<'k> {
     /// Begins with the first row; `rest` asks for what a series has elsewhere.
     pub fn new<S: Serialize>(keys: &'k Keys, table: &Table<S>, rest: impl Fn(&S)) -> Self {
         let mut ahead = Ahead { keys, first: [NOWHERE; AHEAD], second: [NOWHERE; AHEAD], row: 0 };
-        table.prefetch_index(keys, ahead.rows(0).start..ahead.rows(2).end);
+        table.prefetch_index(keys, ahead.rows(0));
         for _ in 0..2 {
             ahead.next(table, &rest);
         }

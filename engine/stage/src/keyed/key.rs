@@ -12,6 +12,7 @@ use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
+use crate::short_copy::SHORT;
 
 /// The columns whose values make a series.
 #[derive(Debug, Clone)]
@@ -157,9 +158,6 @@ impl<'a> KeyArray<'a> {
         NUMBER
     }
 }
-
-/// Most texts of sensors are not longer, in bytes: a copy of a known size needs no call.
-const SHORT: usize = 16;
 
 #[inline]
 fn put_text(source: &[u8], part: Range<usize>, room: &mut [u8]) -> usize {
