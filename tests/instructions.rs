@@ -45,7 +45,7 @@ const END_EPOCH: &str = "pipeline_runtime::run::compute::Compute::end_epoch";
 
 /// These two are called once a second, however many rows there are.
 const LOOK: &str = "pipeline_runtime::run::view::samples::Sampler::look";
-const SAMPLES: &str = "pipeline_runtime::run::view::samples::Sampler::samples";
+const SAMPLE: &str = "pipeline_runtime::run::compute::Compute::sample";
 
 /// What a row costs on its way.
 const OF_A_ROW: [Counted; 4] = [
@@ -54,7 +54,7 @@ const OF_A_ROW: [Counted; 4] = [
     // The expression, and taking out the rows for which it is not true.
     Counted { name: "when_of_a_sink", of: &[WHEN], without: &[] },
     // What is counted for the books and the metrics, the names of rows, and handing them on.
-    Counted { name: "books_and_metrics", of: &[READ, END_EPOCH], without: &[PROCESS, WHEN, LOOK, SAMPLES] },
+    Counted { name: "books_and_metrics", of: &[READ, END_EPOCH], without: &[PROCESS, WHEN, LOOK, SAMPLE] },
 ];
 
 /// What somebody costs who looks.

@@ -317,10 +317,8 @@ impl Compute {
                 Err(error) => return Err(error.named(&self.stages[stage].id)),
             }
         }
-        // They replace those of before, so all detectors give theirs when one of them has new ones.
         if self.stages.iter().any(|stage| stage.sampler.as_ref().is_some_and(|sampler| sampler.is_fresh)) {
-            let samplers = self.stages.iter_mut().filter_map(|stage| stage.sampler.as_mut());
-            self.output.samples = samplers.flat_map(Sampler::samples).collect();
+            self.sample();
         }
         for (stage, work) in self.stages.iter_mut().zip(&mut self.output.work) {
             work.series = stage.transform.as_ref().and_then(|transform| transform.series());
@@ -330,6 +328,12 @@ impl Compute {
             stage.counts = Counts { held_before: stage.counts.held, ..Counts::default() };
         }
         Ok(std::mem::replace(&mut self.output, EpochOutput::of(self.stages.len())))
+    }
+
+    /// Samples replace those of before, so all detectors give theirs when one of them has new ones.
+    fn sample(&mut self) {
+        let samplers = self.stages.iter_mut().filter_map(|stage| stage.sampler.as_mut());
+        self.output.samples = samplers.flat_map(Sampler::samples).collect();
     }
 }
 
