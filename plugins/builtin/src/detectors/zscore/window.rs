@@ -3,10 +3,12 @@
 use pipeline_stage::prefetch;
 use serde::{Deserialize, Serialize};
 
+use super::squares::Squares;
 use super::sum::Sum;
 
-/// The latest readings of a series, as a ring: where a value stands decides in which order its square is added, so the
-/// ring is kept as it is, and a restart does not change the last bit of a score.
+/// The latest readings of a series, as a ring, and what their mean and deviation are made of: so a reading costs the same
+/// whatever the window holds. Where a value stands decides in which order its square is added, so the ring is kept as it
+/// is, and a restart does not change the last bit of a score.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     values: Vec<f64>,
@@ -15,23 +17,17 @@ pub struct Window {
     /// Of the values. It depends on nothing else, so it is not saved.
     #[serde(skip)]
     sum: Sum,
+    /// Of the values. How it is rounded depends on those before them, too, so it is saved.
+    #[serde(default)]
+    squares: Squares,
+    /// Of the values; 0 when it is not known, [`NONE`] when there is none. In one word, because two lines of memory hold
+    /// all of a series but its values.
     #[serde(skip)]
-    spread: Spread,
+    deviation: f64,
 }
 
-/// Mean and population standard deviation of a window.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum Spread {
-    /// The values have changed since.
-    #[default]
-    Unknown,
-    /// There is none, or none that a float can hold.
-    Nothing,
-    Known {
-        mean: f64,
-        deviation: f64,
-    },
-}
+/// The deviation of a window that has none, or none that a float can hold.
+const NONE: f64 = -1.0;
 
 impl Window {
     /// Takes up what was saved, perhaps under another `window`: then the ring is laid out anew, oldest first, and keeps the
@@ -43,9 +39,12 @@ impl Window {
             self.values.drain(..self.values.len().saturating_sub(window));
             self.next = 0;
         }
+        if !is_laid_out || self.squares == Squares::default() {
+            self.squares = Squares::of(&self.values);
+        }
         self.next %= self.values.len().max(1) as u32;
         self.sum = Sum::of(&self.values);
-        self.spread = Spread::Unknown;
+        self.deviation = 0.0;
     }
 
     pub(super) fn oldest_first(&self) -> Vec<f64> {
@@ -58,14 +57,16 @@ impl Window {
         self.values.len()
     }
 
+    /// Asks for where the next reading goes.
     pub(super) fn prefetch(&self) {
-        prefetch(&self.values);
+        let last = self.values.len().saturating_sub(1);
+        prefetch(self.values.get(last.min(self.next as usize)..=last).map_or(&[], |values| &values[..1]));
     }
 
     pub(super) fn push(&mut self, value: f64, window: usize) {
-        self.spread = Spread::Unknown;
+        self.deviation = 0.0;
+        let mut old = 0.0;
         if self.values.len() < window {
-            self.sum.add(value);
             if self.values.len() == self.values.capacity() {
                 // Twice the room, but never beyond the window: most of the memory of a run is here.
                 self.values.reserve_exact(self.values.len().max(4).min(window - self.values.len()));
@@ -73,42 +74,55 @@ impl Window {
             self.values.push(value);
         } else {
             let oldest = self.next as usize;
-            self.sum.replace(std::mem::replace(&mut self.values[oldest], value), value);
+            old = std::mem::replace(&mut self.values[oldest], value);
             self.next = if oldest + 1 == window { 0 } else { self.next + 1 };
         }
+        self.sum.replace(old, value);
         if !self.sum.is_exact() {
             self.sum = Sum::of(&self.values);
+        }
+        self.squares.replace(old, value);
+        if !self.squares.is_precise(self.values.len() as f64) {
+            self.squares = Squares::of(&self.values);
         }
     }
 
     /// Computes what the next score needs, and keeps it.
     pub(super) fn foresee(&mut self) {
-        self.spread = self.spread();
+        self.deviation = self.deviation();
     }
 
     /// Mean and population standard deviation; none if there is no spread, or none that a float can hold.
     pub(super) fn mean_and_deviation(&self) -> Option<(f64, f64)> {
-        match self.spread() {
-            Spread::Known { mean, deviation } => Some((mean, deviation)),
-            _ => None,
-        }
+        let deviation = self.deviation();
+        (deviation != NONE).then(|| (self.mean(), deviation))
     }
 
     #[inline]
-    fn spread(&self) -> Spread {
-        if self.spread != Spread::Unknown {
-            return self.spread;
+    fn mean(&self) -> f64 {
+        self.sum.rounded() / self.values.len() as f64
+    }
+
+    #[inline]
+    fn deviation(&self) -> f64 {
+        if self.deviation != 0.0 {
+            return self.deviation;
         }
+        let count = self.values.len() as f64;
+        self.squares.spread(&self.sum, count).map_or_else(|| self.plain_deviation(), |spread| spread.sqrt() / count)
+    }
+
+    /// From the distances between the values and their mean, which takes a pass over them.
+    #[cold]
+    fn plain_deviation(&self) -> f64 {
         let values = &self.values;
         // Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
         if values.iter().all(|value| *value == values[0]) {
-            return Spread::Nothing;
+            return NONE;
         }
-        let count = values.len() as f64;
-        let mean = self.sum.rounded() / count;
-        let deviation = (sum_of_squares(values, mean) / count).sqrt();
-        let is_known = mean.is_finite() && deviation.is_finite() && 0.0 < deviation;
-        if is_known { Spread::Known { mean, deviation } } else { Spread::Nothing }
+        let mean = self.mean();
+        let deviation = (sum_of_squares(values, mean) / values.len() as f64).sqrt();
+        if mean.is_finite() && deviation.is_finite() && 0.0 < deviation { deviation } else { NONE }
     }
 }
 
