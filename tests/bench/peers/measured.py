@@ -1,5 +1,7 @@
 """One run of the built binary over a topic, measured by the run's own metrics.
 
+measured.py PEER FILE BROKERS TOPIC ROWS prints one line of JSON.
+
 The rate is that of rows 20 % to 100 %, as committed: the metrics are read ten times a second, near the end every 20 ms.
 What comes after the last commit (a checkpoint of all state) is in the CPU and in the seconds, not in the rate. The CPU
 of this script is in it, too, so it imports little. $PIPELINE is the binary, by default the release build of this
@@ -7,6 +9,7 @@ repository; $BENCH_OPTIONS are more options of `pipeline run`. With $BENCH_LIVE 
 is stopped when all of its rows are committed.
 """
 
+import json
 import os
 import re
 import shlex
@@ -96,3 +99,8 @@ def run(peer, file, brokers, topic, rows):
         "seconds": round(seconds, 3),
         "steady_rows_per_s": round((last[1] - first[1]) / (last[0] - first[0])),
     }
+
+
+if __name__ == "__main__":
+    peer, file, brokers, topic, rows = sys.argv[1:]
+    print(json.dumps(run(peer, file, brokers, topic, int(rows))))

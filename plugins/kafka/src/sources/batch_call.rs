@@ -25,13 +25,17 @@ pub(crate) struct PartitionMessages {
     consumer: Arc<KafkaConsumer>,
 }
 
+/// How many messages a call gives at most. librdkafka passes over them twice and we once more: with some hundred, what it
+/// has of each (about 400 bytes) is still near the processor then.
+pub(crate) const MESSAGES_OF_A_CALL: usize = 512;
+
 /// Room for the messages of one call, used again and again.
 pub(crate) struct Room(Vec<*mut rd::rd_kafka_message_t>);
 
 impl Room {
-    /// Room for so many messages.
-    pub(crate) fn new(messages: usize) -> Self {
-        Room(vec![ptr::null_mut(); messages])
+    /// Room for one call.
+    pub(crate) fn new() -> Self {
+        Room(vec![ptr::null_mut(); MESSAGES_OF_A_CALL])
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use pipeline_stage::{Assignment, MAX_BATCH_ROWS, Partition, Result, Role, StageError};
+use pipeline_stage::{Assignment, Partition, Result, Role, StageError};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -67,7 +67,7 @@ pub(crate) fn start(clients: Clients, topic: &Arc<str>, role: Role) -> io::Resul
             topic,
             held: BTreeMap::new(),
             revoking: None,
-            room: Room::new(MAX_BATCH_ROWS),
+            room: Room::new(),
             next_probe: Instant::now(),
             topics: WatchedTopics::new(),
             has_failed: false,

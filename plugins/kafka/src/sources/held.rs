@@ -190,11 +190,8 @@ impl Held {
             return false;
         }
         let Ok(permit) = reading.feeds.try_reserve() else { return false };
-        let messages = self.messages.read(room);
-        if messages.len() == 0 {
-            return false;
-        }
-        let taken = take(messages, reading.next, &self.place, &mut self.row_bytes);
+        let taken = take(&self.messages, room, reading.next, &self.place, &mut self.row_bytes);
+        let Some(taken) = taken else { return false };
         reading.next = taken.next;
         let has_failed = taken.failure.is_some();
         let failure = taken.failure.map(|failure| explain(consumer, &self.place, taken.next, &failure));

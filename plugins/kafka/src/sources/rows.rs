@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::{BinaryArray, TimestampMicrosecondBuilder};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
-use pipeline_stage::{RawRows, SourceBatch, SourceRows, timestamp_type};
+use pipeline_stage::{MAX_BATCH_ROWS, RawRows, SourceBatch, SourceRows, timestamp_type};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::consumer::Place;
-use crate::sources::batch_call::{Message, Messages};
+use crate::sources::batch_call::{MESSAGES_OF_A_CALL, Message, Messages, PartitionMessages, Room};
 
 /// The most bytes of payloads or keys in one batch: Arrow counts them in 31 bits.
 const MAX_BYTES: usize = i32::MAX as usize;
@@ -16,7 +16,7 @@ const MAX_BYTES: usize = i32::MAX as usize;
 /// No more bytes of payloads than this are made room for before they are there.
 const MOST_GUESSED: usize = 4 << 20;
 
-/// What one batch call gave.
+/// What batch calls gave.
 #[derive(Debug)]
 pub(crate) struct Taken {
     /// The rows; none when there were only ends and errors.
@@ -37,40 +37,68 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
-/// Copies the messages from offset `next` on. After a rebalance librdkafka may hand over a message a second time;
-/// those below `next` are left out.
+/// Copies messages from offset `next` on, at most [`MAX_BATCH_ROWS`], as long as `read` gives some. After a rebalance
+/// librdkafka may hand over a message a second time; those below `next` are left out.
 ///
 /// `row_bytes` is what a payload takes, as far as is known: looking at all of them beforehand would bring each message near
-/// the processor twice. It is corrected by those that are here.
-pub(crate) fn take(messages: Messages<'_>, next: u64, place: &Place, row_bytes: &mut usize) -> Taken {
+/// the processor twice. It is corrected by those that are here. None when there is nothing at all.
+pub(crate) fn take(
+    messages: &PartitionMessages,
+    room: &mut Room,
+    next: u64,
+    place: &Place,
+    row_bytes: &mut usize,
+) -> Option<Taken> {
+    let first = messages.read(room);
+    if first.len() == 0 {
+        return None;
+    }
     let mut taken = Taken { batch: None, next, failure: None, is_cut: false };
-    let mut rows = Builder::new(messages.len(), *row_bytes);
-    for message in messages {
-        let offset = u64::try_from(message.offset()).ok();
-        match (message.error(), offset) {
-            (None, Some(offset)) if taken.next <= offset => {
-                if !rows.has_room_for(&message) {
-                    taken.is_cut = true;
-                    break;
-                }
-                rows.push(&message, offset);
-                taken.next = offset + 1;
-            }
-            (None, _) => {}
-            (Some(RDKafkaErrorCode::PartitionEOF), Some(end)) => taken.next = taken.next.max(end),
-            (Some(code), _) if stops_reading(code) => {
-                let text = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
-                taken.failure = Some(Failure { code, text });
-                break;
-            }
-            (Some(code), _) => tracing::debug!(%place, ?code, "librdkafka goes on after an error"),
-        }
+    // Less than there was room for: there is no more.
+    let mut is_last = first.len() < MESSAGES_OF_A_CALL;
+    let mut rows = Builder::new(if is_last { first.len() } else { MAX_BATCH_ROWS }, *row_bytes);
+    taken.add(first, &mut rows, place);
+    while !is_last && !taken.is_over() && rows.offsets.len() + MESSAGES_OF_A_CALL <= MAX_BATCH_ROWS {
+        let more = messages.read(room);
+        is_last = more.len() < MESSAGES_OF_A_CALL;
+        taken.add(more, &mut rows, place);
     }
     if !rows.offsets.is_empty() {
         *row_bytes = rows.payloads.values.len().div_ceil(rows.offsets.len());
     }
     taken.batch = rows.finish(place);
-    taken
+    Some(taken)
+}
+
+impl Taken {
+    /// Nothing may be added any more.
+    fn is_over(&self) -> bool {
+        self.is_cut || self.failure.is_some()
+    }
+
+    fn add(&mut self, messages: Messages<'_>, rows: &mut Builder, place: &Place) {
+        for message in messages {
+            let offset = u64::try_from(message.offset()).ok();
+            match (message.error(), offset) {
+                (None, Some(offset)) if self.next <= offset => {
+                    if !rows.has_room_for(&message) {
+                        self.is_cut = true;
+                        break;
+                    }
+                    rows.push(&message, offset);
+                    self.next = offset + 1;
+                }
+                (None, _) => {}
+                (Some(RDKafkaErrorCode::PartitionEOF), Some(end)) => self.next = self.next.max(end),
+                (Some(code), _) if stops_reading(code) => {
+                    let text = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
+                    self.failure = Some(Failure { code, text });
+                    break;
+                }
+                (Some(code), _) => tracing::debug!(%place, ?code, "librdkafka goes on after an error"),
+            }
+        }
+    }
 }
 
 /// Errors after which librdkafka does not go on, or goes on behind what it could not read.
