@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench-micro soak kills scale-out simulate simulate-some lint deny advisories sbom dist reproducible \
+.PHONY: help run test bench-micro soak kafka-tls kills scale-out simulate simulate-some lint deny advisories sbom dist reproducible \
   fuzz book chart files up down down-volumes sanitize generate fresh ci
 
 ## help       lists these targets
@@ -25,6 +25,10 @@ bench-micro:
 soak:
 	cargo build --release --locked --package pipeline-cli --features kafka-tls --bin pipeline
 	tests/bench/soak/run target/release/pipeline
+
+## kafka-tls  tests Kafka through TLS, with certificates and passwords; builds OpenSSL, which takes minutes
+kafka-tls:
+	cargo test --locked --package pipeline-kafka --features tls --test tls
 
 ## kills      kills the binary 200 times over 2,000,000 rows, into PostgreSQL and into SQLite (many minutes)
 kills:

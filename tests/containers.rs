@@ -207,7 +207,11 @@ fn what_the_image_is_built_of_exists_and_is_sent() {
         copied += 1;
         assert!(root().join(source).exists() && (source == "." || is_sent(source)), "{source}");
     }
-    assert_eq!(copied, 4);
+    assert_eq!(copied, 5);
+    // What configures OpenSSL is needed where the dependencies are built; cargo is told of it by a file that is in their recipe.
+    let configures = "plugins/kafka/configure-openssl";
+    assert!(text(".cargo/config.toml").contains(&format!("\"{configures}\"")) && is_sent(".cargo/config.toml"));
+    assert!(instructions("COPY").contains(&format!("{configures} {configures}")));
     let manifest = text("Cargo.toml");
     let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).expect("members");
     for member in members.split(", ").map(|member| member.trim_matches('"').trim_end_matches("/*")) {

@@ -16,12 +16,17 @@ const OPENSSL: Packages = Packages {
     otherwise: "https://www.openssl.org",
 };
 
-/// An authority (`ca.pem`), and what it vouches for: `broker` at `localhost`, and `client`, each with `.pem` and `.key`.
+/// An authority (`ca.pem`), and what it vouches for: `broker` at `localhost`, and `client`, each with `.pem` and `.key`, and
+/// `.both` with the two in one file. Of `client` also the key behind a password (`client.locked`), and key and certificate
+/// together as PKCS#12 (`client.p12`).
 pub struct Certificates {
     folder: TempDir,
 }
 
 impl Certificates {
+    /// What opens `client.locked` and `client.p12`.
+    pub const PASSWORD: &str = "behind-a-password";
+
     /// Makes them.
     pub fn make() -> Self {
         OPENSSL.require(|| on_path("openssl").is_some());
@@ -30,6 +35,10 @@ impl Certificates {
         it.openssl(&["req", "-x509", "-nodes", "-subj", "/CN=authority", "-days", "30", "-keyout", "ca.key"], "ca.pem");
         it.vouch("broker");
         it.vouch("client");
+        let password = format!("pass:{}", Self::PASSWORD);
+        it.openssl(&["pkcs8", "-topk8", "-in", "client.key", "-passout", &password], "client.locked");
+        let pair = ["pkcs12", "-export", "-in", "client.pem", "-inkey", "client.key", "-passout", &password];
+        it.openssl(&pair, "client.p12");
         certificates
     }
 
@@ -50,6 +59,8 @@ impl Certificates {
         fs::write(self.file("names"), "subjectAltName=DNS:localhost\n").expect("the folder was just made");
         let sign = ["x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
         self.openssl(&[&sign[..], &["-extfile", "names", "-in", &of("csr")]].concat(), &of("pem"));
+        let both = [of("key"), of("pem")].map(|name| fs::read(self.file(&name)).expect("it was just made"));
+        fs::write(self.file(&of("both")), both.concat()).expect("the folder was just made");
     }
 
     fn openssl(&self, args: &[&str], out: &str) {

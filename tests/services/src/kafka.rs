@@ -2,6 +2,7 @@
 
 mod broker;
 mod changes;
+mod encrypted;
 mod group;
 mod records;
 
@@ -15,9 +16,11 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::OnceCell;
 
+pub use encrypted::EncryptedKafka;
 pub use group::Group;
 pub use records::{Record, StoredRecord};
 
+use crate::certificates::Certificates;
 use crate::server::Server;
 use crate::waiting::{POLL_EVERY, blocking};
 

@@ -23,6 +23,7 @@
 
 mod axe;
 mod browser;
+mod certificates;
 mod commit_cutter;
 mod http_receiver;
 mod install;
@@ -37,10 +38,11 @@ mod watched;
 
 pub use axe::breaks_wcag;
 pub use browser::Browser;
+pub use certificates::Certificates;
 pub use commit_cutter::CommitCutter;
 pub use http_receiver::{HttpReceiver, Reply, Request};
-pub use kafka::{Group, Kafka, Record, StoredRecord};
-pub use mosquitto::{Certificates, Mosquitto, Publisher, write_passwords};
+pub use kafka::{EncryptedKafka, Group, Kafka, Record, StoredRecord};
+pub use mosquitto::{Mosquitto, Publisher, write_passwords};
 pub use pipeline_run::{Finished, PipelineRun, RunningPipeline};
 pub use postgres::{Database, Postgres, StopMode};
 pub use server::free_address;

@@ -1,6 +1,5 @@
 //! Mosquitto, for tests that publish and subscribe by MQTT.
 
-mod certificates;
 mod publisher;
 
 use std::fs;
@@ -9,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-pub use certificates::Certificates;
 pub use publisher::Publisher;
 
+use crate::certificates::Certificates;
 use crate::install::{Packages, on_path};
 use crate::server::{Place, Server, free_ports, fresh_folder, start_on_free_ports, words};
 use crate::waiting::{becomes_true, blocking};

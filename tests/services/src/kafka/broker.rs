@@ -44,7 +44,21 @@ pub(super) fn start() -> (Server, String) {
     }
     JAVA.require(|| on_path("java").is_some());
     let kafka = one_at_a_time("kafka", installed);
-    start_on_free_ports("Kafka", || start_process(&kafka))
+    start_on_free_ports("Kafka", || start_process(&kafka, |properties| properties))
+}
+
+/// Starts a broker from jars, with settings that `change` makes of the usual ones.
+pub(super) fn start_changed(change: impl Fn(Properties) -> Properties) -> (Server, String) {
+    JAVA.require(|| on_path("java").is_some());
+    let kafka = one_at_a_time("kafka", installed);
+    start_on_free_ports("Kafka", || start_process(&kafka, &change))
+}
+
+/// Runs one of Kafka's own programs.
+pub(super) fn run_tool(args: &[&str]) {
+    let java = java(&one_at_a_time("kafka", installed));
+    let mut tool = Command::new(&java[0]);
+    run(tool.args(&java[1..]).args(args), "one of Kafka's programs has failed");
 }
 
 fn start_container() -> Result<(Server, String), String> {
@@ -61,13 +75,15 @@ fn start_container() -> Result<(Server, String), String> {
     serving(Server::new(Place::Container { name, run }, fresh_folder()), port)
 }
 
-fn start_process(kafka: &Path) -> Result<(Server, String), String> {
+/// Settings that are not the usual ones are made by `change`.
+fn start_process(kafka: &Path, change: impl Fn(Properties) -> Properties) -> Result<(Server, String), String> {
     let [port, controller_port] = free_ports();
     let folder = fresh_folder();
     let data = folder.path().join("data");
     copy_folder(&formatted(kafka), &data);
     let settings = folder.path().join("server.properties");
-    write_settings(&settings, port, controller_port, &data);
+    let properties = change(properties("127.0.0.1", port, controller_port, &data.display().to_string()));
+    write_settings(&settings, properties);
 
     let mut command = java(kafka);
     command.extend(words(&["kafka.Kafka".as_ref(), settings.as_os_str()]));
@@ -80,9 +96,11 @@ fn serving(mut server: Server, port: u16) -> Result<(Server, String), String> {
     Ok((server, brokers))
 }
 
+pub(super) type Properties = Vec<(&'static str, String)>;
+
 /// The broker's settings: `listen` is where it takes connections from clients, `data` its folder.
-fn properties(listen: &str, port: u16, controller_port: u16, data: &str) -> [(&'static str, String); 19] {
-    [
+fn properties(listen: &str, port: u16, controller_port: u16, data: &str) -> Properties {
+    vec![
         ("process.roles", "broker,controller".to_owned()),
         ("node.id", "1".to_owned()),
         ("listeners", format!("PLAINTEXT://{listen}:{port},CONTROLLER://127.0.0.1:{controller_port}")),
@@ -110,10 +128,9 @@ fn properties(listen: &str, port: u16, controller_port: u16, data: &str) -> [(&'
     ]
 }
 
-fn write_settings(file: &Path, port: u16, controller_port: u16, data: &Path) {
-    let settings = properties("127.0.0.1", port, controller_port, &data.display().to_string());
-    let lines = settings.map(|(name, value)| format!("{name}={value}\n"));
-    fs::write(file, lines.concat()).unwrap_or_else(|error| panic!("cannot write `{}`: {error}", file.display()));
+fn write_settings(file: &Path, properties: Properties) {
+    let lines: String = properties.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    fs::write(file, lines).unwrap_or_else(|error| panic!("cannot write `{}`: {error}", file.display()));
 }
 
 /// The words that run a Java program of Kafka, without the program.
@@ -155,7 +172,7 @@ fn fetch_jars(kafka: &Path) {
 /// Formatting takes a second, so it is done once: the result depends on no port and every broker gets a copy.
 fn format_data(kafka: &Path) {
     let settings = kafka.join("format.properties");
-    write_settings(&settings, 1, 2, &formatted(kafka));
+    write_settings(&settings, properties("127.0.0.1", 1, 2, &formatted(kafka).display().to_string()));
     let java = java(kafka);
     let mut format = Command::new(&java[0]);
     format.args(&java[1..]).args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"]);
