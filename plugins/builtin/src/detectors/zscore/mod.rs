@@ -168,7 +168,7 @@ impl Detector for Zscore {
     }
 
     fn prefetch(&self, past: &Window) {
-        past.prefetch();
+        past.prefetch(self.window);
     }
 
     fn foresee(&self, past: &mut Window) {

@@ -1,13 +1,15 @@
 //! What `zscore` remembers of a series.
 
+use std::slice;
+
 use pipeline_stage::prefetch;
 use serde::{Deserialize, Serialize};
 
 use super::squares::Squares;
 use super::sum::Sum;
 
-/// The latest readings of a series, as a ring, and what their mean and deviation are made of: so a reading costs the same
-/// whatever the window holds. Where a value stands decides in which order its square is added, so the ring is kept as it
+/// The latest readings of a series, as a ring, and what their mean and deviation are made of: so a reading does not cost a
+/// pass over them, unless they hardly differ or differ too much. Where a value stands decides in which order its square is added, so the ring is kept as it
 /// is, and a restart does not change the last bit of a score.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
@@ -39,8 +41,10 @@ impl Window {
             self.values.drain(..self.values.len().saturating_sub(window));
             self.next = 0;
         }
-        if !is_laid_out || self.squares == Squares::default() {
-            self.squares = Squares::of(&self.values);
+        let squares = Squares::of(&self.values);
+        // What was saved before there were squares has none, and what is damaged must not give wrong scores.
+        if !is_laid_out || !self.squares.agrees_with(&squares, self.values.len() as f64) {
+            self.squares = squares;
         }
         self.next %= self.values.len().max(1) as u32;
         self.sum = Sum::of(&self.values);
@@ -58,9 +62,9 @@ impl Window {
     }
 
     /// Asks for where the next reading goes.
-    pub(super) fn prefetch(&self) {
-        let last = self.values.len().saturating_sub(1);
-        prefetch(self.values.get(last.min(self.next as usize)..=last).map_or(&[], |values| &values[..1]));
+    pub(super) fn prefetch(&self, window: usize) {
+        let place = if self.values.len() < window { self.values.len().saturating_sub(1) } else { self.next as usize };
+        prefetch(self.values.get(place).map_or(&[], slice::from_ref));
     }
 
     pub(super) fn push(&mut self, value: f64, window: usize) {
@@ -148,4 +152,56 @@ fn sum_of_squares(values: &[f64], mean: f64) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stage::{decode, encode};
+    use pipeline_testkit::Random;
+
+    use super::*;
+
+    fn saved_and_loaded(window: &Window, size: usize) -> Window {
+        let mut bytes = Vec::new();
+        encode(window, &mut bytes).unwrap();
+        let mut loaded: Window = decode(&bytes).unwrap();
+        loaded.fit(size);
+        loaded
+    }
+
+    #[test]
+    fn a_restart_changes_no_bit() {
+        let (mut random, mut n_other) = (Random::new(3), 0);
+        let mut window = Window::default();
+        for step in 0..4_000 {
+            // A large offset and a small spread: here it matters how the squares were rounded.
+            window.push(1.5e6 + random.below(2_000) as f64 / 1_000.0, 7);
+            let loaded = saved_and_loaded(&window, 7);
+            assert_eq!(loaded.deviation().to_bits(), window.deviation().to_bits(), "step {step}");
+            let mut anew = window.clone();
+            anew.squares = Squares::of(&anew.values);
+            n_other += u32::from(anew.deviation() != window.deviation());
+        }
+        assert!(20 < n_other, "what is saved has mattered {n_other} times");
+    }
+
+    #[test]
+    fn squares_that_do_not_belong_to_the_values_are_made_anew() {
+        let mut window = Window::default();
+        (0..30).for_each(|value| window.push(20.0 + f64::from(value) / 10.0, 30));
+        let right = window.deviation();
+        for squares in [
+            [0.0, 0.0, 0.0],
+            [2.0 * 13_833.0, 0.0, 0.0],
+            [13_833.0, 1e10, 0.0],
+            [1e300, 0.0, 0.0],
+            [2.0 * 13_833.0, 0.0, f64::NEG_INFINITY],
+            [2.0 * 13_833.0, 0.0, f64::INFINITY],
+            [f64::NAN, 0.0, 0.0],
+            [-1.0, 0.0, -1.0],
+        ] {
+            let damaged = Window { squares: squares.into(), ..window.clone() };
+            assert_eq!(saved_and_loaded(&damaged, 30).deviation(), right, "{squares:?}");
+        }
+    }
 }
