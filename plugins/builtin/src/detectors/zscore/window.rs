@@ -1,16 +1,12 @@
 //! What `zscore` remembers of a series.
 
-use std::slice;
-
 use pipeline_stage::prefetch;
 use serde::{Deserialize, Serialize};
 
-use super::squares::Squares;
 use super::sum::Sum;
 
-/// The latest readings of a series, as a ring, and what their mean and deviation are made of: so a reading does not cost a
-/// pass over them, unless they hardly differ or differ too much. Where a value stands decides in which order its square is added, so the ring is kept as it
-/// is, and a restart does not change the last bit of a score.
+/// The latest readings of a series, as a ring: where a value stands decides in which order its square is added, so the
+/// ring is kept as it is, and a restart does not change the last bit of a score.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     values: Vec<f64>,
@@ -19,17 +15,23 @@ pub struct Window {
     /// Of the values. It depends on nothing else, so it is not saved.
     #[serde(skip)]
     sum: Sum,
-    /// Of the values. How it is rounded depends on those before them, too, so it is saved.
-    #[serde(default)]
-    squares: Squares,
-    /// Of the values; 0 when it is not known, [`NONE`] when there is none. In one word, because two lines of memory hold
-    /// all of a series but its values.
     #[serde(skip)]
-    deviation: f64,
+    spread: Spread,
 }
 
-/// The deviation of a window that has none, or none that a float can hold.
-const NONE: f64 = -1.0;
+/// Mean and population standard deviation of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Spread {
+    /// The values have changed since.
+    #[default]
+    Unknown,
+    /// There is none, or none that a float can hold.
+    Nothing,
+    Known {
+        mean: f64,
+        deviation: f64,
+    },
+}
 
 impl Window {
     /// Takes up what was saved, perhaps under another `window`: then the ring is laid out anew, oldest first, and keeps the
@@ -41,14 +43,9 @@ impl Window {
             self.values.drain(..self.values.len().saturating_sub(window));
             self.next = 0;
         }
-        let squares = Squares::of(&self.values);
-        // What was saved before there were squares has none, and what is damaged must not give wrong scores.
-        if !is_laid_out || !self.squares.agrees_with(&squares, self.values.len() as f64) {
-            self.squares = squares;
-        }
         self.next %= self.values.len().max(1) as u32;
         self.sum = Sum::of(&self.values);
-        self.deviation = 0.0;
+        self.spread = Spread::Unknown;
     }
 
     pub(super) fn oldest_first(&self) -> Vec<f64> {
@@ -61,16 +58,14 @@ impl Window {
         self.values.len()
     }
 
-    /// Asks for where the next reading goes.
-    pub(super) fn prefetch(&self, window: usize) {
-        let place = if self.values.len() < window { self.values.len().saturating_sub(1) } else { self.next as usize };
-        prefetch(self.values.get(place).map_or(&[], slice::from_ref));
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.values);
     }
 
     pub(super) fn push(&mut self, value: f64, window: usize) {
-        self.deviation = 0.0;
-        let mut old = 0.0;
+        self.spread = Spread::Unknown;
         if self.values.len() < window {
+            self.sum.add(value);
             if self.values.len() == self.values.capacity() {
                 // Twice the room, but never beyond the window: most of the memory of a run is here.
                 self.values.reserve_exact(self.values.len().max(4).min(window - self.values.len()));
@@ -78,55 +73,42 @@ impl Window {
             self.values.push(value);
         } else {
             let oldest = self.next as usize;
-            old = std::mem::replace(&mut self.values[oldest], value);
+            self.sum.replace(std::mem::replace(&mut self.values[oldest], value), value);
             self.next = if oldest + 1 == window { 0 } else { self.next + 1 };
         }
-        self.sum.replace(old, value);
         if !self.sum.is_exact() {
             self.sum = Sum::of(&self.values);
-        }
-        self.squares.replace(old, value);
-        if !self.squares.is_precise(self.values.len() as f64) {
-            self.squares = Squares::of(&self.values);
         }
     }
 
     /// Computes what the next score needs, and keeps it.
     pub(super) fn foresee(&mut self) {
-        self.deviation = self.deviation();
+        self.spread = self.spread();
     }
 
     /// Mean and population standard deviation; none if there is no spread, or none that a float can hold.
     pub(super) fn mean_and_deviation(&self) -> Option<(f64, f64)> {
-        let deviation = self.deviation();
-        (deviation != NONE).then(|| (self.mean(), deviation))
-    }
-
-    #[inline]
-    fn mean(&self) -> f64 {
-        self.sum.rounded() / self.values.len() as f64
-    }
-
-    #[inline]
-    fn deviation(&self) -> f64 {
-        if self.deviation != 0.0 {
-            return self.deviation;
+        match self.spread() {
+            Spread::Known { mean, deviation } => Some((mean, deviation)),
+            _ => None,
         }
-        let count = self.values.len() as f64;
-        self.squares.spread(&self.sum, count).map_or_else(|| self.plain_deviation(), |spread| spread.sqrt() / count)
     }
 
-    /// From the distances between the values and their mean, which takes a pass over them.
-    #[cold]
-    fn plain_deviation(&self) -> f64 {
+    #[inline]
+    fn spread(&self) -> Spread {
+        if self.spread != Spread::Unknown {
+            return self.spread;
+        }
         let values = &self.values;
         // Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
         if values.iter().all(|value| *value == values[0]) {
-            return NONE;
+            return Spread::Nothing;
         }
-        let mean = self.mean();
-        let deviation = (sum_of_squares(values, mean) / values.len() as f64).sqrt();
-        if mean.is_finite() && deviation.is_finite() && 0.0 < deviation { deviation } else { NONE }
+        let count = values.len() as f64;
+        let mean = self.sum.rounded() / count;
+        let deviation = (sum_of_squares(values, mean) / count).sqrt();
+        let is_known = mean.is_finite() && deviation.is_finite() && 0.0 < deviation;
+        if is_known { Spread::Known { mean, deviation } } else { Spread::Nothing }
     }
 }
 
@@ -152,56 +134,4 @@ fn sum_of_squares(values: &[f64], mean: f64) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + rest
-}
-
-#[cfg(test)]
-mod tests {
-    use pipeline_stage::{decode, encode};
-    use pipeline_testkit::Random;
-
-    use super::*;
-
-    fn saved_and_loaded(window: &Window, size: usize) -> Window {
-        let mut bytes = Vec::new();
-        encode(window, &mut bytes).unwrap();
-        let mut loaded: Window = decode(&bytes).unwrap();
-        loaded.fit(size);
-        loaded
-    }
-
-    #[test]
-    fn a_restart_changes_no_bit() {
-        let (mut random, mut n_other) = (Random::new(3), 0);
-        let mut window = Window::default();
-        for step in 0..4_000 {
-            // A large offset and a small spread: here it matters how the squares were rounded.
-            window.push(1.5e6 + random.below(2_000) as f64 / 1_000.0, 7);
-            let loaded = saved_and_loaded(&window, 7);
-            assert_eq!(loaded.deviation().to_bits(), window.deviation().to_bits(), "step {step}");
-            let mut anew = window.clone();
-            anew.squares = Squares::of(&anew.values);
-            n_other += u32::from(anew.deviation() != window.deviation());
-        }
-        assert!(20 < n_other, "what is saved has mattered {n_other} times");
-    }
-
-    #[test]
-    fn squares_that_do_not_belong_to_the_values_are_made_anew() {
-        let mut window = Window::default();
-        (0..30).for_each(|value| window.push(20.0 + f64::from(value) / 10.0, 30));
-        let right = window.deviation();
-        for squares in [
-            [0.0, 0.0, 0.0],
-            [2.0 * 13_833.0, 0.0, 0.0],
-            [13_833.0, 1e10, 0.0],
-            [1e300, 0.0, 0.0],
-            [2.0 * 13_833.0, 0.0, f64::NEG_INFINITY],
-            [2.0 * 13_833.0, 0.0, f64::INFINITY],
-            [f64::NAN, 0.0, 0.0],
-            [-1.0, 0.0, -1.0],
-        ] {
-            let damaged = Window { squares: squares.into(), ..window.clone() };
-            assert_eq!(saved_and_loaded(&damaged, 30).deviation(), right, "{squares:?}");
-        }
-    }
 }
