@@ -28,7 +28,8 @@ soak:
 
 ## kafka-tls  tests Kafka through TLS, with certificates and passwords; builds OpenSSL, which takes minutes
 kafka-tls:
-	cargo test --locked --package pipeline-kafka --features tls --test tls
+	# Of the whole workspace, so that what `make test` has built is not built again.
+	cargo test --workspace --exclude pipeline-simulation --locked --features pipeline-kafka/tls --test tls
 
 ## kills      kills the binary 200 times over 2,000,000 rows, into PostgreSQL and into SQLite (many minutes)
 kills:

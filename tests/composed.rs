@@ -65,7 +65,11 @@ impl Composed {
             run = run.env(&name, value.replace("/var/lib/pipeline", &state));
         }
         for (name, value) in self.services[service]["environment"].as_object().expect("a map") {
-            run = run.env(name, self.here(value));
+            // One without a value is that of `.env`, and not set, if it is not set there.
+            let value = if value.is_null() { self.env.get(name).cloned() } else { Some(self.here(value)) };
+            if let Some(value) = value {
+                run = run.env(name, value);
+            }
         }
         run
     }
@@ -136,8 +140,20 @@ async fn readings_of_the_simulator_arrive_in_the_database() {
 #[tokio::test]
 async fn without_its_key_the_weather_ends_with_words() {
     let (composed, folder) = (Composed::read(), tempfile::tempdir().unwrap());
-    let ended = composed.run("openweather", folder.path()).start().wait_with_timeout(LONG).await;
-    ended.assert_code(2);
-    assert!(ended.stderr.contains("`query.appid` is empty"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("the value comes from `OPENWEATHER_API_KEY`"), "{}", ended.stderr);
+    for service in ["openweather-key", "openweather"] {
+        let ended = composed.run(service, folder.path()).start().wait_with_timeout(LONG).await;
+        ended.assert_code(2);
+        assert!(ended.stderr.contains("`query.appid` is empty"), "{service}: {}", ended.stderr);
+        assert!(ended.stderr.contains("the value comes from `OPENWEATHER_API_KEY`"), "{service}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn with_its_key_the_weather_may_start() {
+    let (mut composed, folder) = (Composed::read(), tempfile::tempdir().unwrap());
+    let waits_for = &composed.services["openweather"]["depends_on"]["openweather-key"];
+    assert_eq!(waits_for["condition"], "service_completed_successfully");
+    composed.env.insert("OPENWEATHER_API_KEY".into(), "key".into());
+    let ended = composed.run("openweather-key", folder.path()).start().wait_with_timeout(LONG).await;
+    ended.assert_code(0);
 }

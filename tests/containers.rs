@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pipeline_runtime::file::{LoadOptions, PipelineFile};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use variables::replaced;
 
@@ -68,7 +68,7 @@ fn every_image_of_others_is_pinned_to_a_tag_and_a_digest() {
     let images = services(&compose).values().map(|service| service["image"].as_str().expect("an image"));
     let (ours, mut others): (Vec<String>, Vec<String>) =
         images.map(Into::into).partition(|image: &String| image == "${PIPELINE_IMAGE:-pipeline:dev}");
-    assert_eq!(ours.len(), 3, "the pipeline, the simulator and the weather");
+    assert_eq!(ours.len(), 4, "the pipeline, the simulator, the weather and what looks for its key");
     let stages: Vec<String> =
         instructions("FROM").iter().filter_map(|from| from.split(" AS ").nth(1)).map(Into::into).collect();
     let bases = instructions("FROM").into_iter().filter_map(|from| from.split(' ').next().map(str::to_owned));
@@ -86,10 +86,21 @@ fn example() -> BTreeMap<String, String> {
     settings.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
+/// The names without a value under `environment:` of the services: those get them from `.env`, if they are set there.
+fn passed_on() -> BTreeSet<String> {
+    let compose = compose();
+    let environments = services(&compose).values().filter_map(|service| service["environment"].as_object());
+    environments.flatten().filter(|(_, value)| value.is_null()).map(|(name, _)| name.clone()).collect()
+}
+
 #[test]
 fn every_variable_is_explained_and_has_a_value() {
-    let (compose, example) = (text("docker/compose.yaml"), example());
+    let (compose, example, passed_on) = (text("docker/compose.yaml"), example(), passed_on());
     let set = text("docker/.env.example");
+    assert_eq!(passed_on.iter().collect::<Vec<_>>(), ["PIPELINE_METRICS_TOKEN"]);
+    // It would be empty, which is not the same as missing: a token is then refused.
+    let is_set = |name: &String| set.lines().any(|line| line.starts_with(&format!("{name}=")));
+    assert!(!passed_on.iter().any(is_set), "{passed_on:?}");
     let (mut used, mut missing) = (BTreeSet::from(["COMPOSE_PROFILES".to_owned()]), Vec::new());
     replaced(&compose, |variable| {
         used.insert(variable.name.to_owned());
@@ -99,6 +110,7 @@ fn every_variable_is_explained_and_has_a_value() {
         }
         String::new()
     });
+    used.extend(passed_on);
     assert_eq!(missing, [""; 0], "neither set in .env.example nor with a default");
     assert_eq!(used, example.into_keys().collect(), "used in compose.yaml, and explained in .env.example");
 }
@@ -158,13 +170,59 @@ fn containers_may_do_no_more_than_they_need() {
         let ports = texts(&service["ports"]);
         assert!(ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name}: {ports:?}");
         assert_eq!(texts(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{name}");
         // The server of PostgreSQL begins as root.
-        assert!(name == "postgres" || texts(&service["cap_drop"]) == ["ALL"], "{name}");
-        if service["build"].is_object() {
-            assert_eq!(service["read_only"], true, "{name}");
-        }
+        let begins_as_root = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
+        let added = if name == "postgres" { begins_as_root.to_vec() } else { Vec::new() };
+        assert_eq!(texts(&service["cap_add"]), added, "{name}");
+        // Of these images nobody says where they write.
+        let may_write = ["grafana", "kafka", "postgres", "topics"].contains(&name.as_str());
+        assert_eq!(service["read_only"] == true, !may_write, "{name}");
     }
     assert_eq!(instructions("USER"), ["65532:65532"]);
+}
+
+#[test]
+fn no_container_takes_the_whole_machine() {
+    let compose = compose();
+    let logging = json!({ "driver": "json-file", "options": { "max-size": "10m", "max-file": "3" } });
+    for (name, service) in services(&compose) {
+        let memory = service["mem_limit"].as_str().unwrap_or_else(|| panic!("{name} may have all memory"));
+        assert!(["512m", "1g", "1536m"].contains(&memory), "{name}: {memory}");
+        assert_eq!(service["pids_limit"], 1024, "{name}");
+        assert_eq!(service["logging"], logging, "{name}");
+    }
+}
+
+#[test]
+fn prometheus_has_the_token_of_the_metrics_where_its_file_says() {
+    let compose = compose();
+    let [pipeline, prometheus] = ["pipeline", "prometheus"].map(|name| &services(&compose)[name]);
+    for service in [pipeline, prometheus] {
+        let passed_on = service["environment"].get("PIPELINE_METRICS_TOKEN");
+        assert_eq!(passed_on, Some(&Value::Null), "a value would be empty without a token, and refused");
+    }
+    let scraped = text("docker/prometheus/prometheus.yml");
+    let file = scraped.lines().find_map(|line| line.strip_prefix("    #   credentials_file: ")).expect("a file");
+    let (folder, file_name) = file.rsplit_once('/').expect("a folder");
+    assert_eq!(prometheus["read_only"], true);
+    assert_eq!(texts(&prometheus["tmpfs"]), [format!("{folder}:size=64k,mode=1777")]);
+
+    let here = tempfile::tempdir().unwrap();
+    let words: Vec<String> = texts(&prometheus["entrypoint"])
+        .iter()
+        .map(|word| word.replace("$$", "$").replace("/bin/prometheus", "echo"))
+        .map(|word| word.replace(folder, &here.path().display().to_string()))
+        .collect();
+    for token in [None, Some("secret")] {
+        let mut start = Command::new(&words[0]);
+        start.args(&words[1..]).arg("--config.file=a b").env_remove("PIPELINE_METRICS_TOKEN");
+        start.envs(token.map(|token| ("PIPELINE_METRICS_TOKEN", token)));
+        let started = start.output().expect("it starts");
+        assert_eq!(String::from_utf8_lossy(&started.stdout), "--config.file=a b\n", "{started:?}");
+        let written = std::fs::read_to_string(here.path().join(file_name)).expect("the file");
+        assert_eq!(written, token.unwrap_or_default());
+    }
 }
 
 #[test]
@@ -237,7 +295,8 @@ fn each_new_password_is_another() {
     let (env, other) = (new_env(), new_env());
     let passwords = |env: &str| -> BTreeSet<String> {
         let named = |name: &str| ["PASSWORD", "TOKEN"].iter().any(|word| name.ends_with(word));
-        let set = env.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| named(name));
+        let set = env.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        let set = set.filter(|(name, _)| named(name));
         set.map(|(_, value)| value.to_owned()).collect()
     };
     assert_eq!(passwords(&env).union(&passwords(&other)).count(), 8, "{env}");

@@ -60,7 +60,8 @@ async fn the_unpacked_archive_runs_its_own_pipeline() {
     let completions = ["pipeline.bash", "_pipeline", "pipeline.fish"].map(|file| format!("completions/{file}"));
     exists(&root, &completions.each_ref().map(String::as_str));
     exists(&root, &["LICENSE", "THIRD-PARTY", "README.md", "CHANGELOG.md", "man/pipeline.1", "man/pipeline-run.1"]);
-    exists(&root, &["systemd/pipeline@.service", "schemas/pipeline.schema.json", "pipelines/simulator.yaml"]);
+    exists(&root, &["systemd/pipeline@.service", "systemd/pipeline-as", "docs/stages/README.md"]);
+    exists(&root, &["schemas/pipeline.schema.json", "pipelines/simulator.yaml"]);
 
     let run = PipelineRun::new(root.join("pipeline")).args(["run", "pipelines/iot.yaml"]);
     let mut run = run.args(["--dashboard", "127.0.0.1:0"]).current_dir(&root).without_variables().start();
@@ -69,6 +70,52 @@ async fn the_unpacked_archive_runs_its_own_pipeline() {
     run.interrupt();
     run.wait_with_timeout(LONG).await.assert_code(0);
     exists(&root, &["pipelines/.pipeline/iot/iot.db"]);
+}
+
+/// Where the links of a page lead, without those to the web and to the page itself. What is code has none.
+fn links(page: &str) -> Vec<String> {
+    let (mut is_code, mut found) = (false, Vec::new());
+    for line in page.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        // Without what stands between backticks.
+        let line = line.split('`').step_by(2).collect::<Vec<_>>().join("``");
+        if !is_code {
+            found.extend(line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next().map(str::to_owned)));
+        }
+    }
+    found.retain(|target| !target.is_empty() && !target.contains(':'));
+    found
+}
+
+/// Finds that the pages in a folder lead to what is in it, and nowhere else.
+fn lead_somewhere(root: &Path) {
+    let root = root.canonicalize().expect("the folder is there");
+    let found = done(Command::new("find").arg(&root).args(["-name", "*.md"]));
+    let (mut n_links, mut dead) = (0, Vec::new());
+    for page in found.lines().map(Path::new) {
+        for target in links(&std::fs::read_to_string(page).expect("a page")) {
+            n_links += 1;
+            let to = page.parent().expect("a file is in a folder").join(&target).canonicalize();
+            if !to.is_ok_and(|to| to.starts_with(&root)) {
+                dead.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(100 < n_links && dead.is_empty(), "{n_links} links, dead are {dead:#?}");
+    let first = std::fs::read_to_string(root.join("README.md")).expect("it is there");
+    assert!(10 < links(&first).len() && !first.contains("cargo") && !first.contains("HOMEPAGE"), "{first}");
+}
+
+#[tokio::test]
+async fn no_link_of_the_packed_documents_is_dead() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = the_file(packages().await, ".tar.gz");
+    let unpack = ["--extract", "--strip-components", "1", "--file"];
+    done(Command::new("tar").args(unpack).arg(&archive).arg("--directory").arg(folder.path()));
+    lead_somewhere(folder.path());
+    let root = Root::new();
+    root.dpkg(&["--install", &the_file(packages().await, ".deb").display().to_string()]);
+    lead_somewhere(&root.path("/usr/share/doc/pipeline"));
 }
 
 #[tokio::test]
@@ -176,6 +223,13 @@ impl Unit {
     }
 }
 
+/// A command with what the service has, as an operator types it.
+fn as_service(root: &Root, instance: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(root.path("/usr/sbin/pipeline-as"));
+    command.env("DPKG_ROOT", root.0.path()).arg(instance).args(args);
+    command
+}
+
 /// What systemd does at a stop: SIGTERM, and SIGKILL when the time is over.
 async fn stopped(run: pipeline_services::RunningPipeline, unit: &Unit) -> Finished {
     assert_eq!(unit.values("KillSignal").next(), None, "SIGTERM is the default");
@@ -220,6 +274,55 @@ async fn the_debian_package_is_installed_runs_stops_and_is_removed() {
     let left = root.files();
     let is_folder_of_all = |path: &String| ["/etc", "/var", "/var/lib"].contains(&path.as_str());
     assert_eq!(left.into_iter().filter(|path| !is_folder_of_all(path)).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[tokio::test]
+async fn commands_find_what_the_service_has() {
+    let root = Root::new();
+    root.dpkg(&["--install", &the_file(packages().await, ".deb").display().to_string()]);
+    let file = root.path("/etc/pipeline/iot.yaml");
+    std::fs::copy(root.path("/usr/share/doc/pipeline/examples/iot.yaml"), &file).unwrap();
+    let (unit, file) = (Unit::read(&root, "iot"), file.display().to_string());
+    std::fs::create_dir_all(root.path("/var/lib/pipeline/iot")).unwrap();
+    let mut run = unit.command(&root, "--dashboard 127.0.0.1:0").start();
+    run.wait_for_line("ANOMALY", LONG).await;
+    let said = done(&mut as_service(&root, "iot", &["diff", &file]));
+    assert!(said.contains("spikes     keep"), "{said}");
+    stopped(run, &unit).await.assert_code(0);
+
+    let backup = root.path("/iot.jsonl").display().to_string();
+    done(&mut as_service(&root, "iot", &["state", &file, "export", "--out", &backup]));
+    std::fs::rename(root.path("/var/lib/pipeline/iot/state"), root.path("/before")).unwrap();
+    let refused = as_service(&root, "iot", &["state", &file, "show"]).output().unwrap();
+    assert!(!refused.status.success(), "the code is that of the command");
+    done(&mut as_service(&root, "iot", &["state", &file, "import", "--in", &backup]));
+    let said = done(&mut as_service(&root, "iot", &["state", &file, "show"]));
+    assert!(said.contains("spikes (detector.zscore) keeps"), "{said}");
+    let mode = std::fs::metadata(root.path("/var/lib/pipeline/iot/state/log.db")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "nobody else can read what it writes");
+    let mut run = unit.command(&root, "--dashboard 127.0.0.1:0").start();
+    run.wait_for_line("ANOMALY", LONG).await;
+    stopped(run, &unit).await.assert_code(0);
+}
+
+#[tokio::test]
+async fn commands_have_the_variables_of_the_unit_and_of_the_file() {
+    let root = Root::new();
+    root.dpkg(&["--install", &the_file(packages().await, ".deb").display().to_string()]);
+    let variables = |root: &Root| {
+        // `env`, as another binary of theirs, prints what it is given.
+        done(as_service(root, "iot", &["-u", "HOME"]).env("PIPELINE", "/usr/bin/env"))
+    };
+    let (unit, said) = (Unit::read(&root, "iot"), variables(&root));
+    for (name, path) in unit.values("Environment").filter_map(|pair| pair.split_once('=')) {
+        assert!(said.lines().any(|line| line == format!("{name}={}", root.path(path).display())), "{name}: {said}");
+    }
+    let file = "# brokers\n; more\nKAFKA_BROKERS=a:1,b:2\nPIPELINE_ARGS=--dashboard off\nQUOTED=\"a $b\"\nSTATE=/else";
+    std::fs::write(root.path("/etc/pipeline/iot.env"), file).unwrap();
+    let said = variables(&root);
+    for line in ["KAFKA_BROKERS=a:1,b:2", "PIPELINE_ARGS=--dashboard off", "QUOTED=a $b", "STATE=/else"] {
+        assert!(said.lines().any(|said| said == line), "{line}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -85,13 +85,22 @@ impl SourceBatch {
         self.offsets.is_empty()
     }
 
-    /// About how much memory the rows take.
+    /// The size of the rows in bytes, not counting memory that is only kept ready.
     pub fn bytes(&self) -> usize {
         match &self.rows {
-            SourceRows::Raw(raw) => raw.payloads.get_array_memory_size(),
-            SourceRows::Columns(batch) => batch.get_array_memory_size(),
+            SourceRows::Raw(raw) => size_of_part(&raw.payloads),
+            SourceRows::Columns(batch) => bytes_of(batch),
         }
     }
+}
+
+/// The size of what is in a batch: of a slice, only its own part.
+pub fn bytes_of(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| size_of_part(column)).sum()
+}
+
+fn size_of_part(array: &dyn Array) -> usize {
+    array.to_data().get_slice_memory_size().unwrap_or_default()
 }
 
 /// The types a declared column may have.

@@ -16,9 +16,13 @@ const OPENSSL: Packages = Packages {
     otherwise: "https://www.openssl.org",
 };
 
+/// The usual kind of key.
+const RSA: &[&str] = &["-newkey", "rsa:2048"];
+
 /// An authority (`ca.pem`), and what it vouches for: `broker` at `localhost`, and `client`, each with `.pem` and `.key`, and
-/// `.both` with the two in one file. Of `client` also the key behind a password (`client.locked`), and key and certificate
-/// together as PKCS#12 (`client.p12`).
+/// `.both` with the two in one file. Of `client` also the key behind a password (`client.locked`), key and certificate
+/// together as PKCS#12 (`client.p12`, and as tools of ten years ago wrote it, `client.old.p12`), and other kinds of keys
+/// (`elliptic`, `edwards`).
 pub struct Certificates {
     folder: TempDir,
 }
@@ -32,13 +36,17 @@ impl Certificates {
         OPENSSL.require(|| on_path("openssl").is_some());
         let certificates = Certificates { folder: fresh_folder() };
         let it = &certificates;
-        it.openssl(&["req", "-x509", "-nodes", "-subj", "/CN=authority", "-days", "30", "-keyout", "ca.key"], "ca.pem");
-        it.vouch("broker");
-        it.vouch("client");
+        let authority = ["req", "-x509", "-nodes", "-subj", "/CN=authority", "-days", "30", "-keyout", "ca.key"];
+        it.openssl(&[&authority[..], RSA].concat(), "ca.pem");
+        it.vouch("broker", RSA);
+        it.vouch("client", RSA);
+        it.vouch("elliptic", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        it.vouch("edwards", &["-newkey", "ed25519"]);
         let password = format!("pass:{}", Self::PASSWORD);
         it.openssl(&["pkcs8", "-topk8", "-in", "client.key", "-passout", &password], "client.locked");
         let pair = ["pkcs12", "-export", "-in", "client.pem", "-inkey", "client.key", "-passout", &password];
         it.openssl(&pair, "client.p12");
+        it.openssl(&[&pair[..], &["-legacy"]].concat(), "client.old.p12");
         certificates
     }
 
@@ -52,10 +60,10 @@ impl Certificates {
         self.folder.path().join(name)
     }
 
-    fn vouch(&self, name: &str) {
+    fn vouch(&self, name: &str, key: &[&str]) {
         let of = |ending: &str| format!("{name}.{ending}");
         let subject = format!("/CN={name}");
-        self.openssl(&["req", "-nodes", "-subj", &subject, "-keyout", &of("key")], &of("csr"));
+        self.openssl(&[&["req", "-nodes", "-subj", &subject, "-keyout", &of("key")], key].concat(), &of("csr"));
         fs::write(self.file("names"), "subjectAltName=DNS:localhost\n").expect("the folder was just made");
         let sign = ["x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
         self.openssl(&[&sign[..], &["-extfile", "names", "-in", &of("csr")]].concat(), &of("pem"));
@@ -64,9 +72,8 @@ impl Certificates {
     }
 
     fn openssl(&self, args: &[&str], out: &str) {
-        let key = if args[0] == "req" { &["-newkey", "rsa:2048"][..] } else { &[] };
         let mut command = Command::new("openssl");
-        let output = command.args(args).args(key).args(["-out", out]).current_dir(self.folder.path()).output();
+        let output = command.args(args).args(["-out", out]).current_dir(self.folder.path()).output();
         let output = output.unwrap_or_else(|error| panic!("`openssl` does not start: {error}"));
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -73,14 +73,32 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if and .Values.push.source (eq (int .Values.push.port) (int .Values.dashboard.port)) -}}
 {{- fail "`push.port` is the port of the dashboard" -}}
 {{- end -}}
+{{- range $name := list "PIPELINE_METRICS_TOKEN" "PIPELINE_METRICS_TOKEN_FILE" -}}
+{{- if or (hasKey (default dict $.Values.env) $name) (hasKey (default dict $.Values.secretEnv) $name) -}}
+{{- fail (printf "the probes would not know of `%s`: set `dashboard.metricsSecretName`" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.dashboard.secretName) -}}
 {{- fail "`serviceMonitor` needs `dashboard.secretName`: without it, only the pod itself can reach its metrics" -}}
 {{- end -}}
 {{- end -}}
 
-{{/* Asks `/health` or `/ready`. Without a token the dashboard is on loopback, where only the pod itself can ask. */}}
+{{/* The token of `/metrics`, `/health` and `/ready`, for whoever asks with the binary. */}}
+{{- define "pipeline.metricsToken" -}}
+{{- with .Values.dashboard.metricsSecretName -}}
+- name: PIPELINE_METRICS_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $.Values.dashboard.metricsSecretKey }}
+{{- end -}}
+{{- end -}}
+
+{{/* Asks `/health` or `/ready`. Only the pod itself can ask where they want a token, which a node does not have, and where
+the dashboard is on loopback, as it is without its Secret. */}}
 {{- define "pipeline.probe" -}}
-{{- if .root.Values.dashboard.secretName -}}
+{{- $dashboard := .root.Values.dashboard -}}
+{{- if and $dashboard.secretName (not $dashboard.metricsSecretName) -}}
 httpGet:
   path: /{{ .path }}
   port: http
@@ -89,7 +107,7 @@ exec:
   command:
     - /usr/bin/pipeline
     - health
-    - http://127.0.0.1:{{ .root.Values.dashboard.port }}
+    - http://127.0.0.1:{{ $dashboard.port }}
     {{- if eq .path "ready" }}
     - --ready
     {{- end }}

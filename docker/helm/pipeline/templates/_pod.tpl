@@ -163,6 +163,9 @@ imagePullSecrets:
       key: admin-token
       optional: true
 {{- end }}
+{{- with include "pipeline.metricsToken" . }}
+{{ . }}
+{{- end }}
 {{- with .Values.push }}
 {{- if .source }}
 # In the place of what the file says of its source.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use pipeline_stage::{
-    ErrorKind, Kind, Origin, Outcome, Output, Result, Rows, StageError, Times, Transform, row_to_json,
+    ErrorKind, Kind, Origin, Outcome, Output, Result, Rows, StageError, Times, Transform, bytes_of, row_to_json,
 };
 use tokio::time::Instant;
 use tracing::trace_span;
@@ -344,10 +344,4 @@ fn sampler(plan: &Plan, stage: usize) -> Option<Sampler> {
     let value = schema.index_of(plan.stages[stage].options.get("value")?.as_str()?).ok()?;
     let key = key.iter().filter_map(|(name, _)| schema.index_of(name).ok()).collect();
     Some(Sampler::new(stage, key, value))
-}
-
-/// The size of what is in a batch: of a slice, only its own part.
-fn bytes_of(batch: &RecordBatch) -> usize {
-    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default());
-    sizes.sum()
 }

@@ -44,14 +44,23 @@ pub(super) fn start() -> (Server, String) {
     }
     JAVA.require(|| on_path("java").is_some());
     let kafka = one_at_a_time("kafka", installed);
-    start_on_free_ports("Kafka", || start_process(&kafka, |properties| properties))
+    start_on_free_ports("Kafka", || start_process(&kafka, |usual| usual))
 }
 
-/// Starts a broker from jars, with settings that `change` makes of the usual ones.
-pub(super) fn start_changed(change: impl Fn(Properties) -> Properties) -> (Server, String) {
+/// Starts a broker from jars, with settings that `change` makes of the usual ones, and gives what it has told: it is called
+/// again when a port was taken meanwhile.
+pub(super) fn start_changed<T>(change: impl Fn(Properties) -> (Properties, T)) -> (Server, String, T) {
     JAVA.require(|| on_path("java").is_some());
     let kafka = one_at_a_time("kafka", installed);
-    start_on_free_ports("Kafka", || start_process(&kafka, &change))
+    start_on_free_ports("Kafka", || {
+        let mut told = None;
+        let (server, brokers) = start_process(&kafka, |usual| {
+            let (properties, more) = change(usual);
+            told = Some(more);
+            properties
+        })?;
+        Ok((server, brokers, told.expect("the settings were made")))
+    })
 }
 
 /// Runs one of Kafka's own programs.
@@ -76,7 +85,7 @@ fn start_container() -> Result<(Server, String), String> {
 }
 
 /// Settings that are not the usual ones are made by `change`.
-fn start_process(kafka: &Path, change: impl Fn(Properties) -> Properties) -> Result<(Server, String), String> {
+fn start_process(kafka: &Path, change: impl FnOnce(Properties) -> Properties) -> Result<(Server, String), String> {
     let [port, controller_port] = free_ports();
     let folder = fresh_folder();
     let data = folder.path().join("data");

@@ -27,9 +27,11 @@ impl EncryptedKafka {
         let file = |name: &str| certificates.file(name).display().to_string();
         let (broker, authority) = (file("broker.both"), file("ca.pem"));
         blocking(move || {
-            let [by_certificate, by_password] = free_ports().map(|port| format!("localhost:{port}"));
-            let doors = format!(",SSL://{by_certificate},SASL_SSL://{by_password}");
-            let (server, brokers) = start_changed(|usual| with_doors(usual, &doors, &broker, &authority));
+            let (server, brokers, [by_certificate, by_password]) = start_changed(|usual| {
+                let places: [String; 2] = free_ports().map(|port| format!("localhost:{port}"));
+                let doors = format!(",SSL://{},SASL_SSL://{}", places[0], places[1]);
+                (with_doors(usual, &doors, &broker, &authority), places)
+            });
             let config = format!("SCRAM-SHA-512=[password={}]", Self::PASSWORD);
             let user = ["--entity-type", "users", "--entity-name", Self::USER, "--alter", "--add-config", &config];
             run_tool(&[&["kafka.admin.ConfigCommand", "--bootstrap-server", &brokers], &user[..]].concat());

@@ -37,6 +37,7 @@ use server::Server;
 /// | 200 | all rows are on disk and are not lost any more | |
 /// | 400, 413, 415 | no rows, a body that breaks off, is too large or is compressed, a key of more than 256 bytes: nothing was taken | send something else |
 /// | 401, 403 | the token is missing or wrong; or a web page has sent it, and there is no token | |
+/// | 404, 405 | another path than `path`, another method than POST, such as GET or PUT: nothing was taken; the answer has no body | send it right |
 /// | 408 | the body has not come in time: nothing was taken | send it again |
 /// | 429 | too much waits, or your address has too many connections: nothing was taken | send it again after `Retry-After` |
 /// | 503 | the pipeline stops, or has not come to it in time: nothing was taken | send it again after `Retry-After` |
