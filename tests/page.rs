@@ -155,7 +155,7 @@ async fn a_series(browser: &Browser, world: &World) {
 
     let before = browser.run("return document.querySelector('#series-chart').layout.xaxis.range[0]").await;
     // The longer it has run, the more often it takes.
-    browser.run("window.zooming = setInterval(() => { if (!document.querySelector('#series-note').textContent.includes('too many to judge')) return clearInterval(window.zooming); [...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click(); }, 1500)").await;
+    browser.run("window.zooming = setInterval(() => { if (document.querySelectorAll('#series-chart .trace.scatter').length >= 5) return clearInterval(window.zooming); if (document.querySelector('#series-note').textContent.includes('too many to judge')) [...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click(); }, 2000)").await;
     let moved = format!("document.querySelector('#series-chart').layout.xaxis.range[0] !== {before}");
     browser.wait_for("another time", &moved).await;
 }
