@@ -154,8 +154,7 @@ async fn a_series(browser: &Browser, world: &World) {
     assert!((score - z / 3.0).abs() < 0.05 * score, "{shown}, {z}");
 
     let before = browser.run("return document.querySelector('#series-chart').layout.xaxis.range[0]").await;
-    // The longer it has run, the more often it takes.
-    browser.run("window.zooming = setInterval(() => { if (document.querySelectorAll('#series-chart .trace.scatter').length >= 5) return clearInterval(window.zooming); if (document.querySelector('#series-note').textContent.includes('too many to judge')) [...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click(); }, 2000)").await;
+    browser.run("[...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click()").await;
     let moved = format!("document.querySelector('#series-chart').layout.xaxis.range[0] !== {before}");
     browser.wait_for("another time", &moved).await;
 }
@@ -247,7 +246,8 @@ async fn take_pictures(browser: &Browser) {
     let series = r#"{"sensor_id":"sensor-04","metric_type":"temperature"}"#;
     browser.run(&format!("location.hash = '#/series?' + new URLSearchParams({{ series: '{series}' }})")).await;
     browser.wait_for("the readings", &shows("#series-note", "readings of history")).await;
-    browser.run("[...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click()").await;
+    // The longer it has run, the more often it takes.
+    browser.run("window.zooming = setInterval(() => { if (document.querySelectorAll('#series-chart .trace.scatter').length >= 5) return clearInterval(window.zooming); if (document.querySelector('#series-note').textContent.includes('too many to judge')) [...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click(); }, 2000)").await;
     browser.wait_for("the chart", "document.querySelectorAll('#series-chart .trace.scatter').length >= 5").await;
     browser.screenshot(&pictures().join("busy-series.png")).await;
 }
