@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, TimestampMicrosecondArray};
+use arrow::array::{BinaryArray, TimestampMicrosecondBuilder};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
 use pipeline_stage::{MAX_BATCH_ROWS, RawRows, SourceBatch, SourceRows, timestamp_type};
 use rdkafka::error::RDKafkaErrorCode;
@@ -37,7 +37,7 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
-/// Copies messages from offset `next` on, at most [`MAX_BATCH_ROWS`], as long as `read` gives some. After a rebalance
+/// Copies messages from offset `next` on, at most [`MAX_BATCH_ROWS`], as long as there are some. After a rebalance
 /// librdkafka may hand over a message a second time; those below `next` are left out.
 ///
 /// `row_bytes` is what a payload takes, as far as is known: looking at all of them beforehand would bring each message near
@@ -56,12 +56,11 @@ pub(crate) fn take(
     let mut taken = Taken { batch: None, next, failure: None, is_cut: false };
     // Less than there was room for: there is hardly more.
     let mut is_last = first.len() < MESSAGES_OF_A_CALL;
-    let mut rows = Builder::new(first.len(), *row_bytes);
+    let mut rows = Builder::new(if is_last { first.len() } else { MAX_BATCH_ROWS }, *row_bytes);
     taken.add(first, &mut rows, place);
     while !is_last && !taken.is_over() && rows.offsets.len() + MESSAGES_OF_A_CALL <= MAX_BATCH_ROWS {
         let more = messages.read(room);
         is_last = more.len() < MESSAGES_OF_A_CALL;
-        rows.reserve(if is_last { more.len() } else { MAX_BATCH_ROWS - rows.offsets.len() }, *row_bytes);
         taken.add(more, &mut rows, place);
     }
     if !rows.offsets.is_empty() {
@@ -128,34 +127,20 @@ struct Builder {
     payloads: Bytes,
     /// None as long as no message has a key.
     keys: Option<Bytes>,
-    /// In microseconds; 0 where there is none.
-    times: Vec<i64>,
-    has_times: NullBufferBuilder,
+    times: TimestampMicrosecondBuilder,
     offsets: Vec<u64>,
-}
-
-/// How many bytes so many payloads take: a little more than the average, as growing by a little means copying all.
-fn guessed(n_messages: usize, row_bytes: usize) -> usize {
-    n_messages.saturating_mul(row_bytes + row_bytes / 8).min(MOST_GUESSED)
 }
 
 impl Builder {
     fn new(n_messages: usize, row_bytes: usize) -> Self {
+        // A little more than the average, as growing by a little means copying all.
+        let n_bytes = n_messages.saturating_mul(row_bytes + row_bytes / 8).min(MOST_GUESSED);
         Builder {
-            payloads: Bytes::new(n_messages, guessed(n_messages, row_bytes)),
+            payloads: Bytes::new(n_messages, n_bytes),
             keys: None,
-            times: Vec::with_capacity(n_messages),
-            has_times: NullBufferBuilder::new(n_messages),
+            times: TimestampMicrosecondBuilder::with_capacity(n_messages).with_data_type(timestamp_type()),
             offsets: Vec::with_capacity(n_messages),
         }
-    }
-
-    /// Makes room for so many more; where there is room already, nothing happens.
-    fn reserve(&mut self, n_messages: usize, row_bytes: usize) {
-        self.payloads.reserve(n_messages, guessed(n_messages, row_bytes));
-        self.keys.iter_mut().for_each(|keys| keys.reserve(n_messages, 0));
-        self.times.reserve(n_messages);
-        self.offsets.reserve(n_messages);
     }
 
     fn has_room_for(&self, message: &Message<'_>) -> bool {
@@ -176,10 +161,8 @@ impl Builder {
         if let Some(keys) = &mut self.keys {
             keys.push(key);
         }
-        let millis = message.millis();
         // Producers may write any number; what no microsecond counter holds becomes the largest.
-        self.times.push(millis.unwrap_or_default().saturating_mul(1_000));
-        self.has_times.append(millis.is_some());
+        self.times.append_option(message.millis().map(|millis| millis.saturating_mul(1_000)));
         self.offsets.push(offset);
     }
 
@@ -187,12 +170,10 @@ impl Builder {
         if self.offsets.is_empty() {
             return None;
         }
-        let times = TimestampMicrosecondArray::new(self.times.into(), self.has_times.finish());
-        let times = times.with_data_type(timestamp_type());
         let rows = SourceRows::Raw(RawRows {
             payloads: self.payloads.finish(),
             keys: self.keys.map(Bytes::finish),
-            times: Some(times),
+            times: Some(self.times.finish()),
             header: None,
             topic: Arc::clone(&place.topic),
             partition: place.partition.unsigned_abs(),
@@ -215,11 +196,6 @@ impl Bytes {
         ends.push(0);
         let values = Vec::with_capacity(n_bytes.min(MAX_BYTES));
         Bytes { values, ends, nulls: NullBufferBuilder::new(n_messages) }
-    }
-
-    fn reserve(&mut self, n_messages: usize, n_bytes: usize) {
-        self.values.reserve(n_bytes);
-        self.ends.reserve(n_messages);
     }
 
     /// Adds one, which there must be room for.

@@ -42,9 +42,8 @@ pub(super) fn start() -> (Server, String) {
     if docker_answers() {
         return start_on_free_ports("Kafka", start_container);
     }
-    JAVA.require(|| on_path("java").is_some());
-    let kafka = one_at_a_time("kafka", installed);
-    start_on_free_ports("Kafka", || start_process(&kafka, |usual| usual))
+    let (server, brokers, ()) = start_changed(|usual| (usual, ()));
+    (server, brokers)
 }
 
 /// Starts a broker from jars, with settings that `change` makes of the usual ones, and gives what it has told: it is called
@@ -52,15 +51,7 @@ pub(super) fn start() -> (Server, String) {
 pub(super) fn start_changed<T>(change: impl Fn(Properties) -> (Properties, T)) -> (Server, String, T) {
     JAVA.require(|| on_path("java").is_some());
     let kafka = one_at_a_time("kafka", installed);
-    start_on_free_ports("Kafka", || {
-        let mut told = None;
-        let (server, brokers) = start_process(&kafka, |usual| {
-            let (properties, more) = change(usual);
-            told = Some(more);
-            properties
-        })?;
-        Ok((server, brokers, told.expect("the settings were made")))
-    })
+    start_on_free_ports("Kafka", || start_process(&kafka, &change))
 }
 
 /// Runs one of Kafka's own programs.
@@ -84,19 +75,22 @@ fn start_container() -> Result<(Server, String), String> {
     serving(Server::new(Place::Container { name, run }, fresh_folder()), port)
 }
 
-/// Settings that are not the usual ones are made by `change`.
-fn start_process(kafka: &Path, change: impl FnOnce(Properties) -> Properties) -> Result<(Server, String), String> {
+fn start_process<T>(
+    kafka: &Path,
+    change: impl Fn(Properties) -> (Properties, T),
+) -> Result<(Server, String, T), String> {
     let [port, controller_port] = free_ports();
     let folder = fresh_folder();
     let data = folder.path().join("data");
     copy_folder(&formatted(kafka), &data);
     let settings = folder.path().join("server.properties");
-    let properties = change(properties("127.0.0.1", port, controller_port, &data.display().to_string()));
+    let (properties, told) = change(properties("127.0.0.1", port, controller_port, &data.display().to_string()));
     write_settings(&settings, properties);
 
     let mut command = java(kafka);
     command.extend(words(&["kafka.Kafka".as_ref(), settings.as_os_str()]));
-    serving(Server::new(Place::Process(command), folder), port)
+    let (server, brokers) = serving(Server::new(Place::Process(command), folder), port)?;
+    Ok((server, brokers, told))
 }
 
 fn serving(mut server: Server, port: u16) -> Result<(Server, String), String> {
