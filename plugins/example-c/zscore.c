@@ -92,13 +92,44 @@ static double exact_sum(const double *values, uint32_t count) {
   return total + error;
 }
 
+/* A sum in two floats, with twice their digits. */
+typedef struct {
+  double sum, rest;
+} Double;
+
+static void add(Double *to, double value, double rest) {
+  double lost = 0.0;
+  to->sum = two_sum(to->sum, value, &lost);
+  to->rest += lost + rest;
+}
+
+static Double total_of(const Double lanes[4]) {
+  Double total = lanes[0];
+  for (int lane = 1; lane < 4; lane++) add(&total, lanes[lane].sum, lanes[lane].rest);
+  return total;
+}
+
+/* Dekker's product: the rounded square, and in *rest exactly what was rounded away. */
+static double square_of(double value, double *rest) {
+  double scaled = value * 134217729.0; /* 2^27 + 1 */
+  double high = scaled - (scaled - value), low = value - high;
+  double square = value * value;
+  *rest = ((high * high - square) + high * low + low * high) + low * low;
+  return square;
+}
+
+/* The sum of the squared distances from the mean, rounded once, as the engine's own z-score has it to the last bit. */
 static double sum_of_squares(const double *values, uint32_t count, double mean) {
-  double sums[4] = {0}, rest = 0.0, total = 0.0;
-  uint32_t whole = count - count % 4;
-  for (uint32_t i = 0; i < whole; i++) sums[i % 4] += (values[i] - mean) * (values[i] - mean);
-  for (uint32_t i = whole; i < count; i++) rest += (values[i] - mean) * (values[i] - mean);
-  for (int lane = 0; lane < 4; lane++) total += sums[lane];
-  return total + rest;
+  Double squares[4] = {{0}}, distances[4] = {{0}};
+  for (uint32_t i = 0; i < count; i++) {
+    double rest = 0.0, square_rest, distance = two_sum(values[i], -mean, &rest);
+    double square = square_of(distance, &square_rest);
+    add(&squares[i % 4], square, square_rest + 2.0 * distance * rest);
+    add(&distances[i % 4], distance, rest);
+  }
+  Double all_squares = total_of(squares), all_distances = total_of(distances);
+  double off = all_distances.sum + all_distances.rest; /* the mean was rounded */
+  return all_squares.sum + (all_squares.rest - off * off / count);
 }
 
 /* 1 and the score of a value against a window; 0 when it is too early, or the window has no spread. */

@@ -1,7 +1,7 @@
 """Rolling z-score, as two detectors: of one series in plain Python, and of whole batches with NumPy.
 
-Both give the same bytes as the engine's own `zscore`, because they do the same arithmetic in the same order. For a
-detector of your own `numpy.mean` or `statistics.fmean` will do.
+Both give the same bytes as the engine's own `zscore`, because what they add up is rounded once, and so does not depend on
+how it was added up. For a detector of your own `numpy.mean` or `statistics.fmean` will do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pipeline_plugin import BatchDetector, ConfigError, Detector, Score, Scores, group, option
 
 GREATEST = sys.float_info.max
-#: Sums run in this many lanes, as those of the engine's detector do.
+#: Sums run in this many lanes, side by side.
 LANES = 4
 #: Readings and what is computed of them stay in the processor's cache.
 ELEMENTS_AT_ONCE = 1 << 16
@@ -80,25 +80,24 @@ def check_samples(detector):
 
 def mean_and_deviation(values):
     """Mean and population standard deviation; None if there is none that a float can hold."""
-    count = len(values)
-    mean = exact_sum(values) / count
-    # Not `sum`: from Python 3.12 on it is more exact than the engine's sum of squares.
-    squares, whole = 0.0, count - count % LANES
-    for lane in range(LANES):
-        squares += sum_of_squares(values[lane:whole:LANES], mean)
-    variance = (squares + sum_of_squares(values[whole:], mean)) / count
-    if not variance < math.inf or not abs(mean) < math.inf:
+    mean = exact_sum(values) / len(values)
+    if not abs(mean) < math.inf:
         return None
-    deviation = math.sqrt(variance)
+    try:
+        deviation = math.sqrt(exact_spread(values) / len(values))
+    except OverflowError:
+        return None
     return (mean, deviation) if 0.0 < deviation else None
 
 
-def sum_of_squares(values, mean):
-    total = 0.0
-    for value in values:
-        distance = value - mean
-        total += distance * distance
-    return total
+def exact_spread(values):
+    """The sum of the squared distances from the mean, rounded once: floats are fractions, and Python divides whole numbers
+    of any size without rounding before the end."""
+    fractions = [value.as_integer_ratio() for value in values]
+    count, below = len(values), max(below for _, below in fractions)
+    wholes = [above * (below // own) for above, own in fractions]
+    total = sum(wholes)
+    return (count * sum(whole * whole for whole in wholes) - total * total) / (count * below * below)
 
 
 def exact_sum(values):
@@ -230,15 +229,43 @@ def exact_sums(past):
     return total + error_total
 
 
+def square(values):
+    """The rounded squares and exactly what was rounded away (Dekker)."""
+    scaled = values * 134217729.0
+    high = scaled - (scaled - values)
+    low, squares = values - high, values * values
+    return squares, ((high * high - squares) + high * low + low * high) + low * low
+
+
 def sums_of_squares(past, mean):
-    """The sum of the squared distances from the mean, of each column."""
+    """The sum of the squared distances from the mean, of each column, rounded once."""
     count, width = past.shape
-    whole = count - count % LANES
-    lanes, rest = np.zeros((LANES, width)), np.zeros(width)
-    for start in range(0, whole, LANES):
-        distances = past[start : start + LANES] - mean
-        lanes += distances * distances
-    for values in past[whole:]:
-        distances = values - mean
-        rest += distances * distances
-    return lanes[0] + lanes[1] + lanes[2] + lanes[3] + rest
+    squares, distances = Doubles(width), Doubles(width)
+    for start in range(0, count, LANES):
+        distance, rest = two_sum(past[start : start + LANES], -mean)
+        of_distance, of_rest = square(distance)
+        squares.add(of_distance, of_rest + 2.0 * distance * rest)
+        distances.add(distance, rest)
+    total, rest = squares.total()
+    # The mean was rounded, so the distances do not add up to nothing.
+    off = sum(distances.total())
+    return total + (rest - off * off / count)
+
+
+class Doubles:
+    """Sums in two floats each, with twice their digits; in lanes, of which the last step may fill only some."""
+
+    def __init__(self, width):
+        self.sums, self.rests = np.zeros((LANES, width)), np.zeros((LANES, width))
+
+    def add(self, values, rests):
+        some = slice(len(values))
+        self.sums[some], lost = two_sum(self.sums[some], values)
+        self.rests[some] += lost + rests
+
+    def total(self):
+        total, rest = self.sums[0], self.rests[0]
+        for lane in range(1, LANES):
+            total, lost = two_sum(total, self.sums[lane])
+            rest = rest + (lost + self.rests[lane])
+        return total, rest

@@ -10,7 +10,7 @@ pub(crate) const SHORT: usize = 16;
 /// The part must lie in `source`.
 #[inline]
 pub fn extend_from_part(out: &mut Vec<u8>, source: &[u8], part: Range<usize>) {
-    match source.get(part.start..part.start + SHORT) {
+    match source.get(part.start..).and_then(<[u8]>::first_chunk::<SHORT>) {
         // What is too much is taken back.
         Some(more) if part.len() <= SHORT => {
             let length = out.len() + part.len();

@@ -14,7 +14,8 @@ use crate::position::Timestamp;
 use crate::prefetch::prefetch;
 use crate::state::{SavedState, StateWriter, decode, encode};
 
-/// One series.
+/// One series. It begins with a line of memory, so that it takes no more of them than it must.
+#[repr(align(64))]
 pub(super) struct Slot<S> {
     key: Box<[u8]>,
     pub series: S,

@@ -145,7 +145,7 @@ impl Format for Csv {
         let layout = self.layout(raw.header.as_ref())?;
         let Csv { table, record, options, delimiter, .. } = self;
         let null = options.null_text.as_deref();
-        table.decode(raw, offsets, |payload, row| {
+        table.decode(raw, offsets, &mut |payload: &[u8], row: &mut Row| {
             read_record(text_between(payload, *delimiter)?, &layout, null, record, row)
         })
     }

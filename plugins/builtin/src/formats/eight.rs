@@ -42,6 +42,25 @@ fn digit_values(bytes: u64) -> u64 {
     bytes ^ (b'0' as u64 * ONES)
 }
 
+/// How many bytes of a text there are before the first quote, backslash, control character or part of a character that is
+/// not ASCII.
+#[inline]
+pub(crate) fn plain_bytes(bytes: &[u8; 16]) -> usize {
+    let both = u128::from_le_bytes(*bytes);
+    let (first, second) = (special_marks(both as u64), special_marks((both >> 64) as u64));
+    let zeros = if first != 0 { first.trailing_zeros() } else { 64 + second.trailing_zeros() };
+    (zeros / 8) as usize
+}
+
+/// The highest bit of each byte that is special in a text; behind the first one perhaps of some others.
+#[inline]
+fn special_marks(bytes: u64) -> u64 {
+    let (quotes, backslashes) = (bytes ^ (b'"' as u64 * ONES), bytes ^ (b'\\' as u64 * ONES));
+    // Whatever is below zero then has its highest bit set, and takes one from the byte behind it.
+    let below = bytes.wrapping_sub(0x20 * ONES) | quotes.wrapping_sub(ONES) | backslashes.wrapping_sub(ONES);
+    (below | bytes) & HIGHS
+}
+
 /// Hours, minutes and seconds of `08:19:16`. None for what is not written so, and for what no clock shows.
 #[inline]
 pub(crate) fn clock(bytes: u64) -> Option<(u64, u64, u64)> {
@@ -85,6 +104,23 @@ mod tests {
         assert_eq!(number_of_digits(eight("99999999"), 8), 99_999_999);
         assert_eq!(eight_at(b"1234567", 0), None);
         assert_eq!(eight_at(b"12345678", 1), None);
+    }
+
+    #[test]
+    fn plain_bytes_end_before_the_first_that_is_special() {
+        let is_plain =
+            |byte: u8| byte.is_ascii() && !byte.is_ascii_control() && byte != b'"' && byte != b'\\' || byte == 0x7f;
+        for place in 0..16 {
+            for byte in 0..=255u8 {
+                for behind in [b'x', b'"', 0, b'!', b'#', 0x1f, 0x80, byte.wrapping_add(1)] {
+                    let mut bytes = *b"0123456789abcdef";
+                    bytes[place..].fill(behind);
+                    bytes[place] = byte;
+                    let right = bytes.iter().take_while(|byte| is_plain(**byte)).count();
+                    assert_eq!(plain_bytes(&bytes), right, "{bytes:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Declared columns being filled row by row: a row goes in as a whole, or is rejected with the reason.
 
-use arrow::array::{Array, RecordBatch};
+use std::ops::Range;
+
+use arrow::array::{Array, BinaryArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use pipeline_stage::{
     Column, ColumnFrom, ColumnType, Decoded, FormatContext, Meta, RawRows, Result, StageError, Zone, schema_of,
@@ -14,6 +16,36 @@ use super::value::{Found, Value, expected, value_of_field};
 pub(super) struct Table {
     schema: SchemaRef,
     row: Row,
+}
+
+/// What reads payloads into rows: sets the values that it finds.
+pub(super) trait ReadRows {
+    /// Reads one payload. The error says why it is rejected.
+    fn read(&mut self, payload: &[u8], row: &mut Row) -> Result<(), String>;
+
+    /// Reads the payloads of some rows, at most [`RUN`], column by column, and gives how many: the one behind them is left to
+    /// `read`, and what of it and others has got into the columns is taken back. A column that has got nothing is null.
+    /// None: it was not tried.
+    fn read_run(&mut self, _payloads: &BinaryArray, _rows: Range<usize>, _row: &mut Row) -> Option<usize> {
+        None
+    }
+}
+
+impl<F: FnMut(&[u8], &mut Row) -> Result<(), String>> ReadRows for F {
+    fn read(&mut self, payload: &[u8], row: &mut Row) -> Result<(), String> {
+        self(payload, row)
+    }
+}
+
+/// So many rows at most are read side by side: their payloads stay near the processor.
+pub(super) const RUN: usize = 64;
+
+/// A column, and all that reading a value for it needs.
+pub(super) struct Making<'r> {
+    pub building: &'r mut Building,
+    pub column_type: ColumnType,
+    pub days: &'r mut DayReader,
+    pub zone: Zone,
 }
 
 /// The row that is being read. Its values go to the ends of the columns at once, and are taken back if it is no good.
@@ -77,20 +109,27 @@ impl Table {
         &mut self.row
     }
 
-    /// Reads each payload with `read`, which sets the values that it finds.
-    pub fn decode(
-        &mut self,
-        raw: &RawRows,
-        offsets: &[u64],
-        mut read: impl FnMut(&[u8], &mut Row) -> Result<(), String>,
-    ) -> Result<Decoded> {
+    /// Reads each payload.
+    pub fn decode(&mut self, raw: &RawRows, offsets: &[u64], reader: &mut impl ReadRows) -> Result<Decoded> {
         let n_rows = raw.payloads.len();
         let row = &mut self.row;
         row.start(n_rows);
         let (mut good, mut rejected) = (Vec::with_capacity(n_rows), Vec::new());
-        for idx in 0..n_rows {
+        let mut idx = 0;
+        while idx < n_rows {
+            let alike = idx..idx + n_with_payload(raw, idx).min(RUN);
+            if !alike.is_empty()
+                && let Some(n_read) = reader.read_run(&raw.payloads, alike.clone(), row)
+            {
+                let n_good = row.complete_run(raw, offsets, idx, n_read);
+                good.extend(idx as u32..(idx + n_good) as u32);
+                idx += n_good;
+                if idx == alike.end {
+                    continue;
+                }
+            }
             let filled = payload_of(raw, idx)
-                .and_then(|payload| read(payload, row))
+                .and_then(|payload| reader.read(payload, row))
                 .and_then(|()| if row.metas.is_empty() { Ok(()) } else { row.set_meta(raw, offsets, idx) })
                 .and_then(|()| row.complete());
             match filled {
@@ -100,10 +139,20 @@ impl Table {
                     rejected.push((idx as u32, why));
                 }
             }
+            idx += 1;
         }
         let columns = std::mem::take(&mut row.building).into_iter().map(Building::finish).collect::<Result<_>>()?;
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         Ok(Decoded { batch, rows: (!rejected.is_empty()).then_some(good), rejected })
+    }
+}
+
+/// How many rows from there on have a payload, one after the other; as far as [`RUN`] rows.
+fn n_with_payload(raw: &RawRows, idx: usize) -> usize {
+    let end = raw.payloads.len().min(idx + RUN);
+    match raw.payloads.nulls() {
+        Some(nulls) => (idx..end).take_while(|idx| nulls.is_valid(*idx)).count(),
+        None => end - idx,
     }
 }
 
@@ -164,6 +213,30 @@ impl Row {
         Ok(())
     }
 
+    /// Completes rows that were read side by side, so many of them from a place in the batch on; gives how many are good,
+    /// and takes back the rest.
+    fn complete_run(&mut self, raw: &RawRows, offsets: &[u64], first: usize, len: usize) -> usize {
+        let (before, after) = (self.n_complete, self.n_complete + len);
+        for (column, building) in self.columns.iter().zip(&mut self.building) {
+            building.truncate(after);
+            if building.len() < after && matches!(column.from, ColumnFrom::Field(_)) {
+                if !column.nullable {
+                    self.take_back();
+                    return 0;
+                }
+                (0..len).for_each(|_| building.push_null());
+            }
+        }
+        for idx in first..first + len {
+            if !self.metas.is_empty() && (self.set_meta(raw, offsets, idx).is_err() || self.wrong_null.is_some()) {
+                break;
+            }
+            self.n_complete += 1;
+        }
+        self.take_back();
+        self.n_complete - before
+    }
+
     /// Null for each column that has nothing, if it may be.
     fn fill_in(&mut self) -> Result<(), String> {
         for (idx, column) in self.columns.iter().enumerate() {
@@ -211,15 +284,22 @@ impl Row {
     /// Sets a column with a function that reads the payload: it adds one value to the column, or gives none when the column
     /// cannot take what it finds.
     #[inline]
-    pub fn set_with<T>(
-        &mut self,
-        column: usize,
-        read: impl FnOnce(&mut Building, &mut DayReader, Zone) -> Option<T>,
-    ) -> Option<T> {
+    pub fn set_with<T>(&mut self, column: usize, read: impl FnOnce(Making<'_>) -> Option<T>) -> Option<T> {
         debug_assert!(self.building[column].len() == self.n_complete, "a column has one value of a row");
-        let read = read(&mut self.building[column], &mut self.days, self.zone)?;
+        let read = read(self.making(column))?;
         self.n_set += 1;
         Some(read)
+    }
+
+    /// A column, to be read for many rows.
+    #[inline]
+    pub fn making(&mut self, column: usize) -> Making<'_> {
+        Making {
+            building: &mut self.building[column],
+            column_type: self.columns[column].column_type,
+            days: &mut self.days,
+            zone: self.zone,
+        }
     }
 
     /// Sets a column to a text without a type.
@@ -334,7 +414,7 @@ mod tests {
         raw.keys = Some(BinaryArray::from_iter([Some(&b"a"[..]), None, Some(b"\xff"), Some(b"d")]));
         raw.times = Some(TimestampMicrosecondArray::from(vec![Some(0), Some(0), Some(0), None]));
         let mut table = Table::new(context(beside_the_payload())).unwrap();
-        let decoded = table.decode(&raw, &[10, 11, 12, 13], |_, _| Ok(())).unwrap();
+        let decoded = table.decode(&raw, &[10, 11, 12, 13], &mut |_: &[u8], _: &mut Row| Ok(())).unwrap();
         assert_eq!(row_of(&decoded.batch, 0), "readings 3 10 a 1970-01-01T00:00:00Z");
         let why: Vec<&str> = decoded.rejected.iter().map(|(_, why)| why.as_str()).collect();
         assert_eq!(
@@ -365,7 +445,7 @@ mod tests {
             [Some(&b"plant/north/7/1.5"[..]), Some(b"plant/north/7"), Some(b"plant/north"), Some(b"plant/a/x")];
         raw.keys = Some(BinaryArray::from_iter(topics));
         let mut table = Table::new(context(columns)).unwrap();
-        let decoded = table.decode(&raw, &[10, 11, 12, 13], |_, _| Ok(())).unwrap();
+        let decoded = table.decode(&raw, &[10, 11, 12, 13], &mut |_: &[u8], _: &mut Row| Ok(())).unwrap();
         assert_eq!(row_of(&decoded.batch, 0), "north 7 1.5 readings");
         assert_eq!(row_of(&decoded.batch, 1), "north 7 null readings");
         let why: Vec<&str> = decoded.rejected.iter().map(|(_, why)| why.as_str()).collect();

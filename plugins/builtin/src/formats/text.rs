@@ -8,7 +8,7 @@ use pipeline_stage::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::rows::{Table, text_of};
+use super::rows::{Row, Table, text_of};
 use super::value::Value;
 
 /// Takes each payload as it is, as text: documents for a transform such as `unnest`, lines of a log.
@@ -74,7 +74,7 @@ impl Format for Text {
 
     fn decode(&mut self, raw: &RawRows, offsets: &[u64]) -> Result<Decoded> {
         let column = self.column;
-        self.table.decode(raw, offsets, |payload, row| {
+        self.table.decode(raw, offsets, &mut |payload: &[u8], row: &mut Row| {
             row.set(column, Value::Text(text_of(payload)?));
             Ok(())
         })

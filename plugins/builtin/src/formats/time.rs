@@ -80,14 +80,30 @@ impl DayReader {
     /// the day of the last one, or not in the usual form: then [`Self::time`] has to be asked.
     #[inline]
     pub fn quoted(&self, source: &[u8], start: usize) -> Option<(i64, usize)> {
-        let (day, time) = source.get(start..)?.split_first_chunk::<10>()?;
-        if *day != self.day {
+        // `2025-07-20T08:19:16.`: of a known length, so that the places in it are known to be there.
+        let head = source.get(start..)?.first_chunk::<20>()?;
+        if head[..10] != self.day || head[10] != b'T' {
             return None;
         }
-        match micros_of_day(time)? {
-            (micros, [b'"', rest @ ..]) => Some((self.midnight + micros, source.len() - rest.len())),
-            _ => None,
-        }
+        let seconds = seconds_of_day(eight_at(head, 11)?)?;
+        let (micros, end) = match head[19] {
+            b'.' => {
+                let near = eight_at(source, start + 20)?;
+                let n_digits = count_digits(near);
+                if n_digits == 0 {
+                    return None;
+                }
+                let n_more = if n_digits == 8 { n_digits_at(source.get(start + 28..)?) } else { 0 };
+                (micros_of_digits(near, n_digits.min(6)), start + 20 + n_digits + n_more)
+            }
+            _ => (0, start + 19),
+        };
+        let end = match source.get(end..)? {
+            [b'Z', b'"', ..] => end + 2,
+            [b'+', b'0', b'0', b':', b'0', b'0', b'"', ..] => end + 7,
+            _ => return None,
+        };
+        Some((self.midnight + seconds * 1_000_000 + micros, end))
     }
 }
 
@@ -96,8 +112,7 @@ impl DayReader {
 #[inline]
 fn micros_of_day(time: &[u8]) -> Option<(i64, &[u8])> {
     let (b'T', time) = time.split_first()? else { return None };
-    let (hour, minute, second) = clock(eight_at(time, 0)?)?;
-    let seconds = (hour * 3_600 + minute * 60 + second) as i64;
+    let seconds = seconds_of_day(eight_at(time, 0)?)?;
     let (micros, rest) = match &time[8..] {
         [b'.', decimals @ ..] => micros_of_decimals(decimals)?,
         rest => (0, rest),
@@ -106,17 +121,33 @@ fn micros_of_day(time: &[u8]) -> Option<(i64, &[u8])> {
     Some((seconds * 1_000_000 + micros, rest))
 }
 
+#[inline]
+fn seconds_of_day(time: u64) -> Option<i64> {
+    let (hour, minute, second) = clock(time)?;
+    Some((hour * 3_600 + minute * 60 + second) as i64)
+}
+
+/// Microseconds, from one to six decimals of a second.
+#[inline]
+fn micros_of_digits(digits: u64, n_digits: usize) -> i64 {
+    /// By which number so many decimals are multiplied.
+    const UNITS: [i64; 7] = [0, 100_000, 10_000, 1_000, 100, 10, 1];
+    number_of_digits(digits, n_digits) as i64 * UNITS[n_digits]
+}
+
+fn n_digits_at(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
 /// Microseconds, from at least one decimal of a second, and what follows.
 #[inline]
 fn micros_of_decimals(decimals: &[u8]) -> Option<(i64, &[u8])> {
-    /// By which number so many decimals are multiplied.
-    const UNITS: [i64; 7] = [0, 100_000, 10_000, 1_000, 100, 10, 1];
     if let Some(near) = eight_at(decimals, 0)
         && let n_digits @ 1..=6 = count_digits(near)
     {
-        return Some((number_of_digits(near, n_digits) as i64 * UNITS[n_digits], &decimals[n_digits..]));
+        return Some((micros_of_digits(near, n_digits), &decimals[n_digits..]));
     }
-    let n_digits = decimals.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let n_digits = n_digits_at(decimals);
     let digit = |place: usize| decimals[..n_digits].get(place).map_or(0, |byte| i64::from(byte - b'0'));
     let micros = (0..6).fold(0, |micros, place| micros * 10 + digit(place));
     (0 < n_digits).then(|| (micros, &decimals[n_digits..]))
@@ -256,6 +287,8 @@ mod tests {
         let texts = [
             "2025-07-20T08:19:16Z",
             "2025-07-20T23:59:59.999999999Z",
+            "2025-07-20T23:59:59.9999999Z",
+            "2025-07-20T23:59:59.12345678+00:00",
             "2025-07-20T23:59:59.999999Z",
             "2025-07-20T23:59:59.123Z",
             "2025-07-20T00:00:00.5+00:00",

@@ -3,6 +3,7 @@
 //! The first detector to try: it needs no training and its verdict can be checked by hand. It assumes that a series
 //! wanders slowly; for daily or weekly patterns it is the wrong method, for many outliers in a row so is a mean.
 
+mod squares;
 mod sum;
 mod window;
 
@@ -82,7 +83,7 @@ fn default_include_anomalies() -> bool {
 /// One reading has no spread; two can be told from each other.
 const MIN_SAMPLES: u32 = 2;
 
-/// Each reading costs a pass over its window, and each checkpoint writes it: 900 kB a series at this size.
+/// Each checkpoint writes the windows that have changed: 900 kB a series at this size.
 const MAX_WINDOW: u32 = 100_000;
 
 impl StageOptions for ZscoreOptions {
@@ -167,7 +168,7 @@ impl Detector for Zscore {
     }
 
     fn prefetch(&self, past: &Window) {
-        past.prefetch();
+        past.prefetch(self.window);
     }
 
     fn foresee(&self, past: &mut Window) {

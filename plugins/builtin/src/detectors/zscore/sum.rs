@@ -46,29 +46,30 @@ impl Sum {
     /// Of parts that do not overlap, the smallest first.
     fn of_parts(parts: &[f64]) -> Self {
         let (mut rounded, mut rest) = (0.0, 0.0);
-        for (at, &part) in parts.iter().enumerate().rev() {
+        let mut smaller = parts.iter().rev();
+        while rest == 0.0
+            && let Some(&part) = smaller.next()
+        {
             (rounded, rest) = two_sum(rounded, part);
-            if rest == 0.0 {
-                continue;
-            }
-            if at == 0 {
-                return Sum { rounded, rest };
-            }
-            // All that is left is smaller than the rest, and matters when that is half a unit of the last place.
-            let is_same_side = (0.0 < rest) == (0.0 < parts[at - 1]);
+        }
+        // All that is left is smaller than the rest, and matters when that is half a unit of the last place.
+        if let Some(&part) = smaller.clone().next() {
             let (further, missing) = two_sum(rounded, 2.0 * rest);
-            return Sum { rounded: if is_same_side && missing == 0.0 { further } else { rounded }, rest: f64::NAN };
+            if (0.0 < rest) == (0.0 < part) && missing == 0.0 {
+                (rounded, rest) = (further, -rest);
+            }
+        }
+        for &part in smaller {
+            let lost;
+            (rest, lost) = two_sum(rest, part);
+            if lost != 0.0 {
+                return Sum { rounded, rest: f64::NAN };
+            }
         }
         Sum { rounded, rest }
     }
 
-    /// Adds a value.
-    #[inline]
-    pub fn add(&mut self, value: f64) {
-        self.replace(0.0, value);
-    }
-
-    /// Takes back a value that was added before, and adds another.
+    /// Takes back a value that was added before, and adds another; 0 changes nothing.
     #[inline]
     pub fn replace(&mut self, old: f64, new: f64) {
         let (sum, error) = two_sum(self.rounded, new);
@@ -92,6 +93,12 @@ impl Sum {
     pub fn rounded(&self) -> f64 {
         self.rounded
     }
+
+    /// The sum, and exactly what was rounded away; NaN where that is not known.
+    #[inline]
+    pub fn parts(&self) -> (f64, f64) {
+        (self.rounded, self.rest)
+    }
 }
 
 #[inline]
@@ -101,7 +108,7 @@ fn is_summable(value: f64) -> bool {
 
 /// The rounded sum and exactly what was rounded away (Knuth's TwoSum).
 #[inline]
-fn two_sum(a: f64, b: f64) -> (f64, f64) {
+pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let b_part = sum - a;
     (sum, (a - (sum - b_part)) + (b - b_part))
@@ -134,7 +141,7 @@ mod tests {
                     sum.replace(values.remove(0), value);
                     exact.remove(0);
                 } else {
-                    sum.add(value);
+                    sum.replace(0.0, value);
                 }
                 values.push(value);
                 exact.push(units);

@@ -1,37 +1,33 @@
 //! What `zscore` remembers of a series.
 
+use std::slice;
+
 use pipeline_stage::prefetch;
 use serde::{Deserialize, Serialize};
 
+use super::squares::{Squares, spread_of};
 use super::sum::Sum;
 
-/// The latest readings of a series, as a ring: where a value stands decides in which order its square is added, so the
-/// ring is kept as it is, and a restart does not change the last bit of a score.
+/// The latest readings of a series, as a ring, and what their mean and deviation are made of: so a reading does not cost a
+/// pass over them, unless they hardly differ.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     values: Vec<f64>,
     /// Where the next reading goes once the ring is full, which is where the oldest one stands; 0 before.
     next: u32,
-    /// Of the values. It depends on nothing else, so it is not saved.
+    /// Of the values. It depends on nothing else, so it is not saved; nor are the others.
     #[serde(skip)]
     sum: Sum,
     #[serde(skip)]
-    spread: Spread,
+    squares: Squares,
+    /// Of the values; 0 when it is not known, [`NONE`] when there is none. In one word, because two lines of memory hold
+    /// all of a series but its values.
+    #[serde(skip)]
+    deviation: f64,
 }
 
-/// Mean and population standard deviation of a window.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum Spread {
-    /// The values have changed since.
-    #[default]
-    Unknown,
-    /// There is none, or none that a float can hold.
-    Nothing,
-    Known {
-        mean: f64,
-        deviation: f64,
-    },
-}
+/// The deviation of a window that has none, or none that a float can hold.
+const NONE: f64 = -1.0;
 
 impl Window {
     /// Takes up what was saved, perhaps under another `window`: then the ring is laid out anew, oldest first, and keeps the
@@ -45,7 +41,8 @@ impl Window {
         }
         self.next %= self.values.len().max(1) as u32;
         self.sum = Sum::of(&self.values);
-        self.spread = Spread::Unknown;
+        self.squares = Squares::of(&self.values);
+        self.deviation = 0.0;
     }
 
     pub(super) fn oldest_first(&self) -> Vec<f64> {
@@ -58,14 +55,16 @@ impl Window {
         self.values.len()
     }
 
-    pub(super) fn prefetch(&self) {
-        prefetch(&self.values);
+    /// Asks for where the next reading goes.
+    pub(super) fn prefetch(&self, window: usize) {
+        let place = if self.values.len() < window { self.values.len().saturating_sub(1) } else { self.next as usize };
+        prefetch(self.values.get(place).map_or(&[], slice::from_ref));
     }
 
     pub(super) fn push(&mut self, value: f64, window: usize) {
-        self.spread = Spread::Unknown;
+        self.deviation = 0.0;
+        let mut old = 0.0;
         if self.values.len() < window {
-            self.sum.add(value);
             if self.values.len() == self.values.capacity() {
                 // Twice the room, but never beyond the window: most of the memory of a run is here.
                 self.values.reserve_exact(self.values.len().max(4).min(window - self.values.len()));
@@ -73,42 +72,57 @@ impl Window {
             self.values.push(value);
         } else {
             let oldest = self.next as usize;
-            self.sum.replace(std::mem::replace(&mut self.values[oldest], value), value);
+            old = std::mem::replace(&mut self.values[oldest], value);
             self.next = if oldest + 1 == window { 0 } else { self.next + 1 };
         }
+        self.sum.replace(old, value);
         if !self.sum.is_exact() {
             self.sum = Sum::of(&self.values);
+        }
+        self.squares.replace(old, value);
+        if !self.squares.is_precise(self.values.len() as f64) {
+            self.squares = Squares::of(&self.values);
         }
     }
 
     /// Computes what the next score needs, and keeps it.
     pub(super) fn foresee(&mut self) {
-        self.spread = self.spread();
+        self.deviation = self.deviation();
     }
 
     /// Mean and population standard deviation; none if there is no spread, or none that a float can hold.
     pub(super) fn mean_and_deviation(&self) -> Option<(f64, f64)> {
-        match self.spread() {
-            Spread::Known { mean, deviation } => Some((mean, deviation)),
-            _ => None,
-        }
+        let deviation = self.deviation();
+        (deviation != NONE).then(|| (self.mean(), deviation))
     }
 
     #[inline]
-    fn spread(&self) -> Spread {
-        if self.spread != Spread::Unknown {
-            return self.spread;
+    fn mean(&self) -> f64 {
+        self.sum.rounded() / self.values.len() as f64
+    }
+
+    #[inline]
+    fn deviation(&self) -> f64 {
+        if self.deviation != 0.0 {
+            return self.deviation;
         }
+        let count = self.values.len() as f64;
+        self.squares
+            .spread(&self.sum, count)
+            .map_or_else(|| self.deviation_of_values(), |spread| (spread / count).sqrt())
+    }
+
+    /// The same from all values.
+    #[cold]
+    fn deviation_of_values(&self) -> f64 {
         let values = &self.values;
         // Asked of the values, not of the deviation: rounding in the mean must not make a spread where there is none.
         if values.iter().all(|value| *value == values[0]) {
-            return Spread::Nothing;
+            return NONE;
         }
-        let count = values.len() as f64;
-        let mean = self.sum.rounded() / count;
-        let deviation = (sum_of_squares(values, mean) / count).sqrt();
-        let is_known = mean.is_finite() && deviation.is_finite() && 0.0 < deviation;
-        if is_known { Spread::Known { mean, deviation } } else { Spread::Nothing }
+        let mean = self.mean();
+        let deviation = (spread_of(values, mean) / values.len() as f64).sqrt();
+        if mean.is_finite() && deviation.is_finite() && 0.0 < deviation { deviation } else { NONE }
     }
 }
 
@@ -120,18 +134,37 @@ impl Window {
     }
 }
 
-/// Squares are summed in this many lanes, side by side, so that the processor can work on several at once.
-const LANES: usize = 4;
+#[cfg(test)]
+mod tests {
+    use pipeline_testkit::Random;
 
-fn sum_of_squares(values: &[f64], mean: f64) -> f64 {
-    let mut sums = [0.0; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let rest: f64 = rest.iter().map(|value| (value - mean) * (value - mean)).sum();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            let distance = chunk[lane] - mean;
-            sums[lane] += distance * distance;
+    use super::*;
+
+    #[test]
+    fn a_kept_deviation_is_that_of_the_values_to_the_last_bit() {
+        let mut random = Random::new(3);
+        for (size, least) in [(2, 13_900), (7, 13_900), (30, 13_900), (1_000, 13_000)] {
+            let (mut window, mut n_kept) = (Window::default(), 0);
+            for step in 0..20_000 {
+                let value = match step / 2_000 {
+                    // Steps of a resolution, a large offset, large and small numbers, no spread, spikes.
+                    0 | 1 => 20.0 + random.below(100) as f64 / 10.0,
+                    2 => 1_013.25 + random.below(2_000) as f64 / 1_000.0,
+                    3 => random.below(1 << 30) as f64 * 1e150,
+                    4 => random.below(1 << 30) as f64 * 1e-160,
+                    5 => 7.3,
+                    6 if random.once_in(50) => 1e17,
+                    _ => random.below(1 << 30) as f64 * random.below(1 << 30) as f64,
+                };
+                window.push(value, size);
+                let right = window.deviation_of_values();
+                assert_eq!(window.deviation().to_bits(), right.to_bits(), "{step} of {size}: {:?}", window.values);
+                n_kept += u32::from(window.squares.spread(&window.sum, window.len() as f64).is_some());
+                let mut restored = Window { sum: Sum::default(), squares: Squares::default(), ..window.clone() };
+                restored.fit(size);
+                assert_eq!(restored.deviation().to_bits(), right.to_bits(), "a restart at {step} changes a bit");
+            }
+            assert!(least <= n_kept, "{n_kept} of {size}");
         }
     }
-    sums.iter().sum::<f64>() + rest
 }

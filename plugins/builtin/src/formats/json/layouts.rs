@@ -10,13 +10,17 @@
 //! declared ones are watched as they are entered, the others may.
 
 use std::collections::HashMap;
+use std::ops::Range;
+
+use arrow::array::BinaryArray;
 
 use super::fields::Fields;
 use super::literals::{Learned, learn};
+use super::runs::Run;
 use super::steps::{Next, State, Step};
-use super::values::{other_than_text, short_float, skip, text_end};
-use crate::formats::building::Building;
-use crate::formats::rows::Row;
+use super::values::skip;
+use super::wanted::wanted;
+use crate::formats::rows::{RUN, Row};
 
 /// More steps than this, and all are forgotten: payloads without a fixed shape are not worth the memory.
 const MAX_STEPS: usize = 1_024;
@@ -32,6 +36,13 @@ const LEARNINGS_OF_BATCH: u32 = 8;
 
 /// Larger ones are not learned from: their literals may be large, too.
 const MAX_PAYLOAD: usize = 16 << 10;
+
+/// So many payloads that are alike, one after the other, are a reason to read the next ones side by side: so many at first,
+/// and after runs that were long.
+const FEWEST_ALIKE: usize = 2;
+
+/// And so many where all runs are short.
+const MOST_ALIKE: usize = 512;
 
 /// Fields are watched by a bit each.
 const MAX_FIELDS: usize = 64;
@@ -50,6 +61,10 @@ pub(super) struct Layouts {
     untried: u32,
     /// The last one was tried, and is of no known shape.
     is_new: bool,
+    /// How many in a row were each like the one before it.
+    n_alike: usize,
+    /// How many in a row must be alike before more of them are read side by side.
+    enough_alike: usize,
 }
 
 impl Layouts {
@@ -63,6 +78,8 @@ impl Layouts {
             n_unknown: 0,
             untried: 0,
             is_new: false,
+            n_alike: 0,
+            enough_alike: FEWEST_ALIKE,
         }
     }
 
@@ -79,15 +96,79 @@ impl Layouts {
             self.untried -= 1;
             return false;
         }
+        self.n_alike += 1;
         let is_known = self.try_read(payload, fields, row).is_some();
-        self.n_unknown = self.n_unknown.saturating_sub(u32::from(is_known));
+        if is_known {
+            self.n_unknown = self.n_unknown.saturating_sub(1);
+        } else {
+            self.n_alike = 0;
+        }
         is_known
+    }
+
+    /// Reads payloads as long as they are of the shape of the last one, and gives how many these are. What the columns have
+    /// got of others has to be taken back. None: it was not tried, because those before them were not alike.
+    pub fn read_run(
+        &mut self,
+        payloads: &BinaryArray,
+        rows: Range<usize>,
+        fields: &Fields,
+        row: &mut Row,
+    ) -> Option<usize> {
+        if self.n_alike < self.enough_alike {
+            return None;
+        }
+        let n_rows = rows.len();
+        let mut run = Run::new(payloads, rows);
+        let is_whole = self.walk(&mut run, fields, row).is_some();
+        let len = if is_whole { run.len() } else { 0 };
+        if len < n_rows {
+            self.n_alike = 0;
+            self.enough_alike = match len < RUN / 4 {
+                true => (self.enough_alike * 2).min(MOST_ALIKE),
+                false => FEWEST_ALIKE,
+            };
+        }
+        self.n_unknown = self.n_unknown.saturating_sub(len as u32);
+        Some(len)
+    }
+
+    /// The way of the last payload, with all of a run. None when none of them goes it.
+    fn walk(&self, run: &mut Run<'_>, fields: &Fields, row: &mut Row) -> Option<()> {
+        let (mut state, mut seen) = (0, 0);
+        while 0 < run.len() {
+            let step = self.states[state].last()?;
+            if seen & step.enters != 0 {
+                return None;
+            }
+            seen |= step.enters;
+            run.literal(&step.literal);
+            state = match step.next {
+                Next::Wanted { column, state } => {
+                    run.wanted(row, &[column]);
+                    state
+                }
+                Next::Shared { field, state } => {
+                    run.wanted(row, fields.columns(field)?);
+                    state
+                }
+                Next::Any { state } => {
+                    run.any();
+                    state
+                }
+                Next::End => {
+                    run.end();
+                    return Some(());
+                }
+            };
+        }
+        None
     }
 
     fn try_read(&mut self, payload: &[u8], fields: &Fields, row: &mut Row) -> Option<()> {
         let (mut at, mut state, mut seen) = (0, 0, 0);
         loop {
-            let Some(step) = self.states[state].step(payload, at) else {
+            let Some(step) = self.states[state].step(payload, at, &mut self.n_alike) else {
                 self.is_new = true;
                 return None;
             };
@@ -143,42 +224,6 @@ impl Layouts {
         let (literal, enters) = shape.end;
         self.n_steps += usize::from(self.states[state].add(Step::new(literal, enters, Next::End)));
     }
-}
-
-/// Reads a value for a column; gives the place behind it.
-#[inline]
-fn wanted(payload: &[u8], at: usize, column: usize, row: &mut Row) -> Option<usize> {
-    let first = *payload.get(at)?;
-    row.set_with(column, |building, days, zone| match (building, first) {
-        (Building::Text(texts), b'"') => {
-            let end = text_end(payload, at + 1)?;
-            texts.push(payload, at + 1, end);
-            Some(end + 1)
-        }
-        (Building::Time(times), b'"') => {
-            if let Some((time, end)) = days.quoted(payload, at + 1) {
-                times.push(time);
-                return Some(end);
-            }
-            let end = text_end(payload, at + 1)?;
-            times.push(days.time(&payload[at + 1..end], zone).ok()?);
-            Some(end + 1)
-        }
-        (Building::Float(values), _) => {
-            let (value, end) = short_float(payload, at)?;
-            values.push(value);
-            Some(end)
-        }
-        _ => None,
-    })
-    .or_else(|| other(payload, at, column, row))
-}
-
-/// Reads a value that is unusual for its column.
-fn other(payload: &[u8], at: usize, column: usize, row: &mut Row) -> Option<usize> {
-    let (found, end) = other_than_text(payload, at)?;
-    row.set_found(column, found).ok()?;
-    Some(end)
 }
 
 /// Reads a value for several columns.

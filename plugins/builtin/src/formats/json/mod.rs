@@ -3,10 +3,14 @@
 mod fields;
 mod layouts;
 mod literals;
+mod runs;
 mod steps;
 mod values;
+mod wanted;
 
-use arrow::array::RecordBatch;
+use std::ops::Range;
+
+use arrow::array::{BinaryArray, RecordBatch};
 use pipeline_stage::{
     Column, ColumnFrom, Decoded, Format, FormatContext, FormatOptions, Framing, RawRows, Result, StageOptions,
     row_to_json,
@@ -16,7 +20,7 @@ use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 
-use super::rows::{Row, Table, text_of};
+use super::rows::{ReadRows, Row, Table, text_of};
 use fields::{Fields, Walk, not_json};
 use layouts::Layouts;
 
@@ -79,20 +83,35 @@ impl Format for Json {
     fn decode(&mut self, raw: &RawRows, offsets: &[u64]) -> Result<Decoded> {
         let Json { table, fields, seen, layouts } = self;
         layouts.begin_batch();
-        table.decode(raw, offsets, |payload, row| {
-            if layouts.read(payload, fields, row) {
-                return Ok(());
-            }
-            row.take_back();
-            read_object(text_of(payload)?, fields, seen, row)?;
-            layouts.learn(payload, fields);
-            Ok(())
-        })
+        table.decode(raw, offsets, &mut Objects { fields, seen, layouts })
     }
 
     fn encode(&self, rows: &RecordBatch) -> Result<Option<RawRows>> {
         let payloads = (0..rows.num_rows()).map(|row| write_object(self.table.columns(), rows, row));
         Ok(Some(RawRows::of_payloads(payloads.collect::<Vec<_>>())))
+    }
+}
+
+/// Reads the objects of a batch.
+struct Objects<'a> {
+    fields: &'a Fields,
+    seen: &'a mut [bool],
+    layouts: &'a mut Layouts,
+}
+
+impl ReadRows for Objects<'_> {
+    fn read(&mut self, payload: &[u8], row: &mut Row) -> Result<(), String> {
+        if self.layouts.read(payload, self.fields, row) {
+            return Ok(());
+        }
+        row.take_back();
+        read_object(text_of(payload)?, self.fields, self.seen, row)?;
+        self.layouts.learn(payload, self.fields);
+        Ok(())
+    }
+
+    fn read_run(&mut self, payloads: &BinaryArray, rows: Range<usize>, row: &mut Row) -> Option<usize> {
+        self.layouts.read_run(payloads, rows, self.fields, row)
     }
 }
 

@@ -33,9 +33,10 @@ impl Default for ByBeginning {
 
 /// A literal, and what stands behind it.
 pub(super) struct Step {
-    literal: Literal,
-    enters: u64,
-    next: Next,
+    pub literal: Literal,
+    /// The declared fields whose names are in it, a bit each.
+    pub enters: u64,
+    pub next: Next,
     /// Another one of the same beginning.
     alike: u8,
     /// It was taken since the last search for one that is not needed.
@@ -64,18 +65,25 @@ pub(super) enum Next {
 }
 
 impl State {
-    /// The step that fits the payload from there on.
+    /// The step that fits the payload from there on. If it is another than the last one, nothing was alike up to here.
     #[inline]
-    pub fn step(&mut self, payload: &[u8], at: usize) -> Option<Taken> {
+    pub fn step(&mut self, payload: &[u8], at: usize, n_alike: &mut usize) -> Option<Taken> {
         // Payloads of one shape come in a row: the next one most likely takes the same step.
         let last = self.steps.get(self.last)?;
         if last.fits(payload, at) {
             return Some(last.taken());
         }
         self.last = self.other(payload, at)?;
+        *n_alike = 0;
         let step = &mut self.steps[self.last];
         step.is_used = true;
         Some(step.taken())
+    }
+
+    /// The step that was taken last.
+    #[inline]
+    pub fn last(&self) -> Option<&Step> {
+        self.steps.get(self.last)
     }
 
     #[inline(never)]
@@ -175,7 +183,7 @@ const BEGINS_VALUE: [bool; 256] = {
 const AT_ONCE: usize = size_of::<u128>();
 
 /// Some text; its beginning and its end are compared at once each.
-struct Literal {
+pub(super) struct Literal {
     text: Box<[u8]>,
     first: u128,
     mask: u128,
@@ -195,9 +203,15 @@ impl Literal {
         AT_ONCE <= self.text.len() || self.text.contains(&b':')
     }
 
+    /// How many bytes it has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Whether it stands at a place.
     #[inline]
-    fn is_at(&self, payload: &[u8], at: usize) -> bool {
+    pub fn is_at(&self, payload: &[u8], at: usize) -> bool {
         let Some(rest) = payload.get(at..) else { return false };
         // Comparisons of a known length need no call.
         match rest.first_chunk() {
@@ -249,7 +263,7 @@ mod tests {
     }
 
     fn found(state: &mut State, payload: &str) -> Option<String> {
-        let length = state.step(payload.as_bytes(), 0)?.len;
+        let length = state.step(payload.as_bytes(), 0, &mut 0)?.len;
         Some(payload[..length].into())
     }
 

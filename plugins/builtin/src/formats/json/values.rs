@@ -2,7 +2,7 @@
 //!
 //! What is unusual (escapes in a text, whole numbers of more than 18 digits) is not read here: that is for the JSON parser.
 
-use crate::formats::eight::{count_digits, eight_at, number_of_digits};
+use crate::formats::eight::{count_digits, eight_at, number_of_digits, plain_bytes};
 use crate::formats::value::Found;
 
 /// The value at a place, which is no text, as the JSON parser would give it, and the place behind it. None: there is none,
@@ -37,17 +37,14 @@ fn word(payload: &[u8], at: usize, word: &[u8], found: Found<'static>) -> Option
 #[inline]
 pub(super) fn text_end(payload: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut is_ascii) = (start, true);
-    while let Some(near) = payload.get(at..).and_then(<[u8]>::first_chunk) {
-        let special = special_bytes(near);
-        if special == 0 {
-            at += near.len();
-            continue;
-        }
-        at += (special.trailing_zeros() / 8) as usize;
-        match payload[at] {
-            b'"' => return is_text(payload, start, at, is_ascii),
-            0x80.. => (at, is_ascii) = (at + 1, false),
-            _ => return None,
+    while let Some(near) = payload.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        let n_plain = plain_bytes(near);
+        at += n_plain;
+        match near.get(n_plain) {
+            None => {}
+            Some(b'"') => return is_text(payload, start, at, is_ascii),
+            Some(0x80..) => (at, is_ascii) = (at + 1, false),
+            Some(_) => return None,
         }
     }
     loop {
@@ -63,19 +60,6 @@ pub(super) fn text_end(payload: &[u8], start: usize) -> Option<usize> {
 #[inline]
 fn is_text(payload: &[u8], start: usize, end: usize, is_ascii: bool) -> Option<usize> {
     (is_ascii || std::str::from_utf8(&payload[start..end]).is_ok()).then_some(end)
-}
-
-/// 0xff in the place of each byte that is a quote, a backslash, a control character or not ASCII. Written so that the
-/// compiler looks at all sixteen at once.
-#[inline]
-fn special_bytes(near: &[u8; 16]) -> u128 {
-    let mut special = [0; 16];
-    for (mark, &byte) in special.iter_mut().zip(near) {
-        // With a sign, what is not ASCII is below zero.
-        let is_special = (byte == b'"') | (byte == b'\\') | (byte.cast_signed() < 0x20);
-        *mark = if is_special { 0xff } else { 0 };
-    }
-    u128::from_le_bytes(special)
 }
 
 /// The number at a place as a float, as the JSON parser would give it, and the place behind it. None: there is none, or it
