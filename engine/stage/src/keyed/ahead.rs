@@ -1,15 +1,14 @@
 //! Finds the series of rows before it is their turn, and asks for what they have in memory: three steps, as each needs
-//! the address that the one before has brought.
-
-use std::ops::Range;
+//! the address that the one before has brought. A step is taken for one row whenever one is scored, because the processor
+//! can wait for a few pieces of memory at a time only.
 
 use serde::Serialize;
 
 use super::keys::Keys;
 use super::table::Table;
 
-/// How many rows a step is for: enough to hide the wait for memory behind the work on the step before, few enough for
-/// two steps to stay near the processor.
+/// How many rows there are between two steps: enough to hide the wait for memory behind the work on those, few enough for
+/// what has come to stay near the processor.
 pub(super) const AHEAD: usize = 32;
 
 /// The number of no slot.
@@ -21,38 +20,48 @@ pub(super) type Near = [u32; AHEAD];
 /// What is known of the rows that come next.
 pub(super) struct Ahead<'k> {
     keys: &'k Keys,
-    /// The next rows, whose series are on their way.
-    first: Near,
-    /// Those after them, whose slots are on their way.
-    second: Near,
-    /// The first row of those after these.
+    /// Of the rows that are being scored, of those after them, whose slots are there, and of those after these, whose slots
+    /// are asked for.
+    near: [Near; 3],
+    /// The first of the rows behind all these, of which it is asked where they stand.
     row: usize,
 }
 
 impl<'k> Ahead<'k> {
-    /// Begins with the first row; `rest` asks for what a series has elsewhere.
+    /// Begins with the first rows; `rest` asks for what a series has elsewhere.
     pub fn new<S: Serialize>(keys: &'k Keys, table: &Table<S>, rest: impl Fn(&S)) -> Self {
-        let mut ahead = Ahead { keys, first: [NOWHERE; AHEAD], second: [NOWHERE; AHEAD], row: 0 };
-        table.prefetch_index(keys, ahead.rows(0));
-        for _ in 0..2 {
-            ahead.next(table, &rest);
+        let mut ahead = Ahead { keys, near: [[NOWHERE; AHEAD]; 3], row: 0 };
+        for _ in 0..3 {
+            (0..AHEAD).for_each(|place| ahead.ask(place, table, &rest));
+            ahead.advance();
         }
         ahead
     }
 
-    /// Of the next [`AHEAD`] rows, and asks for those behind.
-    pub fn next<S: Serialize>(&mut self, table: &Table<S>, rest: impl Fn(&S)) -> Near {
-        table.prefetch_index(self.keys, self.rows(1));
-        let found = table.near(self.keys, self.rows(0));
-        table.prefetch_slots(&found);
-        table.prefetch_rest(&self.second, rest);
-        self.row += AHEAD;
-        std::mem::replace(&mut self.first, std::mem::replace(&mut self.second, found))
+    /// Of the next [`AHEAD`] rows, which are scored now.
+    pub fn near(&self) -> Near {
+        self.near[0]
     }
 
-    /// The rows of this step, or of one so many steps behind it.
-    fn rows(&self, steps: usize) -> Range<usize> {
-        let start = self.row + steps * AHEAD;
-        start.min(self.keys.len())..(start + AHEAD).min(self.keys.len())
+    /// Asks for what the rows of this place have in memory, one for each step.
+    #[inline]
+    pub fn ask<S: Serialize>(&mut self, place: usize, table: &Table<S>, rest: impl Fn(&S)) {
+        let (row, n_rows) = (self.row + place, self.keys.len());
+        if row < n_rows {
+            table.prefetch_index(self.keys.hash(row));
+        }
+        let found = match row.checked_sub(AHEAD) {
+            Some(row) if row < n_rows => table.near(self.keys.hash(row)),
+            _ => NOWHERE,
+        };
+        table.prefetch_slot(found);
+        self.near[2][place] = found;
+        table.prefetch_rest(self.near[1][place], rest);
+    }
+
+    /// All of these rows have been scored.
+    pub fn advance(&mut self) {
+        self.near.rotate_left(1);
+        self.row += AHEAD;
     }
 }

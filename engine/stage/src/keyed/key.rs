@@ -1,18 +1,14 @@
 //! The columns of a key as bytes.
 
-use std::ops::Range;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
-use crate::short_copy::SHORT;
+use crate::short_copy::{SHORT, extend_from_part};
 
 /// The columns whose values make a series.
 #[derive(Debug, Clone)]
@@ -50,17 +46,14 @@ impl KeyColumns {
     pub fn keys(&self, batch: &RecordBatch) -> KeyBytes {
         let arrays: Vec<KeyArray<'_>> = self.arrays(batch).map(KeyArray::new).collect();
         let size: usize = arrays.iter().map(|array| array.size(batch.num_rows())).sum();
-        let mut keys =
-            KeyBytes { bytes: vec![0; size + HEAD + SHORT], starts: Vec::with_capacity(batch.num_rows() + 1) };
-        let mut at = 0;
-        keys.starts.push(at);
+        let mut bytes = Vec::with_capacity(size + SHORT);
+        let mut starts = Vec::with_capacity(batch.num_rows() + 1);
+        starts.push(0);
         for row in 0..batch.num_rows() {
-            for array in &arrays {
-                at += array.put(row, &mut keys.bytes[at..]);
-            }
-            keys.starts.push(at);
+            arrays.iter().for_each(|array| array.put(row, &mut bytes));
+            starts.push(bytes.len());
         }
-        keys
+        KeyBytes { bytes, starts }
     }
 }
 
@@ -68,7 +61,7 @@ impl KeyColumns {
 /// only.
 #[derive(Debug)]
 pub struct KeyBytes {
-    /// One behind the other, and some room.
+    /// One behind the other.
     bytes: Vec<u8>,
     /// Where each begins, and where the last one ends.
     starts: Vec<usize>,
@@ -99,7 +92,7 @@ struct KeyArray<'a> {
 }
 
 enum KeyValues<'a> {
-    Text(&'a StringArray),
+    Text { ends: &'a [i32], texts: &'a [u8] },
     Integers(&'a Int64Array),
     Floats(&'a Float64Array),
     Booleans(&'a BooleanArray),
@@ -115,7 +108,10 @@ const NUMBER: usize = 1 + size_of::<u64>();
 impl<'a> KeyArray<'a> {
     fn new(array: &'a ArrayRef) -> Self {
         let values = match array.data_type() {
-            DataType::Utf8 => KeyValues::Text(array.as_string::<i32>()),
+            DataType::Utf8 => {
+                let texts = array.as_string::<i32>();
+                KeyValues::Text { ends: texts.value_offsets(), texts: texts.value_data() }
+            }
             DataType::Int64 => KeyValues::Integers(array.as_primitive::<Int64Type>()),
             DataType::Float64 => KeyValues::Floats(array.as_primitive::<Float64Type>()),
             DataType::Boolean => KeyValues::Booleans(array.as_boolean()),
@@ -127,25 +123,23 @@ impl<'a> KeyArray<'a> {
     /// How many bytes its part of all keys takes at most.
     fn size(&self, n_rows: usize) -> usize {
         match self.values {
-            KeyValues::Text(texts) => {
-                let offsets = texts.value_offsets();
-                n_rows * HEAD + (offsets[n_rows] - offsets[0]) as usize
-            }
+            KeyValues::Text { ends, .. } => n_rows * HEAD + (ends[n_rows] - ends[0]) as usize,
             _ => n_rows * NUMBER,
         }
     }
 
-    /// Writes its part of a key, and gives how many bytes that is; more may be written over.
+    /// Adds its part of a key.
     #[inline]
-    fn put(&self, row: usize, room: &mut [u8]) -> usize {
+    fn put(&self, row: usize, bytes: &mut Vec<u8>) {
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
-            room[0] = 0;
-            return 1;
+            return bytes.push(0);
         }
         let bits = match self.values {
-            KeyValues::Text(texts) => {
-                let offsets = texts.value_offsets();
-                return put_text(texts.value_data(), offsets[row] as usize..offsets[row + 1] as usize, room);
+            KeyValues::Text { ends, texts } => {
+                let part = ends[row] as usize..ends[row + 1] as usize;
+                let [a, b, c, d] = (part.len() as u32).to_le_bytes();
+                bytes.extend_from_slice(&[1, a, b, c, d]);
+                return extend_from_part(bytes, texts, part);
             }
             KeyValues::Integers(values) => values.value(row) as u64,
             // -0.0 + 0.0 is 0.0: one series for both zeros.
@@ -153,22 +147,9 @@ impl<'a> KeyArray<'a> {
             KeyValues::Booleans(values) => u64::from(values.value(row)),
             KeyValues::Times(values) => values.value(row) as u64,
         };
-        room[0] = 1;
-        room[1..NUMBER].copy_from_slice(&bits.to_le_bytes());
-        NUMBER
+        bytes.push(1);
+        bytes.extend_from_slice(&bits.to_le_bytes());
     }
-}
-
-#[inline]
-fn put_text(source: &[u8], part: Range<usize>, room: &mut [u8]) -> usize {
-    let length = part.len();
-    room[0] = 1;
-    room[1..HEAD].copy_from_slice(&(length as u32).to_le_bytes());
-    match (room.get_mut(HEAD..HEAD + SHORT), source.get(part.start..part.start + SHORT)) {
-        (Some(room), Some(text)) if length <= SHORT => room.copy_from_slice(text),
-        _ => room[HEAD..HEAD + length].copy_from_slice(&source[part]),
-    }
-    HEAD + length
 }
 
 /// The position of a column.
@@ -193,6 +174,7 @@ pub fn find_column(schema: &Schema, name: &str) -> Result<usize> {
 mod tests {
     use std::sync::Arc;
 
+    use arrow_array::StringArray;
     use arrow_schema::Field;
 
     use super::*;

@@ -120,15 +120,17 @@ impl<D: Detector> Transform for Keyed<D> {
         let mut scores = ScoreColumns::with_capacity(n_rows);
         let mut coming = Ahead::new(&keys, &self.table, |series| self.detector.prefetch(series));
         for start in (0..n_rows).step_by(AHEAD) {
-            let ahead = start..n_rows.min(start + AHEAD);
-            let near = coming.next(&self.table, |series| self.detector.prefetch(series));
+            let near = coming.near();
             self.table.each_near(&near, |series| self.detector.foresee(series));
-            let mut found = [None; AHEAD];
-            for (row, (found, near)) in ahead.clone().zip(found.iter_mut().zip(near)) {
+            let (mut found, n_found) = ([None; AHEAD], AHEAD.min(n_rows - start));
+            for place in 0..n_found {
+                coming.ask(place, &self.table, |series| self.detector.prefetch(series));
+                let row = start + place;
                 let Some(value) = arrays.value(row) else { continue };
-                *found = self.score(&keys, row, near, &Reading { at: arrays.at(row), value }, out);
+                found[place] = self.score(&keys, row, near[place], &Reading { at: arrays.at(row), value }, out);
             }
-            scores.extend(&found[..ahead.len()]);
+            coming.advance();
+            scores.extend(&found[..n_found]);
         }
         self.detector.check()?;
         if let Some(failure) = self.failure.take() {

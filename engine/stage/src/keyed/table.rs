@@ -1,14 +1,13 @@
 //! All series of one detector in one task: found by key, limited in number, saved by what has changed.
 
-use std::ops::Range;
 use std::slice;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::ahead::{AHEAD, NOWHERE, Near};
+use super::ahead::NOWHERE;
 use super::index::Index;
-use super::keys::{Keys, hash_of};
+use super::keys::hash_of;
 use crate::error::{Result, StageError};
 use crate::position::Timestamp;
 use crate::prefetch::prefetch;
@@ -129,35 +128,33 @@ impl<S: Serialize> Table<S> {
         Ok(())
     }
 
-    /// Where the series of some rows most likely stand: those of the same hash. At most [`AHEAD`] rows.
-    pub fn near(&self, keys: &Keys, rows: Range<usize>) -> Near {
-        let mut near = [NOWHERE; AHEAD];
-        for (near, row) in near.iter_mut().zip(rows) {
-            *near = self.index.find(keys.hash(row), |_| true).unwrap_or(NOWHERE);
+    /// Where the series of a key most likely stands: one of the same hash.
+    #[inline]
+    pub fn near(&self, hash: u64) -> u32 {
+        self.index.find(hash, |_| true).unwrap_or(NOWHERE)
+    }
+
+    /// Asks for what tells where the series of a key stands.
+    #[inline]
+    pub fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for a slot: it has the series, and where the rest of it is.
+    #[inline]
+    pub fn prefetch_slot(&self, near: u32) {
+        if let Some(slot) = self.slots.get(near as usize) {
+            prefetch(slice::from_ref(slot));
         }
-        near
     }
 
-    /// Asks for what tells where the series of some rows stand.
-    pub fn prefetch_index(&self, keys: &Keys, rows: Range<usize>) {
-        rows.for_each(|row| self.index.prefetch(keys.hash(row)));
-    }
-
-    /// Asks for slots: each has its series, and where the rest of it is.
-    pub fn prefetch_slots(&self, near: &[u32]) {
-        self.slots_of(near).for_each(|slot| prefetch(slice::from_ref(slot)));
-    }
-
-    /// Asks for what is elsewhere: keys, and what `rest` asks for.
-    pub fn prefetch_rest(&self, near: &[u32], rest: impl Fn(&S)) {
-        for slot in self.slots_of(near) {
+    /// Asks for what is elsewhere: the key, and what `rest` asks for.
+    #[inline]
+    pub fn prefetch_rest(&self, near: u32, rest: impl Fn(&S)) {
+        if let Some(slot) = self.slots.get(near as usize) {
             prefetch(&slot.key);
             rest(&slot.series);
         }
-    }
-
-    fn slots_of(&self, near: &[u32]) -> impl Iterator<Item = &Slot<S>> {
-        near.iter().filter_map(|&number| self.slots.get(number as usize))
     }
 
     /// Does something with each of the series there.

@@ -19,10 +19,10 @@ pub(crate) enum Building {
 }
 
 impl Building {
-    /// One that is empty, with room for so many rows.
-    pub fn new(column_type: ColumnType, rows: usize) -> Self {
+    /// One that is empty, with room for so many rows, and for so many bytes if it is of text.
+    pub fn new(column_type: ColumnType, rows: usize, bytes: usize) -> Self {
         match column_type {
-            ColumnType::String => Building::Text(Texts::with_capacity(rows)),
+            ColumnType::String => Building::Text(Texts::with_capacity(rows, bytes)),
             ColumnType::Integer => Building::Integer(Values::with_capacity(rows)),
             ColumnType::Float => Building::Float(Values::with_capacity(rows)),
             ColumnType::Boolean => Building::Boolean(Booleans::with_capacity(rows)),
@@ -59,6 +59,14 @@ impl Building {
             Building::Integer(column) | Building::Time(column) => column.values.len(),
             Building::Float(column) => column.values.len(),
             Building::Boolean(column) => column.values.len(),
+        }
+    }
+
+    /// How many bytes of text it has.
+    pub fn n_bytes(&self) -> usize {
+        match self {
+            Building::Text(column) => column.bytes.len(),
+            _ => 0,
         }
     }
 
@@ -177,6 +185,9 @@ impl Booleans {
     }
 }
 
+/// Texts up to this many bytes are copied as if they had as many.
+pub(crate) const SHORT: usize = 32;
+
 /// Texts. That they are UTF-8 is checked once for all of them, at the end.
 pub(crate) struct Texts {
     bytes: Vec<u8>,
@@ -186,11 +197,10 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
-    fn with_capacity(rows: usize) -> Self {
+    fn with_capacity(rows: usize, bytes: usize) -> Self {
         let mut ends = Vec::with_capacity(rows + 1);
         ends.push(0);
-        // Sensor ids, units: a dozen bytes; longer texts make it grow.
-        Texts { bytes: Vec::with_capacity(12 * rows), ends, nulls: Nulls::default() }
+        Texts { bytes: Vec::with_capacity(bytes), ends, nulls: Nulls::default() }
     }
 
     /// Adds the text that stands in `source` from `start` to `end`.
@@ -198,6 +208,16 @@ impl Texts {
     pub fn push(&mut self, source: &[u8], start: usize, end: usize) {
         extend_from_part(&mut self.bytes, source, start..end);
         self.ends.push(self.bytes.len() as i32);
+    }
+
+    /// Adds the text that the first bytes are, so many of them.
+    #[inline]
+    pub fn push_short(&mut self, bytes: &[u8; SHORT], length: usize) {
+        let end = self.bytes.len() + length;
+        // What is too much is taken back: a copy of a known size needs no call.
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.truncate(end);
+        self.ends.push(end as i32);
     }
 
     fn push_null(&mut self) {

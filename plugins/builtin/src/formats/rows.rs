@@ -8,7 +8,7 @@ use pipeline_stage::{
     Column, ColumnFrom, ColumnType, Decoded, FormatContext, Meta, RawRows, Result, StageError, Zone, schema_of,
 };
 
-use super::building::Building;
+use super::building::{Building, SHORT};
 use super::time::DayReader;
 use super::value::{Found, Value, expected, value_of_field};
 
@@ -37,6 +37,12 @@ impl<F: FnMut(&[u8], &mut Row) -> Result<(), String>> ReadRows for F {
     }
 }
 
+/// How many bytes a text has as long as none was seen: sensor ids, units.
+const USUAL_TEXT: usize = 12;
+
+/// For larger ones there is no room beforehand: one of them does not mean that all are.
+const LONG_TEXT: usize = 256;
+
 /// So many rows at most are read side by side: their payloads stay near the processor.
 pub(super) const RUN: usize = 64;
 
@@ -56,6 +62,8 @@ pub(super) struct Row {
     zone: Zone,
     days: DayReader,
     building: Vec<Building>,
+    /// For how many bytes of text there is room in each row of a column, by the batch before.
+    text_sizes: Vec<usize>,
     /// How many rows are complete.
     n_complete: usize,
     /// How many columns have something of this row.
@@ -84,12 +92,14 @@ impl Table {
         });
         let metas = metas.collect();
         let FormatContext { columns, zone } = context;
+        let text_sizes = vec![USUAL_TEXT; columns.len()];
         let row = Row {
             columns,
             metas,
             zone,
             days: DayReader::default(),
             building: Vec::new(),
+            text_sizes,
             n_complete: 0,
             n_set: 0,
             wrong_null: None,
@@ -141,6 +151,8 @@ impl Table {
             }
             idx += 1;
         }
+        let text_size = |building: &Building| building.n_bytes().div_ceil(good.len().max(1)).min(LONG_TEXT);
+        row.text_sizes = row.building.iter().map(text_size).collect();
         let columns = std::mem::take(&mut row.building).into_iter().map(Building::finish).collect::<Result<_>>()?;
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         Ok(Decoded { batch, rows: (!rejected.is_empty()).then_some(good), rejected })
@@ -186,7 +198,10 @@ fn checked(payload: &[u8]) -> Result<&str, String> {
 impl Row {
     /// Starts a batch.
     fn start(&mut self, rows: usize) {
-        self.building = self.columns.iter().map(|column| Building::new(column.column_type, rows)).collect();
+        let building = self.columns.iter().zip(&self.text_sizes);
+        // A short copy may write over the end.
+        let building = building.map(|(column, size)| Building::new(column.column_type, rows, size * rows + SHORT));
+        self.building = building.collect();
         self.n_complete = 0;
         self.begin();
     }

@@ -7,7 +7,8 @@ use arrow::array::BinaryArray;
 
 use super::steps::Literal;
 use super::values::skip;
-use super::wanted::value;
+use super::wanted::{text, value};
+use crate::formats::building::Building;
 use crate::formats::rows::{RUN, Row};
 
 /// Payloads that are being read. The first one that does not fit ends the run before it.
@@ -47,7 +48,10 @@ impl<'a> Run<'a> {
         for &column in columns {
             self.at = start;
             let mut making = row.making(column);
-            self.each(|bytes, at| value(bytes, at, &mut making));
+            match making.building {
+                Building::Text(texts) => self.each(|bytes, at| text(bytes, at, texts)),
+                _ => self.each(|bytes, at| value(bytes, at, &mut making)),
+            }
         }
     }
 

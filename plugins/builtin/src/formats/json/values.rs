@@ -34,7 +34,6 @@ fn word(payload: &[u8], at: usize, word: &[u8], found: Found<'static>) -> Option
 }
 
 /// Where the text ends that begins at a place. None for one with escapes or control characters, or that is not UTF-8.
-#[inline]
 pub(super) fn text_end(payload: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut is_ascii) = (start, true);
     while let Some(near) = payload.get(at..).and_then(<[u8]>::first_chunk::<16>) {

@@ -1,7 +1,8 @@
 //! Values that columns want, read without a JSON parser.
 
 use super::values::{other_than_text, short_float, text_end};
-use crate::formats::building::Building;
+use crate::formats::building::{Building, SHORT, Texts};
+use crate::formats::eight::plain_bytes;
 use crate::formats::rows::{Making, Row};
 use crate::formats::value::Value;
 
@@ -16,15 +17,11 @@ pub(super) fn wanted(payload: &[u8], at: usize, column: usize, row: &mut Row) ->
 }
 
 /// Reads the value at a place, unless it is null, and adds it to a column; gives the place behind it.
-#[inline]
+#[inline(always)]
 pub(super) fn value(payload: &[u8], at: usize, making: &mut Making<'_>) -> Option<usize> {
     let first = *payload.get(at)?;
     let usual = match (&mut *making.building, first) {
-        (Building::Text(texts), b'"') => {
-            let end = text_end(payload, at + 1)?;
-            texts.push(payload, at + 1, end);
-            return Some(end + 1);
-        }
+        (Building::Text(texts), b'"') => return text(payload, at, texts),
         (Building::Time(times), b'"') => making.days.quoted(payload, at + 1).map(|(time, end)| {
             times.push(time);
             end
@@ -36,6 +33,31 @@ pub(super) fn value(payload: &[u8], at: usize, making: &mut Making<'_>) -> Optio
         _ => None,
     };
     usual.or_else(|| unusual(payload, at, making))
+}
+
+/// Reads the text at a place.
+#[inline(always)]
+pub(super) fn text(payload: &[u8], at: usize, texts: &mut Texts) -> Option<usize> {
+    let (quote, rest) = payload.get(at..)?.split_first()?;
+    if *quote != b'"' {
+        return None;
+    }
+    let start = at + 1;
+    // Nearly all are short, and end within what is looked at and copied at once.
+    if let Some(near) = rest.first_chunk::<SHORT>() {
+        let (first, second) = (near.first_chunk()?, near.last_chunk()?);
+        let length = match plain_bytes(first) {
+            16 => 16 + plain_bytes(second),
+            length => length,
+        };
+        if near.get(length) == Some(&b'"') {
+            texts.push_short(near, length);
+            return Some(start + length + 1);
+        }
+    }
+    let end = text_end(payload, start)?;
+    texts.push(payload, start, end);
+    Some(end + 1)
 }
 
 #[inline(never)]

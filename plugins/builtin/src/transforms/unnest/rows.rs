@@ -31,7 +31,7 @@ pub(super) struct Rows {
 impl Rows {
     pub fn new(columns: &[Column]) -> Self {
         Rows {
-            columns: columns.iter().map(|column| Building::new(column.column_type, 0)).collect(),
+            columns: columns.iter().map(|column| Building::new(column.column_type, 0, 0)).collect(),
             origins: Vec::new(),
             bytes: 0,
             first: 0,
