@@ -110,7 +110,14 @@ mod tests {
 
     /// A payload of one of two shapes, mostly the first, and seldom one that has something unusual or wrong.
     fn payload(random: &mut Random, second: bool) -> Vec<u8> {
-        let id = ["a", "sensor_0001", "a name that is longer than sixteen bytes", "é😀", ""][random.below(5)];
+        let id = [
+            "a",
+            "sensor_0001",
+            "a name of thirty-two bytes, just",
+            "one longer than what is copied at once",
+            "é😀",
+            "",
+        ][random.below(6)];
         let value = ["22.13", "-0.0", "1013", "0.30000000000000004", "-12", "1e-7"][random.below(6)];
         let at = match random.below(4) {
             0 => format!("{}", 1_752_999_556_000 + random.below(1_000_000)),
