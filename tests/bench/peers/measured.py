@@ -13,16 +13,16 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
-from pathlib import Path
+from contextlib import contextmanager
 
-BINARY = os.environ.get("PIPELINE") or Path(__file__).resolve().parents[3] / "target/release/pipeline"
+REPOSITORY = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../..")
+BINARY = os.environ.get("PIPELINE") or os.path.join(REPOSITORY, "target/release/pipeline")
 MIB_OF_A_PAGE = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 TICKS_OF_A_SECOND = os.sysconf("SC_CLK_TCK")
 READ = re.compile(rb"^messages_processed_total(?:\{.*\})? (\d+)", re.M)
@@ -43,17 +43,33 @@ def committed(port):
 def used(process):
     """Its memory in MiB, and the CPU-seconds it has used; none once it has ended."""
     try:
-        memory = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
-        user, system = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+        memory = contents(f"/proc/{process.pid}/statm").split()[1]
+        user, system = contents(f"/proc/{process.pid}/stat").rsplit(")", 1)[1].split()[11:13]
     except (OSError, IndexError):
         return None
     return int(memory) * MIB_OF_A_PAGE, (int(user) + int(system)) / TICKS_OF_A_SECOND
 
 
+def contents(path):
+    with open(path) as file:
+        return file.read()
+
+
+@contextmanager
+def folder():
+    """A folder for a run alone. `tempfile` would import what takes as long as all else here."""
+    path = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"pipeline-bench-{os.getpid()}-{time.time_ns()}")
+    os.mkdir(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
 def measure(file, brokers, topic, rows):
     """Runs a pipeline file; (time, rows committed, `used`) as seen, what the books say of each stage, and the seconds."""
-    with tempfile.TemporaryDirectory() as state:
-        values = {"STATE": state, "BROKERS": brokers, "TOPIC": topic, "GROUP": f"bench-{uuid.uuid4()}"}
+    with folder() as state:
+        values = {"STATE": state, "BROKERS": brokers, "TOPIC": topic, "GROUP": os.path.basename(state)}
         environment = dict(os.environ, **{f"BENCH_{name}": value for name, value in values.items()})
         options = shlex.split(os.environ.get("BENCH_OPTIONS", ""))
         port = os.environ.get("BENCH_PORT", "9764")

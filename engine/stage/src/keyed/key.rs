@@ -1,5 +1,7 @@
 //! The columns of a key as bytes.
 
+use std::ops::Range;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
@@ -8,7 +10,7 @@ use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
-use crate::short_copy::{SHORT, extend_from_part};
+use crate::short_copy::SHORT;
 
 /// The columns whose values make a series.
 #[derive(Debug, Clone)]
@@ -46,6 +48,7 @@ impl KeyColumns {
     pub fn keys(&self, batch: &RecordBatch) -> KeyBytes {
         let arrays: Vec<KeyArray<'_>> = self.arrays(batch).map(KeyArray::new).collect();
         let size: usize = arrays.iter().map(|array| array.size(batch.num_rows())).sum();
+        // The last short text may be written over its end.
         let mut bytes = Vec::with_capacity(size + SHORT);
         let mut starts = Vec::with_capacity(batch.num_rows() + 1);
         starts.push(0);
@@ -136,10 +139,7 @@ impl<'a> KeyArray<'a> {
         }
         let bits = match self.values {
             KeyValues::Text { ends, texts } => {
-                let part = ends[row] as usize..ends[row + 1] as usize;
-                let [a, b, c, d] = (part.len() as u32).to_le_bytes();
-                bytes.extend_from_slice(&[1, a, b, c, d]);
-                return extend_from_part(bytes, texts, part);
+                return put_text(texts, ends[row] as usize..ends[row + 1] as usize, bytes);
             }
             KeyValues::Integers(values) => values.value(row) as u64,
             // -0.0 + 0.0 is 0.0: one series for both zeros.
@@ -149,6 +149,26 @@ impl<'a> KeyArray<'a> {
         };
         bytes.push(1);
         bytes.extend_from_slice(&bits.to_le_bytes());
+    }
+}
+
+#[inline]
+fn put_text(texts: &[u8], part: Range<usize>, bytes: &mut Vec<u8>) {
+    let (length, near) = (part.len(), texts.get(part.start..).and_then(<[u8]>::first_chunk::<SHORT>));
+    let mut put = [1; HEAD + SHORT];
+    put[1..HEAD].copy_from_slice(&(length as u32).to_le_bytes());
+    match near {
+        // Of a known size, in one piece. What is too much is taken back.
+        Some(near) if length <= SHORT => {
+            put[HEAD..].copy_from_slice(near);
+            let end = bytes.len() + HEAD + length;
+            bytes.extend_from_slice(&put);
+            bytes.truncate(end);
+        }
+        _ => {
+            bytes.extend_from_slice(&put[..HEAD]);
+            bytes.extend_from_slice(&texts[part]);
+        }
     }
 }
 
