@@ -80,7 +80,7 @@ static double two_sum(double a, double b, double *error) {
   return sum;
 }
 
-/* In four lanes and then across them: the order of the engine's own z-score, so that the last bit agrees. */
+/* In four lanes and then across them: rounded once but for readings of very different sizes, as the engine's own is. */
 static double exact_sum(const double *values, uint32_t count) {
   double sums[4] = {0}, errors[4] = {0};
   uint32_t whole = count - count % 4;
@@ -98,9 +98,10 @@ typedef struct {
 } Double;
 
 static void add(Double *to, double value, double rest) {
-  double lost = 0.0;
-  to->sum = two_sum(to->sum, value, &lost);
-  to->rest += lost + rest;
+  double lost = 0.0, over = 0.0;
+  double sum = two_sum(to->sum, value, &lost);
+  to->sum = two_sum(sum, to->rest + (lost + rest), &over);
+  to->rest = over;
 }
 
 static Double total_of(const Double lanes[4]) {
@@ -109,27 +110,39 @@ static Double total_of(const Double lanes[4]) {
   return total;
 }
 
-/* Dekker's product: the rounded square, and in *rest exactly what was rounded away. */
-static double square_of(double value, double *rest) {
+/* A number as two of half as many digits. */
+static Double halves(double value) {
   double scaled = value * 134217729.0; /* 2^27 + 1 */
-  double high = scaled - (scaled - value), low = value - high;
-  double square = value * value;
-  *rest = ((high * high - square) + high * low + low * high) + low * low;
-  return square;
+  double high = scaled - (scaled - value);
+  return (Double){high, value - high};
+}
+
+/* Dekker's product: rounded, and exactly what was rounded away. */
+static Double product(double a, double b) {
+  Double x = halves(a), y = halves(b);
+  double rounded = a * b;
+  return (Double){rounded, ((x.sum * y.sum - rounded) + x.sum * y.rest + x.rest * y.sum) + x.rest * y.rest};
+}
+
+static Double square_by(Double number, double by) {
+  Double square = product(number.sum, number.sum);
+  double part = square.sum / by;
+  Double back = product(part, by);
+  return (Double){part, (((square.sum - back.sum) - back.rest) + (square.rest + 2.0 * number.sum * number.rest)) / by};
 }
 
 /* The sum of the squared distances from the mean, rounded once, as the engine's own z-score has it to the last bit. */
 static double sum_of_squares(const double *values, uint32_t count, double mean) {
   Double squares[4] = {{0}}, distances[4] = {{0}};
   for (uint32_t i = 0; i < count; i++) {
-    double rest = 0.0, square_rest, distance = two_sum(values[i], -mean, &rest);
-    double square = square_of(distance, &square_rest);
-    add(&squares[i % 4], square, square_rest + 2.0 * distance * rest);
+    double rest = 0.0, distance = two_sum(values[i], -mean, &rest);
+    Double square = product(distance, distance);
+    add(&squares[i % 4], square.sum, square.rest + 2.0 * distance * rest);
     add(&distances[i % 4], distance, rest);
   }
-  Double all_squares = total_of(squares), all_distances = total_of(distances);
-  double off = all_distances.sum + all_distances.rest; /* the mean was rounded */
-  return all_squares.sum + (all_squares.rest - off * off / count);
+  Double all = total_of(squares), off = square_by(total_of(distances), count); /* the mean was rounded */
+  double lost = 0.0, spread = two_sum(all.sum, -off.sum, &lost);
+  return spread + (lost + (all.rest - off.rest));
 }
 
 /* 1 and the score of a value against a window; 0 when it is too early, or the window has no spread. */

@@ -101,8 +101,7 @@ def exact_spread(values):
 
 
 def exact_sum(values):
-    """The sum, rounded once: the engine's detector adds up beside the sum what each addition rounds away, which gives
-    the same for readings of one sensor."""
+    """The sum, rounded once, as the engine's detector has it."""
     try:
         return math.fsum(values)
     except OverflowError:
@@ -229,12 +228,25 @@ def exact_sums(past):
     return total + error_total
 
 
-def square(values):
-    """The rounded squares and exactly what was rounded away (Dekker)."""
+def halves(values):
+    """Each as two of half as many digits."""
     scaled = values * 134217729.0
     high = scaled - (scaled - values)
-    low, squares = values - high, values * values
-    return squares, ((high * high - squares) + high * low + low * high) + low * low
+    return high, values - high
+
+
+def product(a, b):
+    """The rounded product and exactly what was rounded away (Dekker)."""
+    (a_high, a_low), (b_high, b_low), rounded = halves(a), halves(b), a * b
+    return rounded, ((a_high * b_high - rounded) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def square_by(values, rests, by):
+    """The squares of numbers in two floats, by a number."""
+    square, square_rest = product(values, values)
+    part = square / by
+    back, back_rest = product(part, by)
+    return part, (((square - back) - back_rest) + (square_rest + 2.0 * values * rests)) / by
 
 
 def sums_of_squares(past, mean):
@@ -243,13 +255,14 @@ def sums_of_squares(past, mean):
     squares, distances = Doubles(width), Doubles(width)
     for start in range(0, count, LANES):
         distance, rest = two_sum(past[start : start + LANES], -mean)
-        of_distance, of_rest = square(distance)
+        of_distance, of_rest = product(distance, distance)
         squares.add(of_distance, of_rest + 2.0 * distance * rest)
         distances.add(distance, rest)
     total, rest = squares.total()
     # The mean was rounded, so the distances do not add up to nothing.
-    off = sum(distances.total())
-    return total + (rest - off * off / count)
+    off, off_rest = square_by(*distances.total(), float(count))
+    total, lost = two_sum(total, -off)
+    return total + (lost + (rest - off_rest))
 
 
 class Doubles:
@@ -260,12 +273,12 @@ class Doubles:
 
     def add(self, values, rests):
         some = slice(len(values))
-        self.sums[some], lost = two_sum(self.sums[some], values)
-        self.rests[some] += lost + rests
+        sums, lost = two_sum(self.sums[some], values)
+        self.sums[some], self.rests[some] = two_sum(sums, self.rests[some] + (lost + rests))
 
     def total(self):
         total, rest = self.sums[0], self.rests[0]
         for lane in range(1, LANES):
             total, lost = two_sum(total, self.sums[lane])
-            rest = rest + (lost + self.rests[lane])
+            total, rest = two_sum(total, rest + (lost + self.rests[lane]))
         return total, rest

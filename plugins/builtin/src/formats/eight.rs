@@ -1,4 +1,5 @@
-//! Digits, eight bytes at a time: what that costs does not depend on how many they are, so nothing is guessed wrongly.
+//! Digits and texts, eight bytes at a time: what that costs does not depend on how many they are, so nothing is guessed
+//! wrongly.
 //!
 //! Bytes are numbers of 64 bits whose lowest byte is the first one (little endian).
 

@@ -12,7 +12,7 @@ use super::building::{Building, SHORT};
 use super::time::DayReader;
 use super::value::{Found, Value, expected, value_of_field};
 
-/// Decodes payloads with a function that reads one of them.
+/// Decodes payloads with what reads them.
 pub(super) struct Table {
     schema: SchemaRef,
     row: Row,
@@ -23,12 +23,19 @@ pub(super) trait ReadRows {
     /// Reads one payload. The error says why it is rejected.
     fn read(&mut self, payload: &[u8], row: &mut Row) -> Result<(), String>;
 
+    /// Whether to try `read_run`.
+    fn expects_run(&self) -> bool {
+        false
+    }
+
     /// Reads the payloads of some rows, at most [`RUN`], column by column, and gives how many: the one behind them is left to
     /// `read`, and what of it and others has got into the columns is taken back. A column that has got nothing is null.
-    /// None: it was not tried.
-    fn read_run(&mut self, _payloads: &BinaryArray, _rows: Range<usize>, _row: &mut Row) -> Option<usize> {
-        None
+    fn read_run(&mut self, _payloads: &BinaryArray, _rows: Range<usize>, _row: &mut Row) -> usize {
+        0
     }
+
+    /// So many rows of the last run were good.
+    fn after_run(&mut self, _n_good: usize) {}
 }
 
 impl<F: FnMut(&[u8], &mut Row) -> Result<(), String>> ReadRows for F {
@@ -50,6 +57,7 @@ pub(super) const RUN: usize = 64;
 pub(super) struct Making<'r> {
     pub building: &'r mut Building,
     pub column_type: ColumnType,
+    pub is_nullable: bool,
     pub days: &'r mut DayReader,
     pub zone: Zone,
 }
@@ -127,14 +135,14 @@ impl Table {
         let (mut good, mut rejected) = (Vec::with_capacity(n_rows), Vec::new());
         let mut idx = 0;
         while idx < n_rows {
-            let alike = idx..idx + n_with_payload(raw, idx).min(RUN);
-            if !alike.is_empty()
-                && let Some(n_read) = reader.read_run(&raw.payloads, alike.clone(), row)
-            {
+            if reader.expects_run() {
+                let rows = idx..idx + n_with_payload(raw, idx);
+                let n_read = reader.read_run(&raw.payloads, rows.clone(), row);
                 let n_good = row.complete_run(raw, offsets, idx, n_read);
+                reader.after_run(n_good);
                 good.extend(idx as u32..(idx + n_good) as u32);
                 idx += n_good;
-                if idx == alike.end {
+                if 0 < n_good && idx == rows.end {
                     continue;
                 }
             }
@@ -312,6 +320,7 @@ impl Row {
         Making {
             building: &mut self.building[column],
             column_type: self.columns[column].column_type,
+            is_nullable: self.columns[column].nullable,
             days: &mut self.days,
             zone: self.zone,
         }

@@ -15,6 +15,9 @@ pub struct Window {
     values: Vec<f64>,
     /// Where the next reading goes once the ring is full, which is where the oldest one stands; 0 before.
     next: u32,
+    /// The last deviation took a pass over the values, so the next one most likely does.
+    #[serde(skip)]
+    takes_pass: bool,
     /// Of the values. It depends on nothing else, so it is not saved; nor are the others.
     #[serde(skip)]
     sum: Sum,
@@ -55,8 +58,11 @@ impl Window {
         self.values.len()
     }
 
-    /// Asks for where the next reading goes.
+    /// Asks for where the next reading goes, and for the others if they are needed.
     pub(super) fn prefetch(&self, window: usize) {
+        if self.takes_pass {
+            return prefetch(&self.values);
+        }
         let place = if self.values.len() < window { self.values.len().saturating_sub(1) } else { self.next as usize };
         prefetch(self.values.get(place).map_or(&[], slice::from_ref));
     }
@@ -87,7 +93,11 @@ impl Window {
 
     /// Computes what the next score needs, and keeps it.
     pub(super) fn foresee(&mut self) {
-        self.deviation = self.deviation();
+        if self.deviation == 0.0 {
+            let kept = self.kept_deviation();
+            self.takes_pass = kept.is_none();
+            self.deviation = kept.unwrap_or_else(|| self.deviation_of_values());
+        }
     }
 
     /// Mean and population standard deviation; none if there is no spread, or none that a float can hold.
@@ -103,13 +113,17 @@ impl Window {
 
     #[inline]
     fn deviation(&self) -> f64 {
-        if self.deviation != 0.0 {
-            return self.deviation;
+        match self.deviation {
+            0.0 => self.kept_deviation().unwrap_or_else(|| self.deviation_of_values()),
+            known => known,
         }
+    }
+
+    /// From the squares; none where they cannot tell.
+    #[inline]
+    fn kept_deviation(&self) -> Option<f64> {
         let count = self.values.len() as f64;
-        self.squares
-            .spread(&self.sum, count)
-            .map_or_else(|| self.deviation_of_values(), |spread| (spread / count).sqrt())
+        self.squares.spread(&self.sum, count).map(|spread| (spread / count).sqrt())
     }
 
     /// The same from all values.

@@ -37,12 +37,14 @@ const LEARNINGS_OF_BATCH: u32 = 8;
 /// Larger ones are not learned from: their literals may be large, too.
 const MAX_PAYLOAD: usize = 16 << 10;
 
-/// So many payloads that are alike, one after the other, are a reason to read the next ones side by side: so many at first,
-/// and after runs that were long.
-const FEWEST_ALIKE: usize = 2;
+/// So many payloads in a row that are each like the one before are a reason to read the next ones side by side.
+const ENOUGH_ALIKE: usize = 2;
 
-/// And so many where all runs are short.
-const MOST_ALIKE: usize = 512;
+/// A run shorter than this costs more than it saves; no shorter one is begun.
+const SHORTEST_RUN: usize = 4;
+
+/// Where all runs are shorter, so many payloads are read alone between two.
+const LONGEST_PAUSE: usize = 512;
 
 /// Fields are watched by a bit each.
 const MAX_FIELDS: usize = 64;
@@ -63,8 +65,17 @@ pub(super) struct Layouts {
     is_new: bool,
     /// How many in a row were each like the one before it.
     n_alike: usize,
-    /// How many in a row must be alike before more of them are read side by side.
-    enough_alike: usize,
+    /// How many are read side by side.
+    run: usize,
+    /// How many are read alone after a run that was too short, and how many of them are left.
+    pause: usize,
+    paused: usize,
+    /// How many the last run was to have.
+    tried: usize,
+    #[cfg(test)]
+    pub n_in_runs: usize,
+    #[cfg(test)]
+    pub n_tried: usize,
 }
 
 impl Layouts {
@@ -79,7 +90,14 @@ impl Layouts {
             untried: 0,
             is_new: false,
             n_alike: 0,
-            enough_alike: FEWEST_ALIKE,
+            run: RUN,
+            pause: 1,
+            paused: 0,
+            tried: 0,
+            #[cfg(test)]
+            n_in_runs: 0,
+            #[cfg(test)]
+            n_tried: 0,
         }
     }
 
@@ -97,6 +115,7 @@ impl Layouts {
             return false;
         }
         self.n_alike += 1;
+        self.paused = self.paused.saturating_sub(1);
         let is_known = self.try_read(payload, fields, row).is_some();
         if is_known {
             self.n_unknown = self.n_unknown.saturating_sub(1);
@@ -106,31 +125,40 @@ impl Layouts {
         is_known
     }
 
+    /// Whether the next payloads are most likely alike.
+    pub fn expects_run(&self) -> bool {
+        ENOUGH_ALIKE <= self.n_alike && self.paused == 0
+    }
+
     /// Reads payloads as long as they are of the shape of the last one, and gives how many these are. What the columns have
-    /// got of others has to be taken back. None: it was not tried, because those before them were not alike.
-    pub fn read_run(
-        &mut self,
-        payloads: &BinaryArray,
-        rows: Range<usize>,
-        fields: &Fields,
-        row: &mut Row,
-    ) -> Option<usize> {
-        if self.n_alike < self.enough_alike {
-            return None;
-        }
-        let n_rows = rows.len();
-        let mut run = Run::new(payloads, rows);
+    /// got of others has to be taken back; then [`Self::after_run`] has to be told how many rows were good.
+    pub fn read_run(&mut self, payloads: &BinaryArray, rows: Range<usize>, fields: &Fields, row: &mut Row) -> usize {
+        self.tried = rows.len().min(self.run);
+        let mut run = Run::new(payloads, rows.start..rows.start + self.tried);
         let is_whole = self.walk(&mut run, fields, row).is_some();
-        let len = if is_whole { run.len() } else { 0 };
-        if len < n_rows {
+        if is_whole { run.len() } else { 0 }
+    }
+
+    /// Longer runs after one that was good to its end, shorter ones after another; after a very short one a pause.
+    pub fn after_run(&mut self, n_good: usize) {
+        if n_good == self.tried {
+            self.run = (self.run * 2).min(RUN);
+        } else {
             self.n_alike = 0;
-            self.enough_alike = match len < RUN / 4 {
-                true => (self.enough_alike * 2).min(MOST_ALIKE),
-                false => FEWEST_ALIKE,
-            };
+            self.run = (self.run / 2).max(SHORTEST_RUN);
         }
-        self.n_unknown = self.n_unknown.saturating_sub(len as u32);
-        Some(len)
+        if n_good < SHORTEST_RUN.min(self.tried) {
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.paused = self.pause;
+        } else {
+            self.pause = 1;
+        }
+        self.n_unknown = self.n_unknown.saturating_sub(n_good as u32);
+        #[cfg(test)]
+        {
+            self.n_in_runs += n_good;
+            self.n_tried += self.tried;
+        }
     }
 
     /// The way of the last payload, with all of a run. None when none of them goes it.

@@ -110,8 +110,16 @@ impl ReadRows for Objects<'_> {
         Ok(())
     }
 
-    fn read_run(&mut self, payloads: &BinaryArray, rows: Range<usize>, row: &mut Row) -> Option<usize> {
+    fn expects_run(&self) -> bool {
+        self.layouts.expects_run()
+    }
+
+    fn read_run(&mut self, payloads: &BinaryArray, rows: Range<usize>, row: &mut Row) -> usize {
         self.layouts.read_run(payloads, rows, self.fields, row)
+    }
+
+    fn after_run(&mut self, n_good: usize) {
+        self.layouts.after_run(n_good);
     }
 }
 

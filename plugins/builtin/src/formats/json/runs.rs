@@ -150,7 +150,7 @@ mod tests {
     fn what_is_read_side_by_side_is_what_each_alone_gives() {
         let mut random = Random::new(3);
         let mut format = json();
-        let (mut n_good, mut n_bad) = (0, 0);
+        let mut n_good = 0;
         for batch in 0..300 {
             let mut payloads = Vec::new();
             while payloads.len() < 150 {
@@ -190,10 +190,21 @@ mod tests {
                 }
             }
             assert_eq!((good.next(), rows.next()), (None, None));
-            n_bad += bad.len();
             assert_eq!(bad.next(), None);
         }
-        assert!(20_000 < n_good, "{n_good} good, {n_bad} bad");
+        let n_in_runs = format.layouts.n_in_runs;
+        assert!(20_000 < n_good && n_good / 2 < n_in_runs, "{n_good} good, {n_in_runs} of them in runs");
+    }
+
+    #[test]
+    fn rows_that_cannot_be_are_seldom_tried_together() {
+        let payloads = vec![br#"{"n": 1}"#.to_vec(); 10_000];
+        let mut raw = raw_rows(&payloads.iter().map(|payload| Some(&payload[..])).collect::<Vec<_>>());
+        raw.keys = Some(raw.payloads.clone());
+        let mut format = json();
+        let decoded = format.decode(&raw, &(0..10_000).collect::<Vec<u64>>()).unwrap();
+        assert_eq!(decoded.rejected.len(), 10_000);
+        assert!(format.layouts.n_tried < 1_000, "{} rows were tried together", format.layouts.n_tried);
     }
 
     #[test]
@@ -204,6 +215,7 @@ mod tests {
         payloads[80] = br#"{"id": "a", "n": 1} "#.to_vec();
         let payloads = BinaryArray::from_iter_values(&payloads);
         let mut format = json();
+        // A run that ended early is followed by one of half the length.
         for (alone, n_read) in [(0..4, 46), (50..54, 26), (80..84, 16)] {
             let mut raw = raw_rows(&[]);
             raw.payloads = payloads.slice(alone.start, alone.len());
@@ -211,7 +223,9 @@ mod tests {
             format.decode(&raw, &[0; 4]).unwrap();
             let Json { table, fields, layouts, .. } = &mut format;
             let rows = alone.end..(alone.end + RUN).min(payloads.len());
-            assert_eq!(layouts.read_run(&payloads, rows, fields, table.row()), Some(n_read), "from row {}", alone.end);
+            assert!(layouts.expects_run(), "from row {}", alone.end);
+            assert_eq!(layouts.read_run(&payloads, rows, fields, table.row()), n_read, "from row {}", alone.end);
+            layouts.after_run(n_read);
         }
     }
 }

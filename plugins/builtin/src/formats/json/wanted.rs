@@ -16,7 +16,7 @@ pub(super) fn wanted(payload: &[u8], at: usize, column: usize, row: &mut Row) ->
     })
 }
 
-/// Reads the value at a place, unless it is null, and adds it to a column; gives the place behind it.
+/// Reads the value at a place and adds it to a column; gives the place behind it. None, too, for a null that may not be.
 #[inline(always)]
 pub(super) fn value(payload: &[u8], at: usize, making: &mut Making<'_>) -> Option<usize> {
     let first = *payload.get(at)?;
@@ -62,7 +62,7 @@ pub(super) fn text(payload: &[u8], at: usize, texts: &mut Texts) -> Option<usize
 
 #[inline(never)]
 fn unusual(payload: &[u8], at: usize, making: &mut Making<'_>) -> Option<usize> {
-    let Making { building, column_type, days, zone } = making;
+    let Making { building, column_type, is_nullable, days, zone } = making;
     if let (Building::Time(times), b'"') = (&mut **building, payload[at]) {
         let end = text_end(payload, at + 1)?;
         times.push(days.time(&payload[at + 1..end], *zone).ok()?);
@@ -70,7 +70,7 @@ fn unusual(payload: &[u8], at: usize, making: &mut Making<'_>) -> Option<usize> 
     }
     let (found, end) = other_than_text(payload, at)?;
     match found.as_value(*column_type, *zone).ok()? {
-        Value::Null => None,
+        Value::Null if !*is_nullable => None,
         value => {
             building.push(value);
             Some(end)
