@@ -83,7 +83,7 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use arrow::array::Array;
-    use pipeline_stage::{Column, ColumnType, Format, Meta};
+    use pipeline_stage::{Column, ColumnFrom, ColumnType, Format, Meta, RawRows};
     use pipeline_testkit::Random;
 
     use super::super::{Json, JsonOptions};
@@ -101,6 +101,7 @@ mod tests {
             nullable("missing", ColumnType::String),
             meta("key", ColumnType::String, Meta::Key),
             meta("offset", ColumnType::Integer, Meta::Offset),
+            Column { from: ColumnFrom::Part(Meta::Key, 2), ..nullable("part", ColumnType::Integer) },
         ]
     }
 
@@ -158,25 +159,33 @@ mod tests {
                 (0..=random.below(100)).for_each(|_| payloads.push(payload(&mut random, second)));
             }
             let is_there: Vec<bool> = payloads.iter().map(|_| batch % 3 == 0 || !random.once_in(60)).collect();
-            let keys: Vec<&[u8]> =
-                payloads.iter().map(|_| if random.once_in(50) { &b"\xff"[..] } else { b"key" }).collect();
-            let of = |range: Range<usize>| {
-                let there = range.clone().map(|idx| is_there[idx].then_some(&payloads[idx][..]));
-                let mut raw = raw_rows(&there.collect::<Vec<_>>());
-                raw.keys = Some(BinaryArray::from_iter_values(&keys[range]));
-                raw
+            let keys = payloads.iter().map(|_| match random.below(120) {
+                0 => None,
+                1 => Some(&b"\xff"[..]),
+                2 => Some(&b"key/x"[..]),
+                other => Some(if other % 2 == 0 { &b"key/7"[..] } else { b"key" }),
+            });
+            let keys = BinaryArray::from_iter(keys);
+            let there = payloads.iter().zip(&is_there).map(|(payload, is_there)| is_there.then_some(&payload[..]));
+            let all = raw_rows(&there.collect::<Vec<_>>());
+            let of = |range: Range<usize>| RawRows {
+                payloads: all.payloads.slice(range.start, range.len()),
+                keys: Some(keys.slice(range.start, range.len())),
+                ..raw_rows(&[])
             };
-            let offsets: Vec<u64> = (0..payloads.len() as u64).collect();
-            let decoded = format.decode(&of(0..payloads.len()), &offsets).unwrap();
+            let skipped = random.below(10);
+            let offsets: Vec<u64> = (skipped as u64..payloads.len() as u64).collect();
+            let decoded = format.decode(&of(skipped..payloads.len()), &offsets).unwrap();
             let (mut good, mut bad) =
                 ((0..decoded.batch.num_rows()).map(|row| row_of(&decoded.batch, row)), decoded.rejected.into_iter());
-            let rows = decoded.rows.unwrap_or((0..payloads.len() as u32).collect());
+            let rows = decoded.rows.unwrap_or((0..offsets.len() as u32).collect());
             let mut rows = rows.into_iter();
-            for (idx, offset) in offsets.iter().enumerate() {
+            for (row, offset) in offsets.iter().enumerate() {
+                let idx = skipped + row;
                 // One that has seen nothing has only the parser.
                 let mut alone = json().decode(&of(idx..idx + 1), &[*offset]).unwrap();
                 match alone.rejected.pop() {
-                    Some((_, why)) => assert_eq!(bad.next(), Some((idx as u32, why))),
+                    Some((_, why)) => assert_eq!(bad.next(), Some((row as u32, why))),
                     None => {
                         assert_eq!(
                             good.next(),
@@ -184,7 +193,7 @@ mod tests {
                             "{}",
                             String::from_utf8_lossy(&payloads[idx])
                         );
-                        assert_eq!(rows.next(), Some(idx as u32));
+                        assert_eq!(rows.next(), Some(row as u32));
                         n_good += 1;
                     }
                 }
