@@ -246,11 +246,23 @@ async fn take_pictures(browser: &Browser) {
     let series = r#"{"sensor_id":"sensor-04","metric_type":"temperature"}"#;
     browser.run(&format!("location.hash = '#/series?' + new URLSearchParams({{ series: '{series}' }})")).await;
     browser.wait_for("the readings", &shows("#series-note", "readings of history")).await;
-    // The longer it has run, the more often it takes.
-    browser.run("window.zooming = setInterval(() => { if (document.querySelectorAll('#series-chart .trace.scatter').length >= 5) return clearInterval(window.zooming); if (document.querySelector('#series-note').textContent.includes('too many to judge')) [...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click(); }, 2000)").await;
+    // The longer it has run, the more often it takes; each time what it gives has to be there first.
+    browser.run(ZOOM_IN_UNTIL_JUDGED).await;
     browser.wait_for("the chart", "document.querySelectorAll('#series-chart .trace.scatter').length >= 5").await;
     browser.screenshot(&pictures().join("busy-series.png")).await;
 }
+
+/// Zooms in whenever the page says anew that there are too many readings.
+const ZOOM_IN_UNTIL_JUDGED: &str = "
+    let said = '';
+    const zooming = setInterval(() => {
+        const note = document.querySelector('#series-note').textContent;
+        if (document.querySelectorAll('#series-chart .trace.scatter').length >= 5) return clearInterval(zooming);
+        if (!note.includes('too many to judge') || note === said) return;
+        said = note;
+        [...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click();
+    }, 500);
+";
 
 /// How long it is looked at: the promises are for a minute, on a quiet machine.
 fn looked_at() -> Duration {
