@@ -252,14 +252,14 @@ async fn take_pictures(browser: &Browser) {
     browser.screenshot(&pictures().join("busy-series.png")).await;
 }
 
-/// Zooms in whenever the page says anew that there are too many readings.
+/// Zooms in whenever the page has drawn another time, and says that it has too many readings.
 const ZOOM_IN_UNTIL_JUDGED: &str = "
-    let said = '';
+    let drawn = null;
     const zooming = setInterval(() => {
-        const note = document.querySelector('#series-note').textContent;
         if (document.querySelectorAll('#series-chart .trace.scatter').length >= 5) return clearInterval(zooming);
-        if (!note.includes('too many to judge') || note === said) return;
-        said = note;
+        const from = document.querySelector('#series-chart').layout?.xaxis.range[0];
+        if (from === drawn || !document.querySelector('#series-note').textContent.includes('too many to judge')) return;
+        drawn = from;
         [...document.querySelectorAll('#series-ranges button')].find((found) => found.textContent === 'zoom in').click();
     }, 500);
 ";

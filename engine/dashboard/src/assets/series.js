@@ -15,6 +15,8 @@ let until = null;
 let points = null;
 let timer = null;
 let asked = 0;
+/** The last question that has an answer. */
+let answered = 0;
 let names = new Map();
 /** What the series that are suggested begin with. */
 let prefix = '';
@@ -34,7 +36,8 @@ export function enter(found, parameters) {
   if (!detector) return note('This pipeline has no detector, so there are no series.');
   if (!key) return note('Choose a series to see its readings.');
   load();
-  timer = setInterval(() => { if (until === null && !document.hidden) load(); }, FOLLOW_EVERY);
+  // An answer that takes longer is waited for: the next question would make it an old one.
+  timer = setInterval(() => { if (until === null && !document.hidden && answered === asked) load(); }, FOLLOW_EVERY);
   return undefined;
 }
 
@@ -106,6 +109,8 @@ async function load() {
       : `${nameOf(of)}: ${number(found.count)} readings of ${found.table}, ${words[found.kind]}`);
   } catch (error) {
     if (question === asked) note(error.message);
+  } finally {
+    if (question === asked) answered = question;
   }
 }
 
