@@ -11,14 +11,17 @@ pub(crate) const SHORT: usize = 16;
 #[inline]
 pub fn extend_from_part(out: &mut Vec<u8>, source: &[u8], part: Range<usize>) {
     match source.get(part.start..).and_then(<[u8]>::first_chunk::<SHORT>) {
-        // What is too much is taken back.
-        Some(more) if part.len() <= SHORT => {
-            let length = out.len() + part.len();
-            out.extend_from_slice(more);
-            out.truncate(length);
-        }
+        Some(more) if part.len() <= SHORT => extend_from_first(out, more, part.len()),
         _ => out.extend_from_slice(&source[part]),
     }
+}
+
+/// Appends the first of some bytes, so many of them: all are copied, and what is too much is taken back.
+#[inline]
+pub fn extend_from_first<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N], length: usize) {
+    let end = out.len() + length;
+    out.extend_from_slice(bytes);
+    out.truncate(end);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
-use crate::short_copy::SHORT;
+use crate::short_copy::{SHORT, extend_from_first};
 
 /// The columns whose values make a series.
 #[derive(Debug, Clone)]
@@ -158,12 +158,9 @@ fn put_text(texts: &[u8], part: Range<usize>, bytes: &mut Vec<u8>) {
     let mut put = [1; HEAD + SHORT];
     put[1..HEAD].copy_from_slice(&(length as u32).to_le_bytes());
     match near {
-        // Of a known size, in one piece. What is too much is taken back.
         Some(near) if length <= SHORT => {
             put[HEAD..].copy_from_slice(near);
-            let end = bytes.len() + HEAD + length;
-            bytes.extend_from_slice(&put);
-            bytes.truncate(end);
+            extend_from_first(bytes, &put, HEAD + length);
         }
         _ => {
             bytes.extend_from_slice(&put[..HEAD]);

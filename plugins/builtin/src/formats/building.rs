@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer, OffsetBuffer};
-use pipeline_stage::{ColumnType, Result, StageError, extend_from_part, timestamp_type};
+use pipeline_stage::{ColumnType, Result, StageError, extend_from_first, extend_from_part, timestamp_type};
 
 use super::value::Value;
 
@@ -213,11 +213,8 @@ impl Texts {
     /// Adds the text that the first bytes are, so many of them.
     #[inline]
     pub fn push_short(&mut self, bytes: &[u8; SHORT], length: usize) {
-        let end = self.bytes.len() + length;
-        // What is too much is taken back: a copy of a known size needs no call.
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.truncate(end);
-        self.ends.push(end as i32);
+        extend_from_first(&mut self.bytes, bytes, length);
+        self.ends.push(self.bytes.len() as i32);
     }
 
     fn push_null(&mut self) {

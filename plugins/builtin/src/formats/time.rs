@@ -88,13 +88,8 @@ impl DayReader {
         let seconds = seconds_of_day(eight_at(head, 11)?)?;
         let (micros, end) = match head[19] {
             b'.' => {
-                let near = eight_at(source, start + 20)?;
-                let n_digits = count_digits(near);
-                if n_digits == 0 {
-                    return None;
-                }
-                let n_more = if n_digits == 8 { n_digits_at(source.get(start + 28..)?) } else { 0 };
-                (micros_of_digits(near, n_digits.min(6)), start + 20 + n_digits + n_more)
+                let (micros, n_digits) = micros_of_decimals(source.get(start + 20..)?)?;
+                (micros, start + 20 + n_digits)
             }
             _ => (0, start + 19),
         };
@@ -114,7 +109,10 @@ fn micros_of_day(time: &[u8]) -> Option<(i64, &[u8])> {
     let (b'T', time) = time.split_first()? else { return None };
     let seconds = seconds_of_day(eight_at(time, 0)?)?;
     let (micros, rest) = match &time[8..] {
-        [b'.', decimals @ ..] => micros_of_decimals(decimals)?,
+        [b'.', decimals @ ..] => {
+            let (micros, n_digits) = micros_of_decimals(decimals)?;
+            (micros, &decimals[n_digits..])
+        }
         rest => (0, rest),
     };
     let rest = rest.strip_prefix(b"Z").or_else(|| rest.strip_prefix(b"+00:00"))?;
@@ -127,30 +125,25 @@ fn seconds_of_day(time: u64) -> Option<i64> {
     Some((hour * 3_600 + minute * 60 + second) as i64)
 }
 
-/// Microseconds, from one to six decimals of a second.
-#[inline]
-fn micros_of_digits(digits: u64, n_digits: usize) -> i64 {
-    /// By which number so many decimals are multiplied.
-    const UNITS: [i64; 7] = [0, 100_000, 10_000, 1_000, 100, 10, 1];
-    number_of_digits(digits, n_digits) as i64 * UNITS[n_digits]
-}
-
 fn n_digits_at(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// Microseconds, from at least one decimal of a second, and what follows.
+/// Microseconds, from at least one decimal of a second, and how many decimals there are.
 #[inline]
-fn micros_of_decimals(decimals: &[u8]) -> Option<(i64, &[u8])> {
+fn micros_of_decimals(decimals: &[u8]) -> Option<(i64, usize)> {
+    /// By which number so many decimals are multiplied.
+    const UNITS: [i64; 7] = [0, 100_000, 10_000, 1_000, 100, 10, 1];
     if let Some(near) = eight_at(decimals, 0)
-        && let n_digits @ 1..=6 = count_digits(near)
+        && let n_digits @ 1.. = count_digits(near)
     {
-        return Some((micros_of_digits(near, n_digits), &decimals[n_digits..]));
+        let (n_read, n_more) = (n_digits.min(6), if n_digits == 8 { n_digits_at(&decimals[8..]) } else { 0 });
+        return Some((number_of_digits(near, n_read) as i64 * UNITS[n_read], n_digits + n_more));
     }
     let n_digits = n_digits_at(decimals);
     let digit = |place: usize| decimals[..n_digits].get(place).map_or(0, |byte| i64::from(byte - b'0'));
     let micros = (0..6).fold(0, |micros, place| micros * 10 + digit(place));
-    (0 < n_digits).then(|| (micros, &decimals[n_digits..]))
+    (0 < n_digits).then_some((micros, n_digits))
 }
 
 /// Microseconds since 1970 of a whole number of seconds or milliseconds.

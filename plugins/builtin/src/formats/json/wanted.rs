@@ -9,11 +9,7 @@ use crate::formats::value::Value;
 /// Reads the value at a place for a column of the row; gives the place behind it.
 #[inline]
 pub(super) fn wanted(payload: &[u8], at: usize, column: usize, row: &mut Row) -> Option<usize> {
-    row.set_with(column, |mut making| value(payload, at, &mut making)).or_else(|| {
-        let (found, end) = other_than_text(payload, at)?;
-        row.set_found(column, found).ok()?;
-        Some(end)
-    })
+    row.set_with(column, |mut making| value(payload, at, &mut making))
 }
 
 /// Reads the value at a place and adds it to a column; gives the place behind it. None, too, for a null that may not be.
