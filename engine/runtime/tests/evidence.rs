@@ -105,12 +105,12 @@ async fn keeps_evidence(store: &dyn StateStore) {
 async fn prunes(store: &dyn StateStore, generation: u64) {
     let checkpoint = |epoch, at| Checkpoint { epoch, ended_at: Some(Timestamp(at)), ..Checkpoint::default() };
     store.append(&[append(generation, 2, 1_001, 200..201)]).await.unwrap();
-    store.drop_log("0", generation, &checkpoint(1, EVIDENCE_AGE_MICROS + 1_000)).await.unwrap();
+    store.drop_log("0", generation, &checkpoint(1, EVIDENCE_AGE_MICROS + 1_000), &[]).await.unwrap();
     assert_eq!(ids(store).await.len() as u64, MANY + 1, "not older than a month");
-    store.drop_log("0", generation, &checkpoint(2, EVIDENCE_AGE_MICROS + 1_001)).await.unwrap();
+    store.drop_log("0", generation, &checkpoint(2, EVIDENCE_AGE_MICROS + 1_001), &[]).await.unwrap();
     assert_eq!(ids(store).await, ["id-200"]);
     store.append(&[append(generation, 3, 2_000, 300..300 + MAX_EVIDENCE)]).await.unwrap();
-    store.drop_log("0", generation, &checkpoint(3, 2_000)).await.unwrap();
+    store.drop_log("0", generation, &checkpoint(3, 2_000), &[]).await.unwrap();
     let left = ids(store).await;
     assert_eq!((left.len() as u64, left.last().unwrap().as_str()), (MAX_EVIDENCE, "id-300"), "the newest");
 }

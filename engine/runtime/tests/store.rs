@@ -64,7 +64,7 @@ fn letter(offset: u64) -> DeadLetter {
 
 fn changes(stage: &str, changes: &[(&str, Option<&str>)]) -> StageChanges {
     let changes = changes.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.map(|value| value.into())));
-    StageChanges { stage: stage.into(), changes: changes.collect() }
+    StageChanges { stage: stage.into(), changes: changes.collect(), ..StageChanges::default() }
 }
 
 /// What every store must do.
@@ -102,7 +102,7 @@ async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
     };
     assert_eq!(store.publish("0", 1, &checkpoint(1)).await.unwrap_err().kind(), ErrorKind::TakenOver);
     store.publish("0", 2, &checkpoint(1)).await.unwrap();
-    store.drop_log("0", 2, &checkpoint(1)).await.unwrap();
+    store.drop_log("0", 2, &checkpoint(1), &[]).await.unwrap();
     store.write_changes("0", 2, 2, 0, &changes("spikes", &[("a", None), ("c", Some("3"))])).await.unwrap();
 
     let claimed = store.claim("0").await.unwrap();
@@ -115,8 +115,16 @@ async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
 
     store.write_changes("0", 3, 2, 0, &changes("spikes", &[("a", None), ("c", Some("3"))])).await.unwrap();
     store.publish("0", 3, &checkpoint(2)).await.unwrap();
-    store.drop_log("0", 3, &checkpoint(2)).await.unwrap();
+    store.drop_log("0", 3, &checkpoint(2), &[]).await.unwrap();
     assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("b", "2"), pair("c", "3")]);
+
+    store.write_changes("0", 3, 3, 0, &changes("spikes", &[("c", Some("4"))])).await.unwrap();
+    store.publish("0", 3, &checkpoint(3)).await.unwrap();
+    let whole = ["spikes".to_string()];
+    assert_eq!(store.drop_log("0", 2, &checkpoint(3), &whole).await.unwrap_err().kind(), ErrorKind::TakenOver);
+    assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("b", "2"), pair("c", "4")]);
+    store.drop_log("0", 3, &checkpoint(3), &whole).await.unwrap();
+    assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("c", "4")], "all of it was in the checkpoint");
 }
 
 async fn keeps_dead_letters_until_they_are_replayed(store: &Arc<dyn StateStore>) {

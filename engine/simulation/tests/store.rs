@@ -89,7 +89,7 @@ impl Caller {
                 let stage = ["x", "y"][self.random.below(2)];
                 let checkpoint = Checkpoint { epoch, ..Checkpoint::default() };
                 let changes = vec![(vec![self.random.below(5) as u8], Some(vec![7]))];
-                let states = [StageChanges { stage: stage.into(), changes }];
+                let states = [StageChanges { stage: stage.into(), changes, is_whole: true }];
                 let replaced = store.replace_state(task, generation, &checkpoint, &states).await;
                 self.answer("replace_state", replaced);
             }
@@ -172,7 +172,9 @@ impl Caller {
         };
         let published = self.store.publish(task, generation, &checkpoint).await;
         if self.answer("publish", published).is_some() && self.random.once_in(2) {
-            let dropped = self.store.drop_log(task, generation, &checkpoint).await;
+            let whole: Vec<String> =
+                ["x", "y"].into_iter().filter(|_| self.random.once_in(4)).map(String::from).collect();
+            let dropped = self.store.drop_log(task, generation, &checkpoint, &whole).await;
             self.answer("drop_log", dropped);
         }
     }
@@ -308,7 +310,7 @@ fn changes(epoch: u64, part: u64) -> StageChanges {
         (vec![random.below(5) as u8], value)
     };
     let changes = vec![change(), change()];
-    StageChanges { stage: ["x", "y"][random.below(2)].into(), changes }
+    StageChanges { stage: ["x", "y"][random.below(2)].into(), changes, is_whole: false }
 }
 
 #[test]

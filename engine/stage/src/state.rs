@@ -11,6 +11,9 @@ pub trait StateWriter {
     fn put(&mut self, key: &[u8], value: &[u8]);
     /// Forgets a key.
     fn delete(&mut self, key: &[u8]);
+    /// Says that this save puts all keys there are, so that none of what was written before it is needed. What was
+    /// forgotten is deleted all the same: who keeps the state may ignore this.
+    fn is_whole(&mut self) {}
 }
 
 /// The state of a stage as of a checkpoint, given to its constructor. Empty at a first start.

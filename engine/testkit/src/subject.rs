@@ -95,4 +95,7 @@ impl StateWriter for Store {
     fn delete(&mut self, key: &[u8]) {
         self.0.remove(key);
     }
+    fn is_whole(&mut self) {
+        self.0.clear();
+    }
 }

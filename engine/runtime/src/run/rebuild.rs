@@ -127,7 +127,7 @@ impl<'a> Again<'a> {
         }
         Ok(all
             .into_iter()
-            .map(|(stage, changes)| StageChanges { stage, changes: changes.into_iter().collect() })
+            .map(|(stage, changes)| StageChanges { stage, changes: changes.into_iter().collect(), is_whole: true })
             .collect())
     }
 }

@@ -10,7 +10,7 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 use super::connect::SqlStore;
 use super::errors::store_error;
 use super::values::{bytes, number, text, unreadable};
-use super::{Checkpoint, StageChanges, evidence, merge, tasks};
+use super::{Checkpoint, StageChanges, StageOf, evidence, merge, tasks};
 use crate::fixed_hash::fixed_hash;
 
 /// The newest checkpoint of a task, with the state id it belongs to.
@@ -154,7 +154,7 @@ pub(super) async fn replace_state(
 ) -> Result<()> {
     let state_id = tasks::state_id(store, task, generation).await?;
     let mut transaction = begin_as_owner(store, task, generation).await?;
-    for StageChanges { stage, changes } in states {
+    for StageChanges { stage, changes, .. } in states {
         sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3")
             .bind(&store.pipeline)
             .bind(task)
@@ -170,9 +170,14 @@ pub(super) async fn replace_state(
     transaction.commit().await.map_err(|error| store_error(&error))
 }
 
-/// The log before a checkpoint that counts is dropped, with what a changed pipeline has no use for, and changes that
-/// have piled up are merged.
-pub(super) async fn drop_log(store: &SqlStore, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
+/// The log before a checkpoint that counts is dropped, with what a changed pipeline has no use for. Changes that have
+/// piled up are merged, or dropped where the checkpoint has all there is.
+pub(super) async fn drop_log(
+    store: &SqlStore,
+    (task, generation): (&str, u64),
+    checkpoint: &Checkpoint,
+    whole: &[String],
+) -> Result<()> {
     sqlx::query("DELETE FROM pipeline_state_epochs WHERE pipeline = $1 AND task = $2 AND epoch <= $3")
         .bind(&store.pipeline)
         .bind(task)
@@ -184,10 +189,27 @@ pub(super) async fn drop_log(store: &SqlStore, task: &str, generation: u64, chec
         evidence::prune(store, ended_at).await?;
     }
     drop_removed_stages(store, (task, generation), checkpoint).await?;
-    for stage in &checkpoint.stages {
-        merge::if_large(store, (task, generation), &stage.id, checkpoint.epoch).await?;
+    for StageOf { id, .. } in &checkpoint.stages {
+        match whole.contains(id) {
+            true => drop_changes(store, (task, generation), id, checkpoint.epoch as i64 - 1).await?,
+            false => merge::if_large(store, (task, generation), id, checkpoint.epoch).await?,
+        }
     }
     Ok(())
+}
+
+/// Drops the changes of a stage up to an epoch.
+async fn drop_changes(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: i64) -> Result<()> {
+    let mut transaction = begin_as_owner(store, task, generation).await?;
+    sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4")
+        .bind(&store.pipeline)
+        .bind(task)
+        .bind(stage)
+        .bind(epoch)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
+    transaction.commit().await.map_err(|error| store_error(&error))
 }
 
 /// A stage that is not in the pipeline any more has no state: if it comes back, it begins anew.
@@ -200,21 +222,9 @@ async fn drop_removed_stages(store: &SqlStore, (task, generation): (&str, u64), 
         .map_err(|error| store_error(&error))?;
     for row in &rows {
         let stage = text(row, 0)?;
-        if checkpoint.stages.iter().any(|known| known.id == stage) {
-            continue;
+        if !checkpoint.stages.iter().any(|known| known.id == stage) {
+            drop_changes(store, (task, generation), &stage, checkpoint.epoch as i64).await?;
         }
-        let mut transaction = begin_as_owner(store, task, generation).await?;
-        sqlx::query(
-            "DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4",
-        )
-        .bind(&store.pipeline)
-        .bind(task)
-        .bind(&stage)
-        .bind(checkpoint.epoch as i64)
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| store_error(&error))?;
-        transaction.commit().await.map_err(|error| store_error(&error))?;
     }
     Ok(())
 }

@@ -144,6 +144,8 @@ pub struct StageChanges {
     pub stage: String,
     /// In the order they were made.
     pub changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// They are, with the other parts of the same save, all there is of the stage's state.
+    pub is_whole: bool,
 }
 
 impl StageChanges {
@@ -198,8 +200,9 @@ pub trait StateStore: OutboxStore + Send + Sync {
     ) -> Result<()>;
     /// Makes a checkpoint the newest one.
     async fn publish(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
-    /// Drops the log up to a checkpoint that is published, what else it replaces, and evidence that is too old or too much.
-    async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()>;
+    /// Drops the log up to a checkpoint that is published, what else it replaces, and evidence that is too old or too
+    /// much. Of the stages in `whole` the checkpoint has all state: their older changes go, too.
+    async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint, whole: &[String]) -> Result<()>;
     /// Gives stages other state in the newest checkpoint, which is `checkpoint` from then on, in one step.
     async fn replace_state(
         &self,

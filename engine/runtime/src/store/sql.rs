@@ -87,8 +87,8 @@ impl StateStore for SqlStore {
         checkpoints::publish(self, task, generation, checkpoint).await
     }
 
-    async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
-        checkpoints::drop_log(self, task, generation, checkpoint).await
+    async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint, whole: &[String]) -> Result<()> {
+        checkpoints::drop_log(self, (task, generation), checkpoint, whole).await
     }
 
     async fn replace_state(

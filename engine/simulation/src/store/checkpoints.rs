@@ -37,6 +37,13 @@ impl Checkpoints {
         self.changes.retain(|(of, stage, number, _), _| of != task || checkpoint.epoch < *number || is_there(stage));
     }
 
+    /// The checkpoint has all state of these stages: what was written before it goes.
+    pub fn drop_replaced(&mut self, task: &str, checkpoint: &Checkpoint, whole: &[String]) {
+        let is_whole =
+            |stage: &String| whole.contains(stage) && checkpoint.stages.iter().any(|known| known.id == *stage);
+        self.changes.retain(|(of, stage, number, _), _| of != task || checkpoint.epoch <= *number || !is_whole(stage));
+    }
+
     /// The state of a stage: of each key the last value.
     pub fn load(&self, task: &str, stage: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut state = BTreeMap::new();

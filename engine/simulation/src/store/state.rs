@@ -153,7 +153,7 @@ impl StateStore for SimulatedStore {
         Ok(())
     }
 
-    async fn drop_log(&self, task: &str, _: u64, checkpoint: &Checkpoint) -> Result<()> {
+    async fn drop_log(&self, task: &str, generation: u64, checkpoint: &Checkpoint, whole: &[String]) -> Result<()> {
         let (name, epoch) = (task.to_owned(), checkpoint.epoch);
         let who = format!("drops the log of {task} up to {epoch}");
         let ended_at = checkpoint.ended_at;
@@ -162,9 +162,15 @@ impl StateStore for SimulatedStore {
             ended_at.iter().for_each(|now| log.prune_evidence(*now));
         };
         self.write(&who, drop).await?;
-        let (name, checkpoint) = (task.to_owned(), checkpoint.clone());
+        let (name, removed) = (task.to_owned(), checkpoint.clone());
         let who = format!("drops removed stages of {task}");
-        self.write_checkpoints(&who, move |file| file.drop_removed_stages(&name, &checkpoint)).await
+        self.write_checkpoints(&who, move |file| file.drop_removed_stages(&name, &removed)).await?;
+        if !checkpoint.stages.iter().any(|stage| whole.contains(&stage.id)) {
+            return Ok(());
+        }
+        let (name, checkpoint, whole) = (task.to_owned(), checkpoint.clone(), whole.to_vec());
+        let who = format!("drops what {task}/{epoch} replaces");
+        self.write_as_owner(task, generation, &who, move |file| file.drop_replaced(&name, &checkpoint, &whole)).await
     }
 
     async fn replace_state(

@@ -51,6 +51,8 @@ struct Saving {
     early: Vec<(Box<[u8]>, Vec<u8>)>,
     /// The slots that had changed; some of them are among the early ones.
     unsaved: Vec<u32>,
+    /// All series are in it.
+    is_whole: bool,
     /// What went wrong when one was written early.
     failure: Option<StageError>,
 }
@@ -72,6 +74,10 @@ struct SavedVersion {
 
 /// When the table is full, one of this many series is forgotten at once: finding the oldest costs a pass over all.
 const FORGET_PART: usize = 16;
+
+/// When three of four series have changed, a save writes all of them: that is less work than to merge it with the ones
+/// before, which the store would have to do soon.
+const WHOLE_FROM: (usize, usize) = (3, 4);
 
 impl<S: Serialize> Table<S> {
     /// The table as it was saved; `adopt` sees each series in its saved form.
@@ -276,6 +282,11 @@ impl<S: Serialize> Table<S> {
     /// Begins a save in parts: `save_part` writes what has changed up to here, as it is here.
     pub fn begin_save(&mut self) {
         debug_assert!(self.saving.is_done(), "one save at a time");
+        self.saving.is_whole = self.slots.len() * WHOLE_FROM.0 <= self.changed.len() * WHOLE_FROM.1;
+        if self.saving.is_whole && self.changed.len() < self.slots.len() {
+            self.slots.iter_mut().for_each(|slot| slot.changed_before = self.next_save);
+            self.changed = (0..self.slots.len() as u32).collect();
+        }
         self.saving.forgotten = std::mem::take(&mut self.forgotten);
         self.saving.unsaved = std::mem::take(&mut self.changed);
         self.next_save += 1;
@@ -286,6 +297,9 @@ impl<S: Serialize> Table<S> {
         let Table { slots, saving, version, next_save, .. } = self;
         if let Some(failure) = saving.failure.take() {
             return Err(failure);
+        }
+        if std::mem::take(&mut saving.is_whole) {
+            changes.is_whole();
         }
         for key in saving.forgotten.drain(..) {
             changes.delete(&key);
@@ -353,6 +367,9 @@ mod tests {
         fn delete(&mut self, key: &[u8]) {
             self.0.remove(key);
         }
+        fn is_whole(&mut self) {
+            self.0.clear();
+        }
     }
 
     impl Table<u32> {
@@ -415,6 +432,27 @@ mod tests {
             assert_eq!(store.0.len(), keys.len());
             assert_eq!(keys.map(|key| restored.touch_key(key, || 0, drop).series), [7, 8, 5, 6]);
         }
+    }
+
+    #[test]
+    fn a_save_writes_all_series_when_most_have_changed() {
+        let (mut store, mut table) = (Store::default(), restore(&Store::default(), 4));
+        let mut saved = |keys: &[&[u8]]| {
+            keys.iter().for_each(|key| table.touch_key(key, || 0, drop).series += 1);
+            let mut written = Store::default();
+            table.begin_save();
+            assert!(!table.save_part(1, &mut written).unwrap());
+            // It is in this save as it was, and in the next one as it is.
+            table.touch_key(b"a", || 0, drop).series += 10;
+            while !table.save_part(1, &mut written).unwrap() {}
+            let n_written = written.0.len();
+            store.0.extend(written.0);
+            (n_written, restore(&store, 4).get(b"a").copied().unwrap())
+        };
+        assert_eq!(saved(&[b"a", b"b", b"c", b"d"]), (4, 1));
+        assert_eq!(saved(&[b"b", b"c"]), (4, 11), "three of four have changed");
+        assert_eq!(saved(&[b"b"]), (2, 21), "two of four");
+        assert_eq!(saved(&[b"b", b"c", b"d"]), (4, 31));
     }
 
     #[test]

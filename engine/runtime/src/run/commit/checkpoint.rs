@@ -46,8 +46,9 @@ impl Committer {
             if is_there(Bug::ForgetBeforeCheckpoint) {
                 forget(&shared, &partition, &positions).await;
             }
-            if let Some(bytes) = write_parts(&shared, (&task, generation), checkpoint.epoch, &mut parts).await? {
-                publish(&shared, &task, generation, &checkpoint).await?;
+            let written = write_parts(&shared, (&task, generation), checkpoint.epoch, &mut parts).await?;
+            if let Some(Written { bytes, whole }) = written {
+                publish(&shared, (&task, generation), &checkpoint, &whole).await?;
                 let (epoch, at, took) = (checkpoint.epoch, Instant::now(), began.elapsed());
                 shared.progress.view.checkpointed(&task, CheckpointView { epoch, at, took, bytes });
                 forget(&shared, &partition, &positions).await;
@@ -78,23 +79,34 @@ impl Committer {
     }
 }
 
-/// Writes the parts of a checkpoint as they come, and says how many bytes. None: the task has ended before the last one.
+/// The changes of a checkpoint that is to be published.
+#[derive(Default)]
+struct Written {
+    bytes: u64,
+    /// The stages of which it has all state.
+    whole: Vec<String>,
+}
+
+/// Writes the parts of a checkpoint as they come. None: the task has ended before the last one.
 async fn write_parts(
     shared: &Shared,
     (task, generation): (&str, u64),
     epoch: u64,
     parts: &mut mpsc::Receiver<Part>,
-) -> Result<Option<u64>> {
-    let (mut number, mut bytes) = (0, 0);
+) -> Result<Option<Written>> {
+    let (mut number, mut written) = (0, Written::default());
     while let Some(part) = parts.recv().await {
         let changes = match part {
             Part::Changes(changes) => changes,
-            Part::Last => return Ok(Some(bytes)),
+            Part::Last => return Ok(Some(written)),
         };
-        bytes += changes.bytes();
-        let stage = changes.stage;
-        for changes in in_parts(changes.changes) {
-            let changes = StageChanges { stage: stage.clone(), changes };
+        written.bytes += changes.bytes();
+        let StageChanges { stage, changes, is_whole } = changes;
+        if is_whole {
+            written.whole.push(stage.clone());
+        }
+        for changes in in_parts(changes) {
+            let changes = StageChanges { stage: stage.clone(), changes, is_whole };
             until_store_works(|| shared.store.write_changes(task, generation, epoch, number, &changes)).await?;
             number += 1;
         }
@@ -102,13 +114,18 @@ async fn write_parts(
     Ok(None)
 }
 
-async fn publish(shared: &Shared, task: &str, generation: u64, checkpoint: &Checkpoint) -> Result<()> {
+async fn publish(
+    shared: &Shared,
+    (task, generation): (&str, u64),
+    checkpoint: &Checkpoint,
+    whole: &[String],
+) -> Result<()> {
     let store = &shared.store;
     if is_there(Bug::DropLogBeforePublish) {
-        until_store_works(|| store.drop_log(task, generation, checkpoint)).await?;
+        until_store_works(|| store.drop_log(task, generation, checkpoint, whole)).await?;
     }
     until_store_works(|| store.publish(task, generation, checkpoint)).await?;
-    until_store_works(|| store.drop_log(task, generation, checkpoint)).await
+    until_store_works(|| store.drop_log(task, generation, checkpoint, whole)).await
 }
 
 async fn forget(shared: &Shared, partition: &Partition, positions: &[(usize, Position)]) {

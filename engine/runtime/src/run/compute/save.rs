@@ -67,7 +67,7 @@ fn save_whole(id: &Arc<str>, transform: &mut Box<dyn Transform>) -> Result<Stage
 
 impl Changes {
     fn of(stage: &Arc<str>) -> Self {
-        Changes(StageChanges { stage: stage.to_string(), changes: Vec::new() })
+        Changes(StageChanges { stage: stage.to_string(), ..StageChanges::default() })
     }
 }
 
@@ -79,5 +79,8 @@ impl StateWriter for Changes {
     }
     fn delete(&mut self, key: &[u8]) {
         self.0.changes.push((key.to_vec(), None));
+    }
+    fn is_whole(&mut self) {
+        self.0.is_whole = true;
     }
 }
