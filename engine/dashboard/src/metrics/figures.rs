@@ -1,6 +1,6 @@
 //! The figures of all metrics at a moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use pipeline_runtime::run::Counts;
@@ -155,18 +155,14 @@ impl Collected {
 
     /// Two detectors of the same series have the same values: the first one's are given.
     fn values<'a>(&mut self, watched: &Watched, tasks: impl Iterator<Item = &'a TaskView>) {
-        let mut given = BTreeSet::new();
+        let stages = 0..watched.plan.stages.len();
+        let names: Vec<_> = stages.map(|stage| watched.plan.series_key(stage).map(label_names)).collect();
+        let mut given = HashSet::new();
         for sample in tasks.flat_map(|task| task.samples.iter()) {
-            let Some(key) = watched.plan.series_key(sample.stage) else { continue };
-            let mut labels: Vec<(String, String)> = Vec::with_capacity(key.len());
-            for ((name, _), value) in key.iter().zip(&sample.key) {
-                let mut label = label_name(name);
-                while labels.iter().any(|(other, _)| *other == label) {
-                    label.push('_');
-                }
-                labels.push((label, value.clone()));
-            }
-            if given.insert(labels.clone()) {
+            if let Some(names) = &names[sample.stage]
+                && given.insert((names, &sample.key))
+            {
+                let labels = names.iter().cloned().zip(sample.key.iter().cloned()).collect();
                 let value = Value::Level(sample.value);
                 self.0.push(Figure { name: "current_sensor_value", labels, value });
             }
@@ -197,6 +193,19 @@ impl Collected {
             self.level("pipeline_failing", &[("what", &what)], f64::from(u8::from(failing.contains(&what))));
         }
     }
+}
+
+/// The labels of a series' key, each of another name.
+fn label_names<T>(key: Vec<(String, T)>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(key.len());
+    for (column, _) in key {
+        let mut name = label_name(&column);
+        while names.contains(&name) {
+            name.push('_');
+        }
+        names.push(name);
+    }
+    names
 }
 
 fn seconds_since(at: Instant) -> f64 {

@@ -6,6 +6,7 @@
 mod figures;
 mod table;
 
+use std::collections::HashMap;
 use std::fmt::Error;
 
 use pipeline_runtime::run::view::{BUCKETS, Histogram};
@@ -89,11 +90,10 @@ struct Figures(Vec<Figure>);
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut by_name: HashMap<&str, Vec<&Figure>> = HashMap::new();
+        self.0.iter().for_each(|figure| by_name.entry(figure.name).or_default().push(figure));
         for metric in METRICS {
-            let mut figures = self.0.iter().filter(|figure| figure.name == metric.name).peekable();
-            if figures.peek().is_none() {
-                continue;
-            }
+            let Some(figures) = by_name.remove(metric.name) else { continue };
             let kind = match metric.kind {
                 Type::Counter => MetricType::Counter,
                 Type::Gauge => MetricType::Gauge,
