@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use pipeline_stage::{
     ErrorKind, Kind, Origin, Outcome, Output, Result, Rows, StageError, Times, Transform, bytes_of, row_to_json,
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::trace_span;
 
 use super::decode::DecodedRows;
-use super::evidence::Keeper;
+use super::evidence::{Keeper, true_rows};
 use super::ledger::Counts;
 use super::origins::Naming;
 use super::progress::Progress;
@@ -258,8 +258,7 @@ impl Compute {
         self.output.anomalies += count;
         let Some(metric) = metric_column else { return self.output.work[stage].anomalous("", count) };
         let metric = batch.column(metric);
-        let anomalies = (0..batch.num_rows()).filter(|row| is_anomaly.is_valid(*row) && is_anomaly.value(*row));
-        anomalies.for_each(|row| self.output.work[stage].anomalous(&text(metric.as_ref(), row), 1));
+        true_rows(is_anomaly).for_each(|row| self.output.work[stage].anomalous(&text(metric.as_ref(), row), 1));
     }
 
     fn show(&self, stage: usize, rows: &Rows) {

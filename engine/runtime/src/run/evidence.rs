@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use pipeline_stage::{
     Branches, ColumnType, Evidence, Kind, Origins, Result, StageError, Timestamp, encode, row_to_json, write_json_row,
@@ -93,8 +93,7 @@ impl Keeper {
             return;
         }
         let mut evidence = evidence.into_iter().peekable();
-        let anomalies = (0..batch.num_rows()).filter(|row| is_anomaly.is_valid(*row) && is_anomaly.value(*row));
-        for row in anomalies.take(self.room()) {
+        for row in true_rows(is_anomaly).take(self.room()) {
             let given = evidence.next_if(|evidence| evidence.row as usize == row);
             kept.push(self.of_row(given, batch, origins, row));
             self.room -= 1.0;
@@ -135,6 +134,11 @@ impl Keeper {
             },
         }
     }
+}
+
+/// The rows of which something is true.
+pub fn true_rows(array: &BooleanArray) -> impl Iterator<Item = usize> {
+    array.values().set_indices().filter(|row| array.is_valid(*row))
 }
 
 fn judge_of(plan: &Plan, number: usize) -> Result<Judge> {

@@ -194,7 +194,7 @@ impl<D: BatchDetector> Transform for KeyedBatch<D> {
         let mut scores = ScoreColumns::with_capacity(rows.num_rows());
         let (mut found, arrays) = (found.into_iter(), columns.of(rows));
         let found: Vec<_> = (0..rows.num_rows()).map(|row| arrays.value(row).and_then(|_| found.next())).collect();
-        scores.extend(&found);
+        scores.extend_from(&found);
         let columns = rows.columns().iter().cloned().chain(scores.finish()).collect();
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?, Origin::Same);
         Ok(())

@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Schema};
 
 use crate::error::{Result, StageError};
 use crate::rows::ColumnType;
-use crate::short_copy::{SHORT, extend_from_first};
+use crate::short_copy::SHORT;
 
 /// The columns whose values make a series.
 #[derive(Debug, Clone)]
@@ -47,18 +47,29 @@ impl KeyColumns {
     /// The keys of the rows of a batch.
     pub fn keys(&self, batch: &RecordBatch) -> KeyBytes {
         let arrays: Vec<KeyArray<'_>> = self.arrays(batch).map(KeyArray::new).collect();
-        let size: usize = arrays.iter().map(|array| array.size(batch.num_rows())).sum();
-        // The last short text may be written over its end.
-        let mut bytes = Vec::with_capacity(size + SHORT);
-        let mut starts = Vec::with_capacity(batch.num_rows() + 1);
+        let n_rows = batch.num_rows();
+        let size = |rows: Range<usize>| arrays.iter().map(|array| array.size(&rows)).sum::<usize>() + SHORT;
+        let (mut bytes, mut starts) = (Vec::with_capacity(size(0..n_rows)), Vec::with_capacity(n_rows + 1));
         starts.push(0);
-        for row in 0..batch.num_rows() {
-            arrays.iter().for_each(|array| array.put(row, &mut bytes));
-            starts.push(bytes.len());
+        let mut end = 0;
+        for first in (0..n_rows).step_by(ROWS_AT_ONCE) {
+            let rows = first..n_rows.min(first + ROWS_AT_ONCE);
+            // Room for all of them, so that nothing is asked for each. The last short text may be written over its end.
+            bytes.resize(end + size(rows.clone()), 0);
+            for row in rows {
+                for array in &arrays {
+                    end += array.put(row, &mut bytes[end..]);
+                }
+                starts.push(end);
+            }
         }
+        bytes.truncate(end);
         KeyBytes { bytes, starts }
     }
 }
+
+/// So many rows are encoded behind one another: what is made room for is near the processor when it is written.
+const ROWS_AT_ONCE: usize = 64;
 
 /// The keys of the rows of a batch, as bytes: for each column its null flag, and its value in a form that has one reading
 /// only.
@@ -123,19 +134,20 @@ impl<'a> KeyArray<'a> {
         KeyArray { nulls: array.nulls(), values }
     }
 
-    /// How many bytes its part of all keys takes at most.
-    fn size(&self, n_rows: usize) -> usize {
+    /// How many bytes its part of the keys of some rows takes at most.
+    fn size(&self, rows: &Range<usize>) -> usize {
         match self.values {
-            KeyValues::Text { ends, .. } => n_rows * HEAD + (ends[n_rows] - ends[0]) as usize,
-            _ => n_rows * NUMBER,
+            KeyValues::Text { ends, .. } => rows.len() * HEAD + (ends[rows.end] - ends[rows.start]) as usize,
+            _ => rows.len() * NUMBER,
         }
     }
 
-    /// Adds its part of a key.
+    /// Writes its part of a key, and gives how many bytes that takes; behind them anything may stand then.
     #[inline]
-    fn put(&self, row: usize, bytes: &mut Vec<u8>) {
+    fn put(&self, row: usize, bytes: &mut [u8]) -> usize {
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
-            return bytes.push(0);
+            bytes[0] = 0;
+            return 1;
         }
         let bits = match self.values {
             KeyValues::Text { ends, texts } => {
@@ -147,26 +159,29 @@ impl<'a> KeyArray<'a> {
             KeyValues::Booleans(values) => u64::from(values.value(row)),
             KeyValues::Times(values) => values.value(row) as u64,
         };
-        bytes.push(1);
-        bytes.extend_from_slice(&bits.to_le_bytes());
+        bytes[0] = 1;
+        bytes[1..NUMBER].copy_from_slice(&bits.to_le_bytes());
+        NUMBER
     }
 }
 
 #[inline]
-fn put_text(texts: &[u8], part: Range<usize>, bytes: &mut Vec<u8>) {
+fn put_text(texts: &[u8], part: Range<usize>, bytes: &mut [u8]) -> usize {
     let (length, near) = (part.len(), texts.get(part.start..).and_then(<[u8]>::first_chunk::<SHORT>));
-    let mut put = [1; HEAD + SHORT];
-    put[1..HEAD].copy_from_slice(&(length as u32).to_le_bytes());
+    let (head, rest) = bytes.split_at_mut(HEAD);
+    head[0] = 1;
+    head[1..].copy_from_slice(&(length as u32).to_le_bytes());
     match near {
-        Some(near) if length <= SHORT => {
-            put[HEAD..].copy_from_slice(near);
-            extend_from_first(bytes, &put, HEAD + length);
-        }
-        _ => {
-            bytes.extend_from_slice(&put[..HEAD]);
-            bytes.extend_from_slice(&texts[part]);
-        }
+        // Of a known size: that needs no call.
+        Some(near) if length <= SHORT => rest[..SHORT].copy_from_slice(near),
+        _ => put_long(&texts[part], rest),
     }
+    HEAD + length
+}
+
+#[inline(never)]
+fn put_long(text: &[u8], bytes: &mut [u8]) {
+    bytes[..text.len()].copy_from_slice(text);
 }
 
 /// The position of a column.

@@ -21,7 +21,7 @@ pub use key::{KeyBytes, KeyColumns, find_column};
 pub use key_text::read_key;
 pub(crate) use keys::{KeyCache, Keys};
 pub use options::KeyedOptions;
-use scores::ScoreColumns;
+use scores::{NextScores, ScoreColumns};
 use table::{Table, saved_series};
 
 use crate::context::StageContext;
@@ -122,15 +122,18 @@ impl<D: Detector> Transform for Keyed<D> {
         for start in (0..n_rows).step_by(AHEAD) {
             let near = coming.near();
             self.table.each_near(&near, |series| self.detector.foresee(series));
-            let (mut found, n_found) = ([None; AHEAD], AHEAD.min(n_rows - start));
-            for place in 0..n_found {
+            let (mut next, n_next) = (NextScores::new(), AHEAD.min(n_rows - start));
+            for place in 0..n_next {
                 coming.ask(place, &self.table, |series| self.detector.prefetch(series));
                 let row = start + place;
                 let Some(value) = arrays.value(row) else { continue };
-                found[place] = self.score(&keys, row, near[place], &Reading { at: arrays.at(row), value }, out);
+                let reading = Reading { at: arrays.at(row), value };
+                if let Some(score) = self.score(&keys, row, near[place], &reading, out) {
+                    next.set(place, &score);
+                }
             }
             coming.advance();
-            scores.extend(&found[..n_found]);
+            scores.extend(&next, n_next);
         }
         self.detector.check()?;
         if let Some(failure) = self.failure.take() {

@@ -2,20 +2,50 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::BooleanBuilder;
-use arrow_array::{ArrayRef, Float64Array};
-use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, NullBuffer};
 
+use super::ahead::AHEAD;
 use crate::detector::Score;
 
 /// Builds the columns a detector adds.
 pub(super) struct ScoreColumns {
-    is_anomaly: BooleanBuilder,
+    is_anomaly: BooleanBufferBuilder,
     score: Numbers,
     expected: Numbers,
     lower: Numbers,
     upper: Numbers,
     statistic: Numbers,
+}
+
+/// The scores of the rows that come next, column by column: they are added to the columns at once.
+pub(super) struct NextScores {
+    /// A bit for each row.
+    are_anomalies: u32,
+    score: [f64; AHEAD],
+    expected: [f64; AHEAD],
+    lower: [f64; AHEAD],
+    upper: [f64; AHEAD],
+    statistic: [f64; AHEAD],
+}
+
+impl NextScores {
+    /// There is nothing to say of any of them.
+    pub fn new() -> Self {
+        let none = [f64::NAN; AHEAD];
+        NextScores { are_anomalies: 0, score: none, expected: none, lower: none, upper: none, statistic: none }
+    }
+
+    /// What is said of one of them.
+    #[inline]
+    pub fn set(&mut self, place: usize, score: &Score) {
+        self.are_anomalies |= u32::from(score.is_anomaly) << place;
+        self.score[place] = score.score;
+        self.expected[place] = score.expected;
+        self.lower[place] = score.lower;
+        self.upper[place] = score.upper;
+        self.statistic[place] = score.statistic;
+    }
 }
 
 /// A column in the making: what is not finite becomes null at the end.
@@ -29,7 +59,7 @@ impl ScoreColumns {
     pub fn with_capacity(rows: usize) -> Self {
         let numbers = || Numbers { values: Vec::with_capacity(rows), has_nulls: false };
         ScoreColumns {
-            is_anomaly: BooleanBuilder::with_capacity(rows),
+            is_anomaly: BooleanBufferBuilder::new(rows),
             score: numbers(),
             expected: numbers(),
             lower: numbers(),
@@ -38,32 +68,38 @@ impl ScoreColumns {
         }
     }
 
-    /// The next rows; none for a row of which there is nothing to say. Column by column: each is a loop without branches.
-    pub fn extend(&mut self, scores: &[Option<Score>]) {
-        for score in scores {
-            self.is_anomaly.append_value(score.is_some_and(|score| score.is_anomaly));
+    /// Adds scores; none for a row of which there is nothing to say.
+    pub fn extend_from(&mut self, scores: &[Option<Score>]) {
+        for part in scores.chunks(AHEAD) {
+            let mut next = NextScores::new();
+            let said = part.iter().enumerate().filter_map(|(place, score)| Some((place, score.as_ref()?)));
+            said.for_each(|(place, score)| next.set(place, score));
+            self.extend(&next, part.len());
         }
-        self.score.extend(scores, |score| score.score);
-        self.expected.extend(scores, |score| score.expected);
-        self.lower.extend(scores, |score| score.lower);
-        self.upper.extend(scores, |score| score.upper);
-        self.statistic.extend(scores, |score| score.statistic);
+    }
+
+    /// Adds the scores of the next rows, of so many.
+    pub fn extend(&mut self, next: &NextScores, rows: usize) {
+        self.is_anomaly.append_packed_range(0..rows, &next.are_anomalies.to_le_bytes());
+        self.score.extend(&next.score[..rows]);
+        self.expected.extend(&next.expected[..rows]);
+        self.lower.extend(&next.lower[..rows]);
+        self.upper.extend(&next.upper[..rows]);
+        self.statistic.extend(&next.statistic[..rows]);
     }
 
     /// The columns, in their order.
     pub fn finish(self) -> Vec<ArrayRef> {
         let ScoreColumns { score, mut is_anomaly, expected, lower, upper, statistic } = self;
-        let is_anomaly = Arc::new(is_anomaly.finish());
+        let is_anomaly = Arc::new(BooleanArray::new(is_anomaly.finish(), None));
         vec![score.finish(), is_anomaly, expected.finish(), lower.finish(), upper.finish(), statistic.finish()]
     }
 }
 
 impl Numbers {
-    #[inline]
-    fn extend(&mut self, scores: &[Option<Score>], of: impl Fn(&Score) -> f64) {
-        let before = self.values.len();
-        self.values.extend(scores.iter().map(|score| score.as_ref().map_or(f64::NAN, &of)));
-        self.has_nulls |= self.values[before..].iter().fold(false, |has_nulls, value| has_nulls | !value.is_finite());
+    fn extend(&mut self, values: &[f64]) {
+        self.values.extend_from_slice(values);
+        self.has_nulls |= values.iter().fold(false, |has_nulls, value| has_nulls | !value.is_finite());
     }
 
     fn finish(self) -> ArrayRef {
