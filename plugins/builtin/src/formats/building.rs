@@ -148,21 +148,6 @@ impl<T: Default> Values<T> {
         self.values.push(value);
     }
 
-    /// Adds values up to the first one that `read` does not give, at most so many; gives how many these were.
-    #[inline]
-    pub fn extend_while(&mut self, n: usize, mut read: impl FnMut(usize) -> Option<T>) -> usize {
-        let (before, mut n_read) = (self.values.len(), 0);
-        // With places to write to nothing is asked or counted for each of them.
-        self.values.resize_with(before + n, T::default);
-        for value in &mut self.values[before..] {
-            let Some(read) = read(n_read) else { break };
-            *value = read;
-            n_read += 1;
-        }
-        self.values.truncate(before + n_read);
-        n_read
-    }
-
     fn push_null(&mut self) {
         self.nulls.push(self.values.len());
         self.values.push(T::default());
@@ -230,30 +215,6 @@ impl Texts {
     pub fn push_short(&mut self, bytes: &[u8; SHORT], length: usize) {
         extend_from_first(&mut self.bytes, bytes, length);
         self.ends.push(self.bytes.len() as i32);
-    }
-
-    /// Adds texts up to the first one that `read` does not give, at most so many; gives how many these were. A text is the
-    /// first of some bytes, so many of them.
-    #[inline]
-    pub fn extend_while<'a>(
-        &mut self,
-        n: usize,
-        mut read: impl FnMut(usize) -> Option<(&'a [u8; SHORT], usize)>,
-    ) -> usize {
-        let (start, before) = (self.bytes.len(), self.ends.len());
-        self.bytes.resize(start + n * SHORT, 0);
-        self.ends.resize(before + n, 0);
-        let (bytes, mut length, mut n_read) = (&mut self.bytes[start..], 0, 0);
-        for end in &mut self.ends[before..] {
-            let Some((text, length_of_text)) = read(n_read) else { break };
-            bytes[length..length + SHORT].copy_from_slice(text);
-            length += length_of_text.min(SHORT);
-            *end = (start + length) as i32;
-            n_read += 1;
-        }
-        self.bytes.truncate(start + length);
-        self.ends.truncate(before + n_read);
-        n_read
     }
 
     fn push_null(&mut self) {

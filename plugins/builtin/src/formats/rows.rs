@@ -207,9 +207,8 @@ impl Row {
     /// Starts a batch.
     fn start(&mut self, rows: usize) {
         let building = self.columns.iter().zip(&self.text_sizes);
-        // Short copies may write over the end, those of a run as if each text had the longest length.
-        let more = rows.min(RUN) * SHORT;
-        let building = building.map(|(column, size)| Building::new(column.column_type, rows, size * rows + more));
+        // A short copy may write over the end.
+        let building = building.map(|(column, size)| Building::new(column.column_type, rows, size * rows + SHORT));
         self.building = building.collect();
         self.n_complete = 0;
         self.begin();

@@ -6,10 +6,10 @@ use std::ops::Range;
 use arrow::array::BinaryArray;
 
 use super::steps::Literal;
-use super::values::{short_float, skip};
-use super::wanted::{behind_text, short_text, value};
+use super::values::skip;
+use super::wanted::{text, value};
 use crate::formats::building::Building;
-use crate::formats::rows::{Making, RUN, Row};
+use crate::formats::rows::{RUN, Row};
 
 /// Payloads that are being read. The first one that does not fit ends the run before it.
 pub(super) struct Run<'a> {
@@ -48,34 +48,10 @@ impl<'a> Run<'a> {
         for &column in columns {
             self.at = start;
             let mut making = row.making(column);
-            // What is usual has a loop of its own for each type. From the first value on that is not, each is looked at.
-            let n_usual = self.usual(&mut making);
-            self.each_from(n_usual, |bytes, at| value(bytes, at, &mut making));
-        }
-    }
-
-    /// Reads values as they usually are, and gives how many.
-    #[inline(always)]
-    fn usual(&mut self, making: &mut Making<'_>) -> usize {
-        let (bytes, at) = (self.bytes, &mut self.at[..self.len]);
-        match making.building {
-            Building::Text(texts) => texts.extend_while(at.len(), |idx| {
-                let (text, length) = short_text(bytes, at[idx])?;
-                at[idx] = behind_text(at[idx], length);
-                Some((text, length))
-            }),
-            Building::Float(floats) => floats.extend_while(at.len(), |idx| {
-                let (float, behind) = short_float(bytes, at[idx])?;
-                at[idx] = behind;
-                Some(float)
-            }),
-            Building::Time(times) => times.extend_while(at.len(), |idx| {
-                let (b'"', start) = (bytes.get(at[idx])?, at[idx] + 1) else { return None };
-                let (time, behind) = making.days.quoted(bytes, start)?;
-                at[idx] = behind;
-                Some(time)
-            }),
-            _ => 0,
+            match making.building {
+                Building::Text(texts) => self.each(|bytes, at| text(bytes, at, texts)),
+                _ => self.each(|bytes, at| value(bytes, at, &mut making)),
+            }
         }
     }
 
@@ -91,13 +67,8 @@ impl<'a> Run<'a> {
     }
 
     #[inline(always)]
-    fn each(&mut self, read: impl FnMut(&[u8], usize) -> Option<usize>) {
-        self.each_from(0, read);
-    }
-
-    #[inline(always)]
-    fn each_from(&mut self, first: usize, mut read: impl FnMut(&[u8], usize) -> Option<usize>) {
-        for (idx, at) in self.at[..self.len].iter_mut().enumerate().skip(first) {
+    fn each(&mut self, mut read: impl FnMut(&[u8], usize) -> Option<usize>) {
+        for (idx, at) in self.at[..self.len].iter_mut().enumerate() {
             match read(self.bytes, *at) {
                 Some(behind) => *at = behind,
                 None => {

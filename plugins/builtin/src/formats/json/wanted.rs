@@ -34,33 +34,26 @@ pub(super) fn value(payload: &[u8], at: usize, making: &mut Making<'_>) -> Optio
 /// Reads the text at a place.
 #[inline(always)]
 pub(super) fn text(payload: &[u8], at: usize, texts: &mut Texts) -> Option<usize> {
-    if let Some((near, length)) = short_text(payload, at) {
-        texts.push_short(near, length);
-        return Some(behind_text(at, length));
+    let (quote, rest) = payload.get(at..)?.split_first()?;
+    if *quote != b'"' {
+        return None;
     }
-    let (b'"', start) = (payload.get(at)?, at + 1) else { return None };
+    let start = at + 1;
+    // Nearly all are short, and end within what is looked at and copied at once.
+    if let Some(near) = rest.first_chunk::<SHORT>() {
+        let (first, second) = (near.first_chunk()?, near.last_chunk()?);
+        let length = match plain_bytes(first) {
+            16 => 16 + plain_bytes(second),
+            length => length,
+        };
+        if near.get(length) == Some(&b'"') {
+            texts.push_short(near, length);
+            return Some(start + length + 1);
+        }
+    }
     let end = text_end(payload, start)?;
     texts.push(payload, start, end);
     Some(end + 1)
-}
-
-/// The text at a place, if it is as short as nearly all are: it ends within what is looked at and copied at once. It is the
-/// first of these bytes, so many of them.
-#[inline(always)]
-pub(super) fn short_text(payload: &[u8], at: usize) -> Option<(&[u8; SHORT], usize)> {
-    let (b'"', rest) = payload.get(at..)?.split_first()? else { return None };
-    let near = rest.first_chunk::<SHORT>()?;
-    let length = match plain_bytes(near.first_chunk()?) {
-        16 => 16 + plain_bytes(near.last_chunk()?),
-        length => length,
-    };
-    (near.get(length) == Some(&b'"')).then_some((near, length))
-}
-
-/// The place behind a text of this length that stands at a place in quotes.
-#[inline(always)]
-pub(super) fn behind_text(at: usize, length: usize) -> usize {
-    at + length + 2
 }
 
 #[inline(never)]
