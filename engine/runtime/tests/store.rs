@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipeline_runtime::store::tools::StateTools;
 use pipeline_runtime::store::{
     Append, Beside, Checkpoint, DeadLetter, EpochEntry, KeptBatch, Segment, StageChanges, StageOf, StateStore,
     StoredRow, open,
@@ -91,15 +92,38 @@ async fn logs_epochs_and_refuses_former_owners(store: &Arc<dyn StateStore>) {
     assert_eq!((store.is_owner("0", 1).await.unwrap(), store.is_owner("0", 2).await.unwrap()), (false, true));
 }
 
-async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
-    let first = changes("spikes", &[("a", Some("1")), ("b", Some("2"))]);
-    store.write_changes("0", 2, 1, 0, &first).await.unwrap();
-    let checkpoint = |epoch| Checkpoint {
+fn checkpoint(epoch: u64) -> Checkpoint {
+    Checkpoint {
         epoch,
         positions: vec![("readings".into(), Position::at(epoch * 10))],
         stages: vec![StageOf { id: "spikes".into(), of: "detector.zscore".into(), ..StageOf::default() }],
         ..Checkpoint::default()
-    };
+    }
+}
+
+/// Somebody who looks beside a run has read which checkpoint there is, and then comes another that drops its changes.
+async fn shows_readers_what_took_the_place_of_another(location: &str) {
+    let store = open(location, "test").await.unwrap();
+    let generation = store.claim("0").await.unwrap().generation;
+    let mut looked = None;
+    for (epoch, value) in [(1, "one"), (2, "two")] {
+        store.write_changes("0", generation, epoch, 0, &changes("spikes", &[("a", Some(value))])).await.unwrap();
+        store.publish("0", generation, &checkpoint(epoch)).await.unwrap();
+        store.drop_log("0", generation, &checkpoint(epoch), &["spikes".into()]).await.unwrap();
+        if looked.is_none() {
+            let tools = StateTools::beside(location, "test").await.unwrap();
+            let tasks = tools.tasks().await.unwrap();
+            looked = Some((tools, tasks));
+        }
+    }
+    let (tools, tasks) = looked.unwrap();
+    assert_eq!(tasks[0].checkpoint.as_ref().unwrap().epoch, 1);
+    assert_eq!(tools.stage(&tasks[0], "spikes").await.unwrap(), [(b"a".to_vec(), b"two".to_vec())]);
+}
+
+async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
+    let first = changes("spikes", &[("a", Some("1")), ("b", Some("2"))]);
+    store.write_changes("0", 2, 1, 0, &first).await.unwrap();
     assert_eq!(store.publish("0", 1, &checkpoint(1)).await.unwrap_err().kind(), ErrorKind::TakenOver);
     store.publish("0", 2, &checkpoint(1)).await.unwrap();
     store.drop_log("0", 2, &checkpoint(1), &[]).await.unwrap();
@@ -118,13 +142,22 @@ async fn publishes_checkpoints(store: &Arc<dyn StateStore>) {
     store.drop_log("0", 3, &checkpoint(2), &[]).await.unwrap();
     assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("b", "2"), pair("c", "3")]);
 
-    store.write_changes("0", 3, 3, 0, &changes("spikes", &[("c", Some("4"))])).await.unwrap();
-    store.publish("0", 3, &checkpoint(3)).await.unwrap();
+    // Once with little that is older, once with much, which is dropped in parts.
     let whole = ["spikes".to_string()];
-    assert_eq!(store.drop_log("0", 2, &checkpoint(3), &whole).await.unwrap_err().kind(), ErrorKind::TakenOver);
-    assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("b", "2"), pair("c", "4")]);
-    store.drop_log("0", 3, &checkpoint(3), &whole).await.unwrap();
-    assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("c", "4")], "all of it was in the checkpoint");
+    let much = "x".repeat(600_000);
+    for (epoch, more) in [(3, &[][..]), (5, &[("d", Some(&*much)), ("e", Some(&*much))][..])] {
+        store.write_changes("0", 3, epoch, 0, &changes("spikes", more)).await.unwrap();
+        store.publish("0", 3, &checkpoint(epoch)).await.unwrap();
+        store.write_changes("0", 3, epoch + 1, 0, &changes("spikes", &[("c", Some("4"))])).await.unwrap();
+        let before = store.load("0", "spikes").await.unwrap();
+        assert_eq!(before.len(), if epoch == 3 { 2 } else { 3 }, "what was not published does not count");
+        store.publish("0", 3, &checkpoint(epoch + 1)).await.unwrap();
+        let dropped = store.drop_log("0", 2, &checkpoint(epoch + 1), &whole).await;
+        assert_eq!(dropped.unwrap_err().kind(), ErrorKind::TakenOver);
+        assert_eq!(store.load("0", "spikes").await.unwrap().len(), before.len(), "a former owner drops nothing");
+        store.drop_log("0", 3, &checkpoint(epoch + 1), &whole).await.unwrap();
+        assert_eq!(store.load("0", "spikes").await.unwrap(), [pair("c", "4")], "all of it was in the checkpoint");
+    }
 }
 
 async fn keeps_dead_letters_until_they_are_replayed(store: &Arc<dyn StateStore>) {
@@ -171,12 +204,15 @@ async fn begins_anew(store: &Arc<dyn StateStore>) {
 async fn a_folder_keeps_what_it_was_given() {
     let folder = tempfile::tempdir().unwrap();
     keeps_what_it_was_given(open(folder.path().to_str().unwrap(), "test").await.unwrap()).await;
+    let folder = tempfile::tempdir().unwrap();
+    shows_readers_what_took_the_place_of_another(folder.path().to_str().unwrap()).await;
 }
 
 #[tokio::test]
 async fn postgresql_keeps_what_it_was_given() {
     let database = Postgres::shared().await.create_database().await;
     keeps_what_it_was_given(open(database.url(), "test").await.unwrap()).await;
+    shows_readers_what_took_the_place_of_another(Postgres::shared().await.create_database().await.url()).await;
 }
 
 #[tokio::test]

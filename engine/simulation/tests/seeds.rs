@@ -22,6 +22,8 @@ const MUST_HAVE_HAPPENED: &[(&str, u64)] = &[
     ("lost answers", 500),
     ("calls of stopped processes", 100),
     ("checkpoints", 2_000),
+    ("checkpoints of changes", 100),
+    ("checkpoints of all state", 100),
     ("rows forgotten", 1_000),
     ("rows acknowledged", 1_000),
     ("files changed", 100),

@@ -5,14 +5,15 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Result, StageError};
 
-/// Where a stage writes what has changed.
+/// Where a stage writes what has changed, or all there is.
 pub trait StateWriter {
     /// Sets the value of a key.
     fn put(&mut self, key: &[u8], value: &[u8]);
     /// Forgets a key.
     fn delete(&mut self, key: &[u8]);
-    /// Says that this save puts all keys there are, so that none of what was written before it is needed. What was
-    /// forgotten is deleted all the same: who keeps the state may ignore this.
+    /// Says, before the first put or delete of a save, that it puts all keys there are: none of what was written before it
+    /// is needed then. What was forgotten is deleted all the same, as who keeps the state may ignore this, as long as it is
+    /// not published, or for ever, as it is ignored of stages in libraries.
     fn is_whole(&mut self) {}
 }
 

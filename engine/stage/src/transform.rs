@@ -33,7 +33,7 @@ pub trait Transform: Send {
     }
 
     /// Begins to save in parts, for state so large that writing it would hold up the rows: from here on [`save_part`]
-    /// writes what has changed since the last save, as it is here, whatever is processed meanwhile. False: it cannot,
+    /// writes what has changed since the last save, or all, as it is here, whatever is processed meanwhile. False: it cannot,
     /// and is asked for all of it at once by `save`.
     ///
     /// [`save_part`]: Transform::save_part

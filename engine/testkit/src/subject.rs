@@ -49,14 +49,23 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// What a stage has saved: the sum of its increments.
+/// What a stage has saved: the sum of its increments. Where a save is said to be of all there is, it may drop the ones
+/// before: both are right.
 #[derive(Debug, Clone, Default)]
-pub struct Store(BTreeMap<Vec<u8>, Vec<u8>>);
+pub struct Store {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    drops: bool,
+}
 
 impl Store {
     /// Of one series.
     pub fn of(key: Vec<u8>, series: Vec<u8>) -> Self {
-        Store(BTreeMap::from([(key, series)]))
+        Store { entries: BTreeMap::from([(key, series)]), drops: false }
+    }
+
+    /// One that is empty, and drops what is replaced.
+    pub fn that_drops() -> Self {
+        Store { drops: true, ..Store::default() }
     }
 
     /// Adds what has changed in a stage since its last save.
@@ -79,23 +88,25 @@ impl Store {
 
     /// True when a stage without state would be built from it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 
     /// As a stage is given it when it is built.
     pub fn saved(&self) -> SavedState {
-        SavedState { entries: self.0.clone().into_iter().collect() }
+        SavedState { entries: self.entries.clone().into_iter().collect() }
     }
 }
 
 impl StateWriter for Store {
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.insert(key.into(), value.into());
+        self.entries.insert(key.into(), value.into());
     }
     fn delete(&mut self, key: &[u8]) {
-        self.0.remove(key);
+        self.entries.remove(key);
     }
     fn is_whole(&mut self) {
-        self.0.clear();
+        if self.drops {
+            self.entries.clear();
+        }
     }
 }

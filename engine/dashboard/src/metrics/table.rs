@@ -141,7 +141,7 @@ pub const METRICS: &[Metric] = &[
         Gauge,
         &["task"],
         "1 for each partition owned",
-        "The size of the last checkpoint: what had changed since the one before",
+        "The size of the last checkpoint: what had changed since the one before, or all state where most had",
     ),
     metric(
         "pipeline_checkpoint_seconds",

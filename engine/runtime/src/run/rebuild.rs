@@ -127,7 +127,11 @@ impl<'a> Again<'a> {
         }
         Ok(all
             .into_iter()
-            .map(|(stage, changes)| StageChanges { stage, changes: changes.into_iter().collect(), is_whole: true })
+            .map(|(stage, changes)| StageChanges {
+                stage,
+                changes: changes.into_iter().collect(),
+                ..StageChanges::default()
+            })
             .collect())
     }
 }

@@ -1,6 +1,7 @@
 //! Checkpoints: the changes of each, and which one counts.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use futures::TryStreamExt;
 use pipeline_stage::Result;
@@ -191,24 +192,61 @@ pub(super) async fn drop_log(
     drop_removed_stages(store, (task, generation), checkpoint).await?;
     for StageOf { id, .. } in &checkpoint.stages {
         match whole.contains(id) {
-            true => drop_changes(store, (task, generation), id, checkpoint.epoch as i64 - 1).await?,
+            true => drop_replaced(store, (task, generation), id, checkpoint.epoch as i64 - 1).await?,
             false => merge::if_large(store, (task, generation), id, checkpoint.epoch).await?,
         }
     }
     Ok(())
 }
 
-/// Drops the changes of a stage up to an epoch.
-async fn drop_changes(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: i64) -> Result<()> {
+/// Drops the changes of a stage up to an epoch, which a checkpoint has replaced.
+async fn drop_replaced(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: i64) -> Result<()> {
+    let rows = sqlx::query(
+        "SELECT bucket, CAST(SUM(LENGTH(changes)) AS BIGINT) FROM pipeline_state_changes
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4 GROUP BY bucket ORDER BY bucket",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .bind(epoch)
+    .fetch_all(&store.checkpoints)
+    .await
+    .map_err(|error| store_error(&error))?;
+    let sizes = rows.iter().map(|row| Ok((number(row, 0)?, number(row, 1)?))).collect::<Result<Vec<(i64, i64)>>>()?;
+    let all: i64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+    // In one database the task's row is locked meanwhile, and appends wait for it: so not much at once.
+    if store.is_one_database && PART_BYTES as i64 <= all {
+        for (bucket, _) in sizes {
+            drop_changes(store, (task, generation), stage, bucket..bucket + 1, epoch).await?;
+        }
+    } else if !sizes.is_empty() {
+        drop_changes(store, (task, generation), stage, 0..BUCKETS, epoch).await?;
+    }
+    Ok(())
+}
+
+/// Drops the changes of a stage in some buckets up to an epoch.
+async fn drop_changes(
+    store: &SqlStore,
+    (task, generation): (&str, u64),
+    stage: &str,
+    buckets: Range<i64>,
+    epoch: i64,
+) -> Result<()> {
     let mut transaction = begin_as_owner(store, task, generation).await?;
-    sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4")
-        .bind(&store.pipeline)
-        .bind(task)
-        .bind(stage)
-        .bind(epoch)
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| store_error(&error))?;
+    sqlx::query(
+        "DELETE FROM pipeline_state_changes
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND bucket >= $4 AND bucket < $5 AND epoch <= $6",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .bind(buckets.start)
+    .bind(buckets.end)
+    .bind(epoch)
+    .execute(&mut *transaction)
+    .await
+    .map_err(|error| store_error(&error))?;
     transaction.commit().await.map_err(|error| store_error(&error))
 }
 
@@ -223,22 +261,24 @@ async fn drop_removed_stages(store: &SqlStore, (task, generation): (&str, u64), 
     for row in &rows {
         let stage = text(row, 0)?;
         if !checkpoint.stages.iter().any(|known| known.id == stage) {
-            drop_changes(store, (task, generation), &stage, checkpoint.epoch as i64).await?;
+            drop_changes(store, (task, generation), &stage, 0..BUCKETS, checkpoint.epoch as i64).await?;
         }
     }
     Ok(())
 }
 
-/// The state of a stage after an epoch, by key.
-pub(super) async fn load(store: &SqlStore, task: &str, stage: &str, epoch: i64) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// The state of a stage as of the newest checkpoint, by key. Which one that is, and its changes, are read in one
+/// statement: another one may be published meanwhile, and takes the place of these.
+pub(super) async fn load(store: &SqlStore, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut rows = sqlx::query(
         "SELECT bucket, changes FROM pipeline_state_changes
-         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4 ORDER BY bucket, epoch, part",
+         WHERE pipeline = $1 AND task = $2 AND stage = $3
+         AND epoch <= (SELECT epoch FROM pipeline_state_checkpoints WHERE pipeline = $1 AND task = $2)
+         ORDER BY bucket, epoch, part",
     )
     .bind(&store.pipeline)
     .bind(task)
     .bind(stage)
-    .bind(epoch)
     .fetch(&store.checkpoints);
     let (mut state, mut bucket, mut of) = (Vec::new(), HashMap::new(), -1);
     while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {

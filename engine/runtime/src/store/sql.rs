@@ -102,7 +102,7 @@ impl StateStore for SqlStore {
     }
 
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        checkpoints::load(self, task, stage, i64::MAX).await
+        checkpoints::load(self, task, stage).await
     }
 
     async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {

@@ -37,18 +37,17 @@ impl Checkpoints {
         self.changes.retain(|(of, stage, number, _), _| of != task || checkpoint.epoch < *number || is_there(stage));
     }
 
-    /// The checkpoint has all state of these stages: what was written before it goes.
-    pub fn drop_replaced(&mut self, task: &str, checkpoint: &Checkpoint, whole: &[String]) {
-        let is_whole =
-            |stage: &String| whole.contains(stage) && checkpoint.stages.iter().any(|known| known.id == *stage);
-        self.changes.retain(|(of, stage, number, _), _| of != task || checkpoint.epoch <= *number || !is_whole(stage));
+    /// The checkpoint of this epoch has all state of these stages: what was written before it goes.
+    pub fn drop_replaced(&mut self, task: &str, epoch: u64, stages: &[String]) {
+        self.changes.retain(|(of, stage, number, _), _| of != task || epoch <= *number || !stages.contains(stage));
     }
 
-    /// The state of a stage: of each key the last value.
+    /// The state of a stage as of the newest checkpoint: of each key the last value.
     pub fn load(&self, task: &str, stage: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut state = BTreeMap::new();
-        for ((of, name, _, _), part) in &self.changes {
-            if of != task || name != stage {
+        let newest = self.newest.get(task).map(|(_, checkpoint)| checkpoint.epoch);
+        for ((of, name, epoch, _), part) in &self.changes {
+            if of != task || name != stage || newest < Some(*epoch) {
                 continue;
             }
             for (key, value) in &part.changes {

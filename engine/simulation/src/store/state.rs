@@ -165,12 +165,16 @@ impl StateStore for SimulatedStore {
         let (name, removed) = (task.to_owned(), checkpoint.clone());
         let who = format!("drops removed stages of {task}");
         self.write_checkpoints(&who, move |file| file.drop_removed_stages(&name, &removed)).await?;
-        if !checkpoint.stages.iter().any(|stage| whole.contains(&stage.id)) {
+        let whole: Vec<String> =
+            checkpoint.stages.iter().map(|stage| stage.id.clone()).filter(|stage| whole.contains(stage)).collect();
+        if whole.is_empty() {
+            self.process.world.state().count("checkpoints of changes");
             return Ok(());
         }
-        let (name, checkpoint, whole) = (task.to_owned(), checkpoint.clone(), whole.to_vec());
+        self.process.world.state().count("checkpoints of all state");
+        let name = task.to_owned();
         let who = format!("drops what {task}/{epoch} replaces");
-        self.write_as_owner(task, generation, &who, move |file| file.drop_replaced(&name, &checkpoint, &whole)).await
+        self.write_as_owner(task, generation, &who, move |file| file.drop_replaced(&name, epoch, &whole)).await
     }
 
     async fn replace_state(

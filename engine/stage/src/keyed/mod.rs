@@ -123,12 +123,12 @@ impl<D: Detector> Transform for Keyed<D> {
             let near = coming.near();
             self.table.each_near(&near, |series| self.detector.foresee(series));
             let (mut next, n_next) = (NextScores::new(), AHEAD.min(n_rows - start));
-            for place in 0..n_next {
+            for (place, &near) in near.iter().enumerate().take(n_next) {
                 coming.ask(place, &self.table, |series| self.detector.prefetch(series));
                 let row = start + place;
                 let Some(value) = arrays.value(row) else { continue };
                 let reading = Reading { at: arrays.at(row), value };
-                if let Some(score) = self.score(&keys, row, near[place], &reading, out) {
+                if let Some(score) = self.score(&keys, row, near, &reading, out) {
                     next.set(place, &score);
                 }
             }

@@ -18,6 +18,8 @@ pub(super) struct ScoreColumns {
     statistic: Numbers,
 }
 
+const _: () = assert!(AHEAD <= u32::BITS as usize, "there is a bit for each row that comes next");
+
 /// The scores of the rows that come next, column by column: they are added to the columns at once.
 pub(super) struct NextScores {
     /// A bit for each row.

@@ -79,6 +79,10 @@ const FORGET_PART: usize = 16;
 /// before, which the store would have to do soon.
 const WHOLE_FROM: (usize, usize) = (3, 4);
 
+/// To mark more series than these as changed would hold up the rows: then only what has changed is written, unless that is
+/// all.
+const MOST_MARKED: usize = 1 << 16;
+
 impl<S: Serialize> Table<S> {
     /// The table as it was saved; `adopt` sees each series in its saved form.
     pub fn restore<T: DeserializeOwned>(
@@ -279,11 +283,13 @@ impl<S: Serialize> Table<S> {
         Ok(())
     }
 
-    /// Begins a save in parts: `save_part` writes what has changed up to here, as it is here.
+    /// Begins a save in parts: `save_part` writes what has changed up to here, or all, as it is here.
     pub fn begin_save(&mut self) {
         debug_assert!(self.saving.is_done(), "one save at a time");
-        self.saving.is_whole = self.slots.len() * WHOLE_FROM.0 <= self.changed.len() * WHOLE_FROM.1;
-        if self.saving.is_whole && self.changed.len() < self.slots.len() {
+        let (n_changed, n_slots) = (self.changed.len(), self.slots.len());
+        let are_most = n_slots * WHOLE_FROM.0 <= n_changed * WHOLE_FROM.1 && n_slots <= MOST_MARKED;
+        self.saving.is_whole = 0 < n_slots && (n_changed == n_slots || are_most);
+        if self.saving.is_whole && n_changed < n_slots {
             self.slots.iter_mut().for_each(|slot| slot.changed_before = self.next_save);
             self.changed = (0..self.slots.len() as u32).collect();
         }
@@ -370,8 +376,9 @@ mod tests {
 
     use super::*;
 
+    /// What was saved; and how often that was said to be all there is.
     #[derive(Default)]
-    struct Store(BTreeMap<Vec<u8>, Vec<u8>>);
+    struct Store(BTreeMap<Vec<u8>, Vec<u8>>, usize);
 
     impl StateWriter for Store {
         fn put(&mut self, key: &[u8], value: &[u8]) {
@@ -380,8 +387,9 @@ mod tests {
         fn delete(&mut self, key: &[u8]) {
             self.0.remove(key);
         }
+        // Nothing is dropped: that would hide what was forgotten and not deleted.
         fn is_whole(&mut self) {
-            self.0.clear();
+            self.1 += 1;
         }
     }
 
@@ -472,14 +480,18 @@ mod tests {
             // It is in this save as it was, and in the next one as it is.
             table.touch_key(b"a", || 0, drop).series += 10;
             while !table.save_part(1, &mut written).unwrap() {}
-            let n_written = written.0.len();
+            let (n_written, n_whole) = (written.0.len(), written.1);
             store.0.extend(written.0);
-            (n_written, restore(&store, 4).get(b"a").copied().unwrap())
+            (n_written, n_whole, restore(&store, 4).get(b"a").copied().unwrap())
         };
-        assert_eq!(saved(&[b"a", b"b", b"c", b"d"]), (4, 1));
-        assert_eq!(saved(&[b"b", b"c"]), (4, 11), "three of four have changed");
-        assert_eq!(saved(&[b"b"]), (2, 21), "two of four");
-        assert_eq!(saved(&[b"b", b"c", b"d"]), (4, 31));
+        assert_eq!(saved(&[b"a", b"b", b"c", b"d"]), (4, 1, 1));
+        assert_eq!(saved(&[b"b", b"c"]), (4, 1, 11), "three of four have changed");
+        assert_eq!(saved(&[b"b"]), (2, 0, 21), "two of four");
+        assert_eq!(saved(&[b"b", b"c", b"d"]), (4, 1, 31));
+        let (mut nothing, mut written) = (restore(&Store::default(), 4), Store::default());
+        nothing.begin_save();
+        assert!(nothing.save_part(1, &mut written).unwrap());
+        assert_eq!(written.1, 0, "there is nothing that takes the place of anything");
     }
 
     #[test]

@@ -168,7 +168,8 @@ impl<'a> Laws<'a> {
 
     fn crash(&self, seed: u64, expected: &[EpochOutput], evidence: &mut Evidence) -> Result<(), Broken> {
         let mut random = Random::new(seed);
-        let (mut store, mut saved_at, mut crashes) = (Store::default(), 0, 0);
+        let store = if seed.is_multiple_of(2) { Store::default() } else { Store::that_drops() };
+        let (mut store, mut saved_at, mut crashes) = (store, 0, 0);
         let columns = self.epochs[0].rows.schema();
         let mut transform = self.subject.build(&columns, &store)?;
         let mut number = 0;

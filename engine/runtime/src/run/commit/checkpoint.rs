@@ -106,7 +106,7 @@ async fn write_parts(
             written.whole.push(stage.clone());
         }
         for changes in in_parts(changes) {
-            let changes = StageChanges { stage: stage.clone(), changes, is_whole };
+            let changes = StageChanges { stage: stage.clone(), changes, ..StageChanges::default() };
             until_store_works(|| shared.store.write_changes(task, generation, epoch, number, &changes)).await?;
             number += 1;
         }
