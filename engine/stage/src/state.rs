@@ -12,8 +12,8 @@ pub trait StateWriter {
     /// Forgets a key.
     fn delete(&mut self, key: &[u8]);
     /// Says, before the first put or delete of a save, that it puts all keys there are: none of what was written before it
-    /// is needed then. What was forgotten is deleted all the same, as who keeps the state may ignore this, as long as it is
-    /// not published, or for ever, as it is ignored of stages in libraries.
+    /// is needed then. What was forgotten is deleted all the same: who keeps the state may ignore this, as is done for stages
+    /// in libraries, and until a checkpoint counts.
     fn is_whole(&mut self) {}
 }
 

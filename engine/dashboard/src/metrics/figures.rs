@@ -6,7 +6,7 @@ use std::time::Duration;
 use pipeline_runtime::run::Counts;
 use pipeline_runtime::run::health;
 use pipeline_runtime::run::view::{TaskPhase, TaskView, Totals};
-use pipeline_stage::Kind;
+use pipeline_stage::{ColumnType, Kind};
 use tokio::time::Instant;
 
 use super::{Figure, Value};
@@ -196,7 +196,7 @@ impl Collected {
 }
 
 /// The labels of a series' key, each of another name.
-fn label_names<T>(key: Vec<(String, T)>) -> Vec<String> {
+fn label_names(key: Vec<(String, ColumnType)>) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(key.len());
     for (column, _) in key {
         let mut name = label_name(&column);

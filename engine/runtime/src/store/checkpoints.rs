@@ -98,7 +98,7 @@ pub(super) async fn insert(
 
 /// Into how many buckets the keys of a stage fall. Each is merged by itself: a merge holds one of them in memory, and
 /// makes the store larger by one of them.
-const BUCKETS: i64 = 64;
+pub(super) const BUCKETS: i64 = 64;
 
 fn bucket_of(key: &[u8]) -> usize {
     (fixed_hash(key) % BUCKETS as u64) as usize
@@ -156,13 +156,7 @@ pub(super) async fn replace_state(
     let state_id = tasks::state_id(store, task, generation).await?;
     let mut transaction = begin_as_owner(store, task, generation).await?;
     for StageChanges { stage, changes, .. } in states {
-        sqlx::query("DELETE FROM pipeline_state_changes WHERE pipeline = $1 AND task = $2 AND stage = $3")
-            .bind(&store.pipeline)
-            .bind(task)
-            .bind(stage)
-            .execute(&mut *transaction)
-            .await
-            .map_err(|error| store_error(&error))?;
+        delete(store, &mut transaction, (task, stage), 0..BUCKETS, i64::MAX).await?;
         for (part, changes) in in_parts(changes.clone()).into_iter().enumerate() {
             insert(store, &mut transaction, (task, stage), (checkpoint.epoch, part as u64), &changes).await?;
         }
@@ -192,41 +186,15 @@ pub(super) async fn drop_log(
     drop_removed_stages(store, (task, generation), checkpoint).await?;
     for StageOf { id, .. } in &checkpoint.stages {
         match whole.contains(id) {
-            true => drop_replaced(store, (task, generation), id, checkpoint.epoch as i64 - 1).await?,
+            true => merge::drop_replaced(store, (task, generation), id, checkpoint.epoch as i64 - 1).await?,
             false => merge::if_large(store, (task, generation), id, checkpoint.epoch).await?,
         }
     }
     Ok(())
 }
 
-/// Drops the changes of a stage up to an epoch, which a checkpoint has replaced.
-async fn drop_replaced(store: &SqlStore, (task, generation): (&str, u64), stage: &str, epoch: i64) -> Result<()> {
-    let rows = sqlx::query(
-        "SELECT bucket, CAST(SUM(LENGTH(changes)) AS BIGINT) FROM pipeline_state_changes
-         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4 GROUP BY bucket ORDER BY bucket",
-    )
-    .bind(&store.pipeline)
-    .bind(task)
-    .bind(stage)
-    .bind(epoch)
-    .fetch_all(&store.checkpoints)
-    .await
-    .map_err(|error| store_error(&error))?;
-    let sizes = rows.iter().map(|row| Ok((number(row, 0)?, number(row, 1)?))).collect::<Result<Vec<(i64, i64)>>>()?;
-    let all: i64 = sizes.iter().map(|(_, bytes)| bytes).sum();
-    // In one database the task's row is locked meanwhile, and appends wait for it: so not much at once.
-    if store.is_one_database && PART_BYTES as i64 <= all {
-        for (bucket, _) in sizes {
-            drop_changes(store, (task, generation), stage, bucket..bucket + 1, epoch).await?;
-        }
-    } else if !sizes.is_empty() {
-        drop_changes(store, (task, generation), stage, 0..BUCKETS, epoch).await?;
-    }
-    Ok(())
-}
-
 /// Drops the changes of a stage in some buckets up to an epoch.
-async fn drop_changes(
+pub(super) async fn drop_changes(
     store: &SqlStore,
     (task, generation): (&str, u64),
     stage: &str,
@@ -234,6 +202,18 @@ async fn drop_changes(
     epoch: i64,
 ) -> Result<()> {
     let mut transaction = begin_as_owner(store, task, generation).await?;
+    delete(store, &mut transaction, (task, stage), buckets, epoch).await?;
+    transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+/// The same as a part of something.
+pub(super) async fn delete(
+    store: &SqlStore,
+    transaction: &mut Transaction<'_, Any>,
+    (task, stage): (&str, &str),
+    buckets: Range<i64>,
+    epoch: i64,
+) -> Result<()> {
     sqlx::query(
         "DELETE FROM pipeline_state_changes
          WHERE pipeline = $1 AND task = $2 AND stage = $3 AND bucket >= $4 AND bucket < $5 AND epoch <= $6",
@@ -244,10 +224,10 @@ async fn drop_changes(
     .bind(buckets.start)
     .bind(buckets.end)
     .bind(epoch)
-    .execute(&mut *transaction)
+    .execute(&mut **transaction)
     .await
     .map_err(|error| store_error(&error))?;
-    transaction.commit().await.map_err(|error| store_error(&error))
+    Ok(())
 }
 
 /// A stage that is not in the pipeline any more has no state: if it comes back, it begins anew.

@@ -1,10 +1,10 @@
-//! Changes of checkpoints that have piled up become one again, bucket by bucket.
+//! Changes of checkpoints that have piled up become one again, bucket by bucket, or go when a checkpoint has all there is.
 
 use std::collections::HashMap;
 
 use pipeline_stage::Result;
 
-use super::checkpoints::{begin_as_owner, in_parts, insert, load_bucket};
+use super::checkpoints::{BUCKETS, PART_BYTES, begin_as_owner, delete, drop_changes, in_parts, insert, load_bucket};
 use super::connect::SqlStore;
 use super::errors::store_error;
 use super::values::number;
@@ -47,21 +47,41 @@ async fn replace(
     state: HashMap<Vec<u8>, Vec<u8>>,
 ) -> Result<()> {
     let mut transaction = begin_as_owner(store, task, generation).await?;
-    sqlx::query(
-        "DELETE FROM pipeline_state_changes
-         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND bucket = $4 AND epoch <= $5",
-    )
-    .bind(&store.pipeline)
-    .bind(task)
-    .bind(stage)
-    .bind(bucket)
-    .bind(epoch as i64)
-    .execute(&mut *transaction)
-    .await
-    .map_err(|error| store_error(&error))?;
+    delete(store, &mut transaction, (task, stage), bucket..bucket + 1, epoch as i64).await?;
     let changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
     for (part, changes) in in_parts(changes).into_iter().enumerate() {
         insert(store, &mut transaction, (task, stage), (epoch, part as u64), &changes).await?;
     }
     transaction.commit().await.map_err(|error| store_error(&error))
+}
+
+/// Drops the changes of a stage up to an epoch, which a checkpoint has replaced.
+pub(super) async fn drop_replaced(
+    store: &SqlStore,
+    (task, generation): (&str, u64),
+    stage: &str,
+    epoch: i64,
+) -> Result<()> {
+    let rows = sqlx::query(
+        "SELECT bucket, CAST(SUM(LENGTH(changes)) AS BIGINT) FROM pipeline_state_changes
+         WHERE pipeline = $1 AND task = $2 AND stage = $3 AND epoch <= $4 GROUP BY bucket ORDER BY bucket",
+    )
+    .bind(&store.pipeline)
+    .bind(task)
+    .bind(stage)
+    .bind(epoch)
+    .fetch_all(&store.checkpoints)
+    .await
+    .map_err(|error| store_error(&error))?;
+    let sizes = rows.iter().map(|row| Ok((number(row, 0)?, number(row, 1)?))).collect::<Result<Vec<(i64, i64)>>>()?;
+    let all: i64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+    // In one database the task's row is locked meanwhile, and appends wait for it: so not much at once.
+    if store.is_one_database && PART_BYTES as i64 <= all {
+        for (bucket, _) in sizes {
+            drop_changes(store, (task, generation), stage, bucket..bucket + 1, epoch).await?;
+        }
+    } else if !sizes.is_empty() {
+        drop_changes(store, (task, generation), stage, 0..BUCKETS, epoch).await?;
+    }
+    Ok(())
 }

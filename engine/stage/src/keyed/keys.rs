@@ -16,6 +16,19 @@ pub(super) fn hash_of(key: &[u8]) -> u64 {
     HASHER.hash_one(key)
 }
 
+/// Whether two keys are the same. Most are short: some comparisons of a known length need no call.
+#[inline]
+pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let (Some(one_end), Some(other_end)) = (one.last_chunk::<AT_ONCE>(), other.last_chunk::<AT_ONCE>()) else {
+        return one == other;
+    };
+    let mut chunks = one.as_chunks::<AT_ONCE>().0.iter().zip(other.as_chunks::<AT_ONCE>().0);
+    one.len() == other.len() && one_end == other_end && chunks.all(|(one, other)| one == other)
+}
+
+/// So many bytes are compared at once.
+const AT_ONCE: usize = 16;
+
 /// The keys of the rows of a batch.
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -83,6 +96,20 @@ mod tests {
     use arrow_array::StringArray;
 
     use super::*;
+
+    #[test]
+    fn keys_are_the_same_byte_for_byte() {
+        for length in 0..70 {
+            let key: Vec<u8> = (0..length).collect();
+            assert!(is_same(&key, &key.clone()), "{length} bytes");
+            for place in 0..key.len() {
+                let mut other = key.clone();
+                other[place] ^= 1;
+                assert!(!is_same(&key, &other), "{length} bytes, other at {place}");
+                assert!(!is_same(&key, &key[..place]) && !is_same(&key[place + 1..], &key), "{length} and {place}");
+            }
+        }
+    }
 
     #[test]
     fn keys_of_the_same_arrays_are_encoded_once() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ahead::NOWHERE;
 use super::index::Index;
-use super::keys::hash_of;
+use super::keys::{hash_of, is_same};
 use crate::error::{Result, StageError};
 use crate::position::Timestamp;
 use crate::prefetch::prefetch;
@@ -291,7 +291,7 @@ impl<S: Serialize> Table<S> {
         self.saving.is_whole = 0 < n_slots && (n_changed == n_slots || are_most);
         if self.saving.is_whole && n_changed < n_slots {
             self.slots.iter_mut().for_each(|slot| slot.changed_before = self.next_save);
-            self.changed = (0..self.slots.len() as u32).collect();
+            self.changed = (0..n_slots as u32).collect();
         }
         self.saving.forgotten = std::mem::take(&mut self.forgotten);
         self.saving.unsaved = std::mem::take(&mut self.changed);
@@ -346,19 +346,6 @@ impl Saving {
     }
 }
 
-/// Whether two keys are the same. Most are short: some comparisons of a known length need no call.
-#[inline]
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let (Some(one_end), Some(other_end)) = (one.last_chunk::<AT_ONCE>(), other.last_chunk::<AT_ONCE>()) else {
-        return one == other;
-    };
-    let chunks = one.as_chunks::<AT_ONCE>().0.iter().zip(other.as_chunks::<AT_ONCE>().0);
-    one.len() == other.len() && one_end == other_end && chunks.into_iter().all(|(one, other)| one == other)
-}
-
-/// So many bytes are compared at once.
-const AT_ONCE: usize = 16;
-
 /// One series as the table saves it, for those who keep a copy of it.
 pub(super) fn saved_series(version: u16, at: Option<Timestamp>, series: &impl Serialize) -> Result<Vec<u8>> {
     let mut buffer = Vec::new();
@@ -402,20 +389,6 @@ mod tests {
     fn restore(store: &Store, max_series: usize) -> Table<u32> {
         let saved = SavedState { entries: store.0.clone().into_iter().collect() };
         Table::restore(&saved, 1, max_series, Ok::<u32, _>).unwrap()
-    }
-
-    #[test]
-    fn keys_are_the_same_byte_for_byte() {
-        for length in 0..70 {
-            let key: Vec<u8> = (0..length).collect();
-            assert!(is_same(&key, &key.clone()), "{length} bytes");
-            for place in 0..key.len() {
-                let mut other = key.clone();
-                other[place] ^= 1;
-                assert!(!is_same(&key, &other), "{length} bytes, other at {place}");
-                assert!(!is_same(&key, &key[..place]) && !is_same(&key[place + 1..], &key), "{length} and {place}");
-            }
-        }
     }
 
     #[test]
