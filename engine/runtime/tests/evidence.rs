@@ -14,15 +14,16 @@ use pipeline_runtime::plan::Plan;
 use pipeline_runtime::store::tools::StateTools;
 use pipeline_runtime::store::{
     Append, Checkpoint, EVIDENCE_AGE_MICROS, EpochEntry, Evidence, Judge, Judged, JudgedColumn, MAX_EVIDENCE,
-    NewEvidence, StateStore, open,
+    NewEvidence, StateStore, evidence_rows, open,
 };
 use pipeline_services::{Postgres, unique_name};
 use pipeline_stage::{ColumnType, Timestamp, encode};
 use pipeline_testkit::faulty::table;
 use serde_json::json;
+use sqlx::Connection;
 
-/// More than go into one statement.
-const MANY: u64 = 45;
+/// More than go into one row of the table.
+const MANY: u64 = 300;
 
 fn judge() -> Judge {
     Judge {
@@ -113,6 +114,66 @@ async fn prunes(store: &dyn StateStore, generation: u64) {
     store.drop_log("0", generation, &checkpoint(3, 2_000), &[]).await.unwrap();
     let left = ids(store).await;
     assert_eq!((left.len() as u64, left.last().unwrap().as_str()), (MAX_EVIDENCE, "id-300"), "the newest");
+    // Less than a row of the table too much: it is kept as a whole, but not shown.
+    store.append(&[append(generation, 4, 2_001, 200_000..200_100)]).await.unwrap();
+    store.append(&[append(generation, 5, 2_001, 200_100..200_500)]).await.unwrap();
+    store.drop_log("0", generation, &checkpoint(5, 2_001), &[]).await.unwrap();
+    let left = ids(store).await;
+    assert_eq!((left.len() as u64, left.last().unwrap().as_str()), (MAX_EVIDENCE, "id-800"), "the newest");
+}
+
+/// What a program wrote for which each anomaly was a row of the table.
+#[tokio::test]
+async fn evidence_of_an_earlier_version_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path().to_str().unwrap(), "test").await.unwrap();
+    let (mut judge_bytes, mut judged_bytes) = (Vec::new(), Vec::new());
+    encode(&judge(), &mut judge_bytes).unwrap();
+    encode(&judged(4), &mut judged_bytes).unwrap();
+    let file = format!("sqlite://{}", folder.path().join("log.db").display());
+    let mut connection = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    sqlx::query(
+        "INSERT INTO pipeline_state_evidence (pipeline, task, epoch, at, stage, ids, series, row_at, judge, judged)
+         VALUES ('test', '0', 7, 1000, 'spikes', 'id-4 other', '{\"series\":\"a\"}', 4, $1, $2)",
+    )
+    .bind(judge_bytes)
+    .bind(judged_bytes)
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let generation = store.claim("0").await.unwrap().generation;
+    store.append(&[append(generation, 8, 1_001, 5..7)]).await.unwrap();
+
+    let lines = store.evidence_lines().await.unwrap();
+    assert_eq!(ids(store.as_ref()).await, ["id-6", "id-5", "id-4"]);
+    let [.., old] = lines.as_slice() else { panic!("no line") };
+    assert_eq!((&old.ids[..], old.row_at), (&["id-4".to_owned(), "other".to_owned()][..], Some(Timestamp(4))));
+    assert_eq!(old.series, [("series".into(), "a".into())]);
+    let evidence = store.evidence(old.number).await.unwrap();
+    assert_eq!(evidence, Some(Evidence { judge: judge(), judged: judged(4) }));
+}
+
+/// Large ones are not put together in a row that would have to be read for each of them.
+#[tokio::test]
+async fn evidence_of_any_size_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path().to_str().unwrap(), "test").await.unwrap();
+    let generation = store.claim("0").await.unwrap().generation;
+    let mut append = append(generation, 1, 1_000, 0..6);
+    let sizes = [400 << 10, 400 << 10, 400 << 10, 3 << 20, 1, 1];
+    for (new, size) in append.evidence.iter_mut().zip(sizes) {
+        new.judged.before = Some(vec![7; size].into());
+    }
+    assert_eq!(evidence_rows(&append.evidence).iter().map(|row| row.len()).collect::<Vec<_>>(), [2, 1, 1, 2]);
+    append.evidence[5].stage = "calm".into();
+    assert_eq!(evidence_rows(&append.evidence).len(), 5, "another detector");
+    store.append(&[append.clone()]).await.unwrap();
+    let lines = store.evidence_lines().await.unwrap();
+    for (line, new) in lines.iter().rev().zip(&append.evidence) {
+        assert_eq!((&line.ids, line.stage.as_str()), (&new.ids, &*new.stage));
+        assert_eq!(store.evidence(line.number).await.unwrap().unwrap().judged, new.judged);
+    }
+    assert_eq!(lines.len(), 6);
 }
 
 #[tokio::test]

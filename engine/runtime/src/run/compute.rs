@@ -128,9 +128,10 @@ impl Compute {
     /// The rows that come next are of this epoch.
     pub fn begin_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
+        let n_tasks = self.progress.view.n_tasks();
         for stage in &mut self.stages {
             stage.naming.begin_epoch();
-            stage.keeper.iter_mut().for_each(Keeper::begin_epoch);
+            stage.keeper.iter_mut().for_each(|keeper| keeper.begin_epoch(n_tasks));
         }
     }
 

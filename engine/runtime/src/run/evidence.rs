@@ -1,11 +1,12 @@
 //! Keeps what anomalies were judged by: the series before, the row, its place, and what the detector was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use pipeline_stage::{
-    Branches, ColumnType, Evidence, Kind, Origins, Result, StageError, Timestamp, encode, row_to_json, write_json_row,
+    Branches, ColumnType, Evidence, Kind, Origins, Result, StageError, Timestamp, encode, write_json_row,
 };
 use serde_bytes::ByteBuf;
 use serde_json::Value;
@@ -14,7 +15,8 @@ use tokio::time::Instant;
 use crate::plan::{Plan, public_options};
 use crate::store::{Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence};
 
-/// How many anomalies of a detector have their evidence in a task at once: as many as the store keeps.
+/// How many anomalies of a detector have their evidence at once: as many as the store keeps. The tasks share them evenly,
+/// so that a flood in one leaves room for the others.
 const BURST: f64 = MAX_EVIDENCE as f64;
 
 /// And in a second from then on: more than people look at, and appends stay short however many there are. The evidence of
@@ -23,6 +25,9 @@ const A_SECOND: f64 = 100.0;
 
 /// More ids are not kept of one row: a graph with more paths is not read by people.
 const MAX_IDS: usize = 32;
+
+/// About what a column takes in a row as JSON.
+const BYTES_OF_COLUMN: usize = 40;
 
 /// Said when the series are not the engine's.
 const SERIES_ARE_ELSEWHERE: &str =
@@ -34,14 +39,24 @@ pub struct Keeper {
     stage: Arc<str>,
     judge: Arc<[u8]>,
     /// The columns of the key of a series.
-    key: Vec<(String, usize)>,
+    key: Vec<usize>,
     /// The column of event times.
     time: Option<usize>,
     anomaly_column: usize,
     below: Below,
-    /// How much more is wanted, up to `filled_at`.
-    room: f64,
+    room: Room,
     filled_at: Instant,
+}
+
+/// How much more is wanted.
+struct Room(f64);
+
+impl Room {
+    /// Time has passed. So many tasks share what is wanted.
+    fn grow(&mut self, passed: Duration, n_tasks: usize) {
+        let share = 1.0 / n_tasks.max(1) as f64;
+        self.0 = (self.0 + passed.as_secs_f64() * A_SECOND * share).min(BURST * share);
+    }
 }
 
 impl Keeper {
@@ -52,7 +67,7 @@ impl Keeper {
         let mut judge = Vec::new();
         encode(&judge_of(plan, number)?, &mut judge)?;
         let column = |name: &str| stage.schema.index_of(name).ok();
-        let key = plan.series_key(number).unwrap_or_default().into_iter();
+        let key = plan.series_key(number).unwrap_or_default();
         let time = stage.options.get("time").and_then(Value::as_str).and_then(column);
         let is_time =
             |column: &usize| ColumnType::of(stage.schema.field(*column).data_type()) == Some(ColumnType::Timestamp);
@@ -60,24 +75,24 @@ impl Keeper {
             pipeline: plan.settings.name.clone(),
             stage: stage.id.as_str().into(),
             judge: judge.into(),
-            key: key.filter_map(|(name, _)| column(&name).map(|column| (name, column))).collect(),
+            key: key.iter().filter_map(|(name, _)| column(name)).collect(),
             time: time.filter(is_time),
             anomaly_column,
             below: Below::of(plan, number),
-            room: BURST,
+            room: Room(BURST),
             filled_at: Instant::now(),
         }))
     }
 
-    /// An epoch begins.
-    pub fn begin_epoch(&mut self) {
+    /// An epoch begins, in one of so many tasks.
+    pub fn begin_epoch(&mut self, n_tasks: usize) {
         let passed = std::mem::replace(&mut self.filled_at, Instant::now()).elapsed();
-        self.room = (self.room + passed.as_secs_f64() * A_SECOND).min(BURST);
+        self.room.grow(passed, n_tasks);
     }
 
     /// How much more evidence is wanted now.
     pub fn room(&self) -> usize {
-        self.room as usize
+        self.room.0 as usize
     }
 
     /// Takes the evidence of a batch. An anomaly for which the stage has none is kept with the reason.
@@ -93,14 +108,23 @@ impl Keeper {
             return;
         }
         let mut evidence = evidence.into_iter().peekable();
+        let series = batch.project(&self.key).expect("columns of the batch");
         for row in true_rows(is_anomaly).take(self.room()) {
             let given = evidence.next_if(|evidence| evidence.row as usize == row);
-            kept.push(self.of_row(given, batch, origins, row));
-            self.room -= 1.0;
+            let series = String::from_utf8(json_of(&series, row)).expect("JSON is text");
+            kept.push(self.of_row(given, series, batch, origins, row));
+            self.room.0 -= 1.0;
         }
     }
 
-    fn of_row(&mut self, given: Option<Evidence>, batch: &RecordBatch, origins: &Origins, row: usize) -> NewEvidence {
+    fn of_row(
+        &mut self,
+        given: Option<Evidence>,
+        series: String,
+        batch: &RecordBatch,
+        origins: &Origins,
+        row: usize,
+    ) -> NewEvidence {
         let (key, before) = match given {
             Some(given) => (given.key, given.before),
             None => (Vec::new(), Err(SERIES_ARE_ELSEWHERE.to_owned())),
@@ -109,15 +133,11 @@ impl Keeper {
             Ok(before) => (Some(ByteBuf::from(before)), None),
             Err(why) => (None, Some(why)),
         };
-        let mut json = Vec::new();
-        write_json_row(batch, row, &mut json);
-        let values = row_to_json(batch, row);
-        let series = self.key.iter().map(|(name, _)| (name.clone(), values.get(name).cloned().unwrap_or_default()));
         let branch = origins.branch(row);
         NewEvidence {
             stage: self.stage.clone(),
             ids: self.below.ids(&self.pipeline, origins, row),
-            series: Value::Object(series.collect()).to_string(),
+            series,
             row_at: self.time.and_then(|column| {
                 let times = batch.column(column).as_primitive_opt::<TimestampMicrosecondType>()?;
                 times.is_valid(row).then(|| Timestamp(times.value(row)))
@@ -127,13 +147,19 @@ impl Keeper {
                 place: origins.place.to_string(),
                 offset: origins.offsets[row],
                 branch,
-                row: ByteBuf::from(json),
+                row: json_of(batch, row).into(),
                 key: ByteBuf::from(key),
                 before,
                 why_not,
             },
         }
     }
+}
+
+fn json_of(batch: &RecordBatch, row: usize) -> Vec<u8> {
+    let mut json = Vec::with_capacity(batch.num_columns() * BYTES_OF_COLUMN);
+    write_json_row(batch, row, &mut json);
+    json
 }
 
 /// The rows of which something is true.
@@ -208,5 +234,24 @@ impl Below {
             }
         }
         ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_share_what_is_wanted_and_have_it_again_after_a_while() {
+        let mut room = Room(BURST);
+        room.grow(Duration::from_secs(5), 1);
+        assert_eq!(room.0, 10_000.0, "never more than is kept");
+        room.grow(Duration::ZERO, 4);
+        assert_eq!(room.0, 2_500.0, "another task's anomalies find room");
+        room.0 = 0.0;
+        room.grow(Duration::from_secs(2), 4);
+        assert_eq!(room.0, 50.0);
+        room.grow(Duration::from_secs(3_600), 4);
+        assert_eq!(room.0, 2_500.0);
     }
 }

@@ -1,4 +1,8 @@
 //! Evidence: what anomalies were judged by, so that `explain` can compute their scores again.
+//!
+//! Anomalies that a detector found one after the other are one row of the table, as each row costs more than what it
+//! holds: `ids` has a line for each, its ids and behind a tab its event time, `series` a line for each, and `judged` is a
+//! list. A row that an earlier version wrote is of one anomaly: it has the time in `row_at`, and no list.
 
 use std::sync::Arc;
 
@@ -7,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use sqlx::{Any, Row, Transaction};
 
 use super::Append;
 use super::connect::SqlStore;
@@ -20,8 +24,14 @@ pub const MAX_EVIDENCE: u64 = 10_000;
 /// How long it is kept, by the recorded times of the epochs: 30 days, as long as anybody asks why.
 pub const EVIDENCE_AGE_MICROS: i64 = 30 * 24 * 60 * 60 * 1_000_000;
 
-/// Inserted with one statement: half the time of one by one, and far from the limits of parameters.
-const ROWS_IN_STATEMENT: usize = 20;
+/// More are not in one row of the table. Part of the number of each: see [`EvidenceLine::number`].
+const MAX_IN_ROW: usize = 256;
+
+/// About what the names of its fields and its place take of each.
+const BYTES_OF_NAMES: usize = 128;
+
+/// More bytes are not either, but for one alone: all of them are read for one.
+const MAX_BYTES_IN_ROW: usize = 1 << 20;
 
 /// What a detector was when it judged: the same for all its evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,7 +100,7 @@ pub struct NewEvidence {
 /// What is known of stored evidence without reading all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvidenceLine {
-    /// Orders the evidence of a store.
+    /// Orders the evidence of a store: the number of its row there, times 256, and its place in that.
     pub number: i64,
     /// The detector's id.
     pub stage: String,
@@ -117,40 +127,73 @@ pub struct Evidence {
     pub judged: Judged,
 }
 
+impl NewEvidence {
+    fn bytes(&self) -> usize {
+        let Judged { row, key, before, .. } = &self.judged;
+        row.len() + key.len() + before.as_ref().map_or(0, |before| before.len())
+    }
+}
+
+/// What an epoch has given, as rows of the table.
+pub fn evidence_rows(evidence: &[NewEvidence]) -> Vec<&[NewEvidence]> {
+    let mut rows = Vec::new();
+    for mut rest in evidence.chunk_by(|one, other| one.stage == other.stage && one.judge == other.judge) {
+        while !rest.is_empty() {
+            let (row, after) = rest.split_at(count_in_row(rest));
+            rows.push(row);
+            rest = after;
+        }
+    }
+    rows
+}
+
+fn count_in_row(evidence: &[NewEvidence]) -> usize {
+    let mut bytes = 0;
+    let fits = evidence.iter().take(MAX_IN_ROW).take_while(|new| {
+        bytes += new.bytes();
+        bytes <= MAX_BYTES_IN_ROW
+    });
+    fits.count().max(1)
+}
+
+/// The number of an anomaly's evidence: see [`EvidenceLine::number`].
+pub fn evidence_number(row: i64, place: usize) -> i64 {
+    row * MAX_IN_ROW as i64 + place as i64
+}
+
 /// Stores what an epoch has given. That it is stored once is up to the log: no epoch is appended twice.
 pub(super) async fn insert(store: &SqlStore, transaction: &mut Transaction<'_, Any>, append: &Append) -> Result<()> {
-    for part in append.evidence.chunks(ROWS_IN_STATEMENT) {
-        let places: Vec<String> = (0..part.len()).map(|row| 4 + row * 6).map(places).collect();
-        let statement = format!(
+    for row in evidence_rows(&append.evidence) {
+        let mut judged = Vec::with_capacity(row.iter().map(|new| new.bytes() + BYTES_OF_NAMES).sum());
+        encode(&row.iter().map(|new| &new.judged).collect::<Vec<_>>(), &mut judged)?;
+        let series: Vec<&str> = row.iter().map(|new| new.series.as_str()).collect();
+        sqlx::query(
             "INSERT INTO pipeline_state_evidence
-                 (pipeline, task, epoch, at, stage, ids, series, row_at, judge, judged) VALUES {}",
-            places.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(statement))
-            .bind(&store.pipeline)
-            .bind(&append.task)
-            .bind(append.entry.epoch as i64)
-            .bind(append.entry.ended_at.0);
-        for new in part {
-            let mut judged = Vec::new();
-            encode(&new.judged, &mut judged)?;
-            query = query
-                .bind(new.stage.to_string())
-                .bind(new.ids.join(" "))
-                .bind(&new.series)
-                .bind(new.row_at.map(|at| at.0))
-                .bind(new.judge.to_vec())
-                .bind(judged);
-        }
-        query.execute(&mut **transaction).await.map_err(|error| store_error(&error))?;
+                 (pipeline, task, epoch, at, stage, ids, series, row_at, judge, judged)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $8, $9)",
+        )
+        .bind(&store.pipeline)
+        .bind(&append.task)
+        .bind(append.entry.epoch as i64)
+        .bind(append.entry.ended_at.0)
+        .bind(row[0].stage.to_string())
+        .bind(row.iter().map(ids_and_time).collect::<Vec<_>>().join("\n"))
+        .bind(series.join("\n"))
+        .bind(row[0].judge.to_vec())
+        .bind(judged)
+        .execute(&mut **transaction)
+        .await
+        .map_err(|error| store_error(&error))?;
     }
     Ok(())
 }
 
-/// The parameters of one row, of which this many come before its own.
-fn places(before: usize) -> String {
-    let own: Vec<String> = (1..=6).map(|place| format!("${}", before + place)).collect();
-    format!("($1, $2, $3, $4, {})", own.join(", "))
+fn ids_and_time(new: &NewEvidence) -> String {
+    let ids = new.ids.join(" ");
+    match new.row_at {
+        Some(at) => format!("{ids}\t{}", at.0),
+        None => ids,
+    }
 }
 
 /// Drops what is too old at a time, and what is too much.
@@ -159,15 +202,22 @@ pub(super) async fn prune(store: &SqlStore, now: Timestamp) -> Result<()> {
         .bind(&store.pipeline)
         .bind(now.0.saturating_sub(EVIDENCE_AGE_MICROS));
     old.execute(&store.log).await.map_err(|error| store_error(&error))?;
+    // Rows of the table go as a whole.
     let excess = sqlx::query(
         "DELETE FROM pipeline_state_evidence WHERE pipeline = $1 AND number <= COALESCE(
-             (SELECT number FROM pipeline_state_evidence WHERE pipeline = $1 ORDER BY number DESC LIMIT 1 OFFSET $2), -1)",
+             (SELECT MAX(number) FROM (
+                 SELECT number, SUM(1 + LENGTH(ids) - LENGTH(REPLACE(ids, $3, '')))
+                     OVER (ORDER BY number DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
+                 FROM pipeline_state_evidence WHERE pipeline = $1) AS counted
+              WHERE newer >= $2), -1)",
     )
     .bind(&store.pipeline)
-    .bind(MAX_EVIDENCE as i64);
+    .bind(MAX_EVIDENCE as i64)
+    .bind("\n");
     excess.execute(&store.log).await.map(drop).map_err(|error| store_error(&error))
 }
 
+/// The newest, as many as are kept.
 pub(super) async fn lines(store: &SqlStore) -> Result<Vec<EvidenceLine>> {
     let rows = sqlx::query(
         "SELECT number, stage, ids, series, row_at, task, epoch, at FROM pipeline_state_evidence
@@ -177,21 +227,39 @@ pub(super) async fn lines(store: &SqlStore) -> Result<Vec<EvidenceLine>> {
     .fetch_all(&store.log)
     .await
     .map_err(|error| store_error(&error))?;
-    rows.iter().map(read_line).collect()
+    let mut lines = Vec::new();
+    for row in &rows {
+        lines.extend(read_lines(row)?.into_iter().rev());
+    }
+    lines.truncate(MAX_EVIDENCE as usize);
+    Ok(lines)
 }
 
-fn read_line(row: &AnyRow) -> Result<EvidenceLine> {
+fn read_lines(row: &AnyRow) -> Result<Vec<EvidenceLine>> {
     let row_at: Option<i64> = row.try_get(4).map_err(|error| store_error(&error))?;
-    Ok(EvidenceLine {
-        number: number(row, 0)?,
+    let first = EvidenceLine {
+        number: evidence_number(number(row, 0)?, 0),
         stage: text(row, 1)?,
-        ids: text(row, 2)?.split(' ').map(str::to_owned).collect(),
-        series: series_of(&text(row, 3)?),
+        ids: Vec::new(),
+        series: Vec::new(),
         row_at: row_at.map(Timestamp),
         task: text(row, 5)?,
         epoch: number(row, 6)? as u64,
         at: Timestamp(number(row, 7)?),
-    })
+    };
+    let (ids, series) = (text(row, 2)?, text(row, 3)?);
+    let lines = ids.split('\n').zip(series.split('\n')).enumerate().map(|(place, (ids, series))| {
+        let (ids, time) =
+            ids.split_once('\t').map_or((ids, None), |(ids, time)| (ids, time.parse().ok().map(Timestamp)));
+        EvidenceLine {
+            number: first.number + place as i64,
+            ids: ids.split(' ').map(str::to_owned).collect(),
+            series: series_of(series),
+            row_at: time.or(first.row_at),
+            ..first.clone()
+        }
+    });
+    Ok(lines.collect())
 }
 
 /// Reads [`NewEvidence::series`].
@@ -202,6 +270,7 @@ pub fn series_of(series: &str) -> Vec<(String, String)> {
 }
 
 pub(super) async fn get(store: &SqlStore, number: i64) -> Result<Option<Evidence>> {
+    let (number, place) = (number / MAX_IN_ROW as i64, number % MAX_IN_ROW as i64);
     let row = sqlx::query("SELECT judge, judged FROM pipeline_state_evidence WHERE pipeline = $1 AND number = $2")
         .bind(&store.pipeline)
         .bind(number)
@@ -209,5 +278,9 @@ pub(super) async fn get(store: &SqlStore, number: i64) -> Result<Option<Evidence
         .await
         .map_err(|error| store_error(&error))?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some(Evidence { judge: decode(&bytes(&row, 0)?)?, judged: decode(&bytes(&row, 1)?)? }))
+    let judged = bytes(&row, 1)?;
+    // A row of an earlier version is no list.
+    let all: Vec<Judged> = decode(&judged).or_else(|_| decode(&judged).map(|one| vec![one]))?;
+    let judged = all.into_iter().nth(place as usize);
+    judged.map(|judged| Ok(Evidence { judge: decode(&bytes(&row, 0)?)?, judged })).transpose()
 }

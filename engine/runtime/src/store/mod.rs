@@ -28,7 +28,8 @@ pub(crate) use connect::is_postgres;
 pub use connect::{open, open_beside};
 pub use entry::{Beside, EpochEntry, Segment, StoredRow};
 pub use evidence::{
-    EVIDENCE_AGE_MICROS, Evidence, EvidenceLine, Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence, series_of,
+    EVIDENCE_AGE_MICROS, Evidence, EvidenceLine, Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence,
+    evidence_number, evidence_rows, series_of,
 };
 pub use kept::KeptBatch;
 pub use outbox::{Digest, OutboxStore, Pending};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use pipeline_runtime::store::{
-    Append, DeadLetter, EVIDENCE_AGE_MICROS, EpochEntry, Evidence, EvidenceLine, MAX_EVIDENCE, series_of,
+    Append, DeadLetter, EVIDENCE_AGE_MICROS, EpochEntry, Evidence, EvidenceLine, MAX_EVIDENCE, evidence_number,
+    evidence_rows, series_of,
 };
 use pipeline_stage::{Mark, Result, StageError, Timestamp, decode};
 
@@ -158,20 +159,22 @@ impl Log {
     }
 
     fn add_evidence(&mut self, append: &Append) {
-        for new in &append.evidence {
+        for row in evidence_rows(&append.evidence) {
             self.last_evidence += 1;
-            let line = EvidenceLine {
-                number: self.last_evidence,
-                stage: new.stage.to_string(),
-                ids: new.ids.clone(),
-                series: series_of(&new.series),
-                row_at: new.row_at,
-                task: append.task.clone(),
-                epoch: append.entry.epoch,
-                at: append.entry.ended_at,
-            };
-            let judge = decode(&new.judge).expect("the engine has just written it");
-            self.evidence.insert(line.number, (line, Evidence { judge, judged: new.judged.clone() }));
+            for (place, new) in row.iter().enumerate() {
+                let line = EvidenceLine {
+                    number: evidence_number(self.last_evidence, place),
+                    stage: new.stage.to_string(),
+                    ids: new.ids.clone(),
+                    series: series_of(&new.series),
+                    row_at: new.row_at,
+                    task: append.task.clone(),
+                    epoch: append.entry.epoch,
+                    at: append.entry.ended_at,
+                };
+                let judge = decode(&new.judge).expect("the engine has just written it");
+                self.evidence.insert(line.number, (line, Evidence { judge, judged: new.judged.clone() }));
+            }
         }
     }
 

@@ -162,6 +162,11 @@ impl RunView {
         self.task(task, |view| view.phase = TaskPhase::Live);
     }
 
+    /// How many tasks there are now.
+    pub fn n_tasks(&self) -> usize {
+        self.tasks.lock().expect("no holder of this lock panics").len()
+    }
+
     /// A task has ended: what it knew is somebody else's.
     pub fn ended(&self, task: &str) {
         self.tasks.lock().expect("no holder of this lock panics").remove(task);
