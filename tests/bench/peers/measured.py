@@ -2,7 +2,8 @@
 
 measured.py PEER FILE BROKERS TOPIC ROWS prints one line of JSON.
 
-The rate is that of rows 20 % to 100 %, as committed: the metrics are read ten times a second, near the end every 20 ms.
+The rate is that of rows 20 % to 100 %, as committed: the metrics are read ten times a second, and sooner and sooner
+towards the end, the last time within 20 ms of it.
 What comes after the last commit (a checkpoint of all state) is in the CPU and in the seconds, not in the rate. The CPU
 of this script is in it, too, so it imports little. $PIPELINE is the binary, by default the release build of this
 repository; $BENCH_OPTIONS are more options of `pipeline run`. With $BENCH_LIVE the topic is still being written: the run
@@ -26,18 +27,33 @@ BINARY = os.environ.get("PIPELINE") or os.path.join(REPOSITORY, "target/release/
 MIB_OF_A_PAGE = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 TICKS_OF_A_SECOND = os.sysconf("SC_CLK_TCK")
 READ = re.compile(rb"^messages_processed_total(?:\{.*\})? (\d+)", re.M)
+VERSION = re.compile(rb'^pipeline_info\{.*version="([^"]+)"', re.M)
+LONGEST_PAUSE, SHORTEST_PAUSE = 0.1, 0.02
 
 
-def committed(port):
-    """The rows that are committed; none as long as nobody answers."""
+def metrics(port):
+    """What the run says of itself; none as long as nobody answers."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
-            answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+            return b"".join(iter(lambda: connection.recv(1 << 20), b""))
     except OSError:
         return None
+
+
+def committed(answer):
+    """The rows that are committed."""
     found = READ.search(answer)
     return int(found[1]) if found else 0
+
+
+def pause(samples, rows):
+    """How long until the next look: half of what is left as it goes, so that the end is not missed by much."""
+    if len(samples) < 2:
+        return LONGEST_PAUSE
+    (first_at, first, _), (last_at, last, _) = samples[0], samples[-1]
+    left = (rows - last) * (last_at - first_at) / max(last - first, 1)
+    return min(max(left / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
 def used(process):
@@ -67,7 +83,9 @@ def folder():
 
 
 def measure(file, brokers, topic, rows):
-    """Runs a pipeline file; (time, rows committed, `used`) as seen, what the books say of each stage, and the seconds."""
+    """Runs a pipeline file; (time, rows committed, `used`) as seen, what the books say of each stage, the seconds, and the
+    version of the program.
+    """
     with folder() as state:
         values = {"STATE": state, "BROKERS": brokers, "TOPIC": topic, "GROUP": os.path.basename(state)}
         environment = dict(os.environ, **{f"BENCH_{name}": value for name, value in values.items()})
@@ -79,16 +97,16 @@ def measure(file, brokers, topic, rows):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        samples, is_over = [], False
+        samples, version, is_over = [], None, False
         while process.poll() is None:
-            done = None if is_over else committed(int(port))
-            if done is not None:
-                samples.append((time.monotonic(), done, used(process)))
-                is_over = done == rows
+            answer = None if is_over else metrics(int(port))
+            if answer is not None:
+                samples.append((time.monotonic(), committed(answer), used(process)))
+                version = VERSION.search(answer)[1].decode()
+                is_over = samples[-1][1] == rows
                 if is_over and is_live:
                     process.send_signal(signal.SIGINT)
-            is_near_the_end = not is_live and (done is None or 0.85 * rows <= done)
-            time.sleep(0.02 if is_near_the_end else 0.1)
+            time.sleep(LONGEST_PAUSE if is_live else pause(samples, rows))
         ended = time.monotonic()
         said = process.stdout.read()
     books = {name: int(taken.replace(",", "")) for name, taken in re.findall(r"^ +(\w+) +\S+ +([\d,]+) ", said, re.M)}
@@ -96,17 +114,16 @@ def measure(file, brokers, topic, rows):
         sys.exit(f"the run ended with {process.returncode} and said:\n{said}")
     if not is_over:
         samples.append((ended, books["scored"], None))
-    return samples, books, ended - began
+    return samples, books, ended - began, version
 
 
 def run(peer, file, brokers, topic, rows):
     """Runs a pipeline file whose sinks are `scored` (all rows) and `found` (the anomalies); what a peer prints."""
-    samples, books, seconds = measure(file, brokers, topic, rows)
+    samples, books, seconds, version = measure(file, brokers, topic, rows)
     first = next((at, done) for at, done, _ in samples if 0.2 * rows <= done)
     last = samples[-1]
     if last[0] <= first[0]:
         sys.exit(f"{rows} rows were read before anybody could look twice")
-    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
     return {
         "peer": peer,
         "version": version,
