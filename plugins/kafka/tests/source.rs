@@ -47,6 +47,34 @@ async fn reads_all_partitions_of_all_topics_with_their_offsets() {
     }
 }
 
+/// A partition that is left out of a fetch, because enough of it is here, waits for that fetch, which brings nothing where
+/// the others are at their ends: that must happen seldom.
+#[tokio::test]
+async fn a_partition_is_read_about_as_fast_beside_others_that_are_at_their_ends() {
+    let kafka = Kafka::shared().await;
+    let count = 300_000;
+    let mut seconds = [[0.0; 3]; 2];
+    for (n_partitions, seconds) in [1, 16].into_iter().zip(&mut seconds) {
+        let topic = topic_with(kafka, n_partitions, numbers(n_partitions / 2, count)).await;
+        for seconds in seconds.iter_mut() {
+            let mut source = Setup::of(kafka, &topic).once().build();
+            let partitions = gained(&mut source).await;
+            let (mut full, mut empty) = (None, Vec::new());
+            for partition in &partitions {
+                let reader = open(&mut source, partition, None).await.unwrap();
+                if partition.number as i32 == n_partitions / 2 { full = Some(reader) } else { empty.push(reader) }
+            }
+            let mut full = full.unwrap();
+            let began = std::time::Instant::now();
+            let rows = read(&mut full, None).await.unwrap();
+            *seconds = began.elapsed().as_secs_f64();
+            assert_eq!(rows.len(), count);
+        }
+    }
+    let [alone, beside] = seconds.map(|seconds| seconds.into_iter().fold(f64::MAX, f64::min));
+    assert!(beside < 7.0 * alone, "{beside:.2} s, alone {alone:.2} s");
+}
+
 #[tokio::test]
 async fn keeps_keys_times_tombstones_and_large_messages() {
     let kafka = Kafka::shared().await;

@@ -103,8 +103,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "2"),
     // Of all partitions together; otherwise it would be what one of them may hold.
     ("fetch.max.bytes", "52428800"),
-    // How long the end of a partition takes to be noticed.
-    ("fetch.wait.max.ms", "100"),
+    // How long the end of a partition takes to be noticed, and how long a partition waits that was left out of a fetch which
+    // brings nothing.
+    ("fetch.wait.max.ms", "50"),
     // A process that was killed keeps its partitions for so long.
     ("session.timeout.ms", "10000"),
     // How long it takes at most until the others notice that partitions are to move.

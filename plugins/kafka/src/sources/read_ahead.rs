@@ -2,26 +2,35 @@
 
 use rdkafka::ClientConfig;
 
-/// Of one partition: a little more than a fetch at millions of rows a second.
-const MESSAGES: usize = 20_000;
+/// Messages of a partition that is alone: a little more than a fetch at millions of rows a second.
+const ALONE: usize = 20_000;
+
+/// Messages of each of several, and of all of them together. A partition that has more waiting is left out of the next
+/// fetch, and when the others have no more, that one lasts as long as `fetch.wait.max.ms` says. A fetch brings at least one
+/// of the producer's batches, up to 10,000 small messages: with room for less than that, the last partition of a topic came
+/// a batch at a time.
+const OF_SEVERAL: usize = 12_000;
+const OF_ALL: usize = 16 * OF_SEVERAL;
+
 const KIBIBYTES: usize = 16 << 10;
 const FETCH_BYTES: usize = 2 << 20;
 
-/// Of all partitions of the topics together, whoever holds them; each has at least a thirty-second part.
-const ALL: usize = 2;
+/// However many partitions there are, each may have this part of what one may have that is alone.
 const LEAST: usize = 32;
 
-/// Sets what the user has not set, for so many partitions.
+/// Sets what the user has not set, for so many partitions of the topics together, whoever holds them.
 ///
 /// A message takes about 350 bytes of librdkafka's own beside its payload. A message larger than a fetch is still read.
 pub(crate) fn set_read_ahead(config: &mut ClientConfig, n_partitions: usize) {
-    for (name, alias, of_one) in [
-        ("queued.min.messages", "", MESSAGES),
-        ("queued.max.messages.kbytes", "", KIBIBYTES),
-        ("fetch.message.max.bytes", "max.partition.fetch.bytes", FETCH_BYTES),
+    let messages = if n_partitions <= 1 { ALONE } else { (OF_ALL / n_partitions).clamp(ALONE / LEAST, OF_SEVERAL) };
+    let bytes = |of_one: usize| (2 * of_one / n_partitions.max(1)).clamp(of_one / LEAST, of_one);
+    for (name, alias, value) in [
+        ("queued.min.messages", "", messages),
+        ("queued.max.messages.kbytes", "", bytes(KIBIBYTES)),
+        ("fetch.message.max.bytes", "max.partition.fetch.bytes", bytes(FETCH_BYTES)),
     ] {
         if config.get(name).is_none() && config.get(alias).is_none() {
-            config.set(name, (of_one * ALL / n_partitions.max(1)).clamp(of_one / LEAST, of_one).to_string());
+            config.set(name, value.to_string());
         }
     }
 }
@@ -32,7 +41,9 @@ mod tests {
 
     #[test]
     fn many_partitions_read_ahead_as_much_as_few_together() {
-        for (n_partitions, messages) in [(0, "20000"), (1, "20000"), (2, "20000"), (4, "10000"), (1_000, "625")] {
+        for (n_partitions, messages) in
+            [(0, "20000"), (1, "20000"), (2, "12000"), (16, "12000"), (64, "3000"), (1_000, "625")]
+        {
             let mut config = ClientConfig::new();
             config.set("fetch.message.max.bytes", "1000");
             set_read_ahead(&mut config, n_partitions);
