@@ -15,9 +15,11 @@ use tokio::time::Instant;
 use crate::plan::{Plan, public_options};
 use crate::store::{Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence};
 
-/// How many anomalies of a detector have their evidence at once: as many as the store keeps. The tasks share them evenly,
-/// so that a flood in one leaves room for the others.
+/// How many anomalies of a detector have their evidence at once: as many as the store keeps, which the tasks share.
 const BURST: f64 = MAX_EVIDENCE as f64;
+
+/// However many tasks there are, each has so many.
+const LEAST_BURST: f64 = 100.0;
 
 /// And in a second from then on: more than people look at, and appends stay short however many there are. The evidence of
 /// a flood reaches back for minutes, not for a moment.
@@ -54,8 +56,8 @@ struct Room(f64);
 impl Room {
     /// Time has passed. So many tasks share what is wanted.
     fn grow(&mut self, passed: Duration, n_tasks: usize) {
-        let share = 1.0 / n_tasks.max(1) as f64;
-        self.0 = (self.0 + passed.as_secs_f64() * A_SECOND * share).min(BURST * share);
+        let most = (BURST / n_tasks.max(1) as f64).max(LEAST_BURST);
+        self.0 = (self.0 + passed.as_secs_f64() * A_SECOND).min(most);
     }
 }
 
@@ -250,7 +252,9 @@ mod tests {
         assert_eq!(room.0, 2_500.0, "another task's anomalies find room");
         room.0 = 0.0;
         room.grow(Duration::from_secs(2), 4);
-        assert_eq!(room.0, 50.0);
+        assert_eq!(room.0, 200.0);
+        room.grow(Duration::from_secs(2), 20_000);
+        assert_eq!(room.0, 100.0, "each has some");
         room.grow(Duration::from_secs(3_600), 4);
         assert_eq!(room.0, 2_500.0);
     }

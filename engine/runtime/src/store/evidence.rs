@@ -100,7 +100,7 @@ pub struct NewEvidence {
 /// What is known of stored evidence without reading all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvidenceLine {
-    /// Orders the evidence of a store: the number of its row there, times 256, and its place in that.
+    /// Orders the evidence of a store: the number of its row there, times 256, plus its place in that.
     pub number: i64,
     /// The detector's id.
     pub stage: String,
