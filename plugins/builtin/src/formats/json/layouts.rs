@@ -43,6 +43,10 @@ const ENOUGH_ALIKE: usize = 2;
 /// A run shorter than this costs more than it saves; no shorter one is begun.
 const SHORTEST_RUN: usize = 4;
 
+/// Payloads that are longer on average are read alone: side by side, each step is somewhere else in memory, which with 1 KB
+/// took nearly twice the time.
+const LONGEST_IN_RUN: usize = 256;
+
 /// Where all runs are shorter, so many payloads are read alone between two.
 const LONGEST_PAUSE: usize = 512;
 
@@ -65,6 +69,8 @@ pub(super) struct Layouts {
     is_new: bool,
     /// How many in a row were each like the one before it.
     n_alike: usize,
+    /// The payloads of the batch are short enough to be read side by side.
+    are_short: bool,
     /// How many are read side by side.
     run: usize,
     /// How many are read alone after a run that was too short, and how many of them are left.
@@ -90,6 +96,7 @@ impl Layouts {
             untried: 0,
             is_new: false,
             n_alike: 0,
+            are_short: true,
             run: RUN,
             pause: 1,
             paused: 0,
@@ -104,6 +111,11 @@ impl Layouts {
     /// A batch begins.
     pub fn begin_batch(&mut self) {
         self.learnings = (self.learnings + LEARNINGS_OF_BATCH).min(LEARNINGS);
+    }
+
+    /// The payloads of the batch take so many bytes together.
+    pub fn expect(&mut self, n_payloads: usize, n_bytes: usize) {
+        self.are_short = n_bytes <= n_payloads * LONGEST_IN_RUN;
     }
 
     /// Reads a payload of a known shape into the row. False: it is of no known shape, or something is wrong with it; the
@@ -127,7 +139,7 @@ impl Layouts {
 
     /// Whether the next payloads are most likely alike.
     pub fn expects_run(&self) -> bool {
-        ENOUGH_ALIKE <= self.n_alike && self.paused == 0
+        self.are_short && ENOUGH_ALIKE <= self.n_alike && self.paused == 0
     }
 
     /// Reads payloads as long as they are of the shape of the last one, and gives how many these are. What the columns have
