@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use pipeline_stage::{
-    Kind, Make, NoConsole, Origin, Output, Result, SavedState, StageContext, StageError, row_to_json, write_json_row,
+    Kind, Make, NoConsole, Origin, Output, Result, SavedState, StageContext, StageError, row_to_json,
 };
 use serde_json::{Map, Value};
 
 use crate::plan::Plan;
-use crate::run::rows_of_json;
+use crate::run::{json_of, rows_of_json};
 use crate::store::Evidence;
 
 /// What came of computing a score again.
@@ -64,16 +63,10 @@ pub fn judge_again(plan: &Plan, stage: &str, evidence: &Evidence) -> Result<Agai
     };
     Ok(Again {
         window,
-        is_same: as_json(row) == *judged.row,
+        is_same: json_of(row, 0) == *judged.row,
         row: row_to_json(row, 0),
         changed: changed(plan, stage, evidence),
     })
-}
-
-fn as_json(row: &RecordBatch) -> Vec<u8> {
-    let mut json = Vec::new();
-    write_json_row(row, 0, &mut json);
-    json
 }
 
 fn schema_of(evidence: &Evidence) -> SchemaRef {

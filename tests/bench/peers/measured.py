@@ -31,22 +31,17 @@ VERSION = re.compile(rb'^pipeline_info\{.*version="([^"]+)"', re.M)
 LONGEST_PAUSE, SHORTEST_PAUSE = 0.1, 0.02
 
 
-def metrics(port):
-    """What the run says of itself; none as long as nobody answers."""
+def look(port):
+    """The rows that are committed and the version of the program; none as long as nobody answers."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
             answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
     except OSError:
         return None
+    done, version = READ.search(answer), VERSION.search(answer)
     # A run that ends may answer in part.
-    return answer if VERSION.search(answer) else None
-
-
-def committed(answer):
-    """The rows that are committed."""
-    found = READ.search(answer)
-    return int(found[1]) if found else 0
+    return version and (int(done[1]) if done else 0, version[1].decode())
 
 
 def pause(samples, rows):
@@ -101,11 +96,11 @@ def measure(file, brokers, topic, rows):
         )
         samples, version, is_over = [], None, False
         while process.poll() is None:
-            answer = None if is_over else metrics(int(port))
-            if answer is not None:
-                samples.append((time.monotonic(), committed(answer), used(process)))
-                version = VERSION.search(answer)[1].decode()
-                is_over = samples[-1][1] == rows
+            seen = None if is_over else look(int(port))
+            if seen:
+                done, version = seen
+                samples.append((time.monotonic(), done, used(process)))
+                is_over = done == rows
                 if is_over and is_live:
                     process.send_signal(signal.SIGINT)
             time.sleep(LONGEST_PAUSE if is_live else pause(samples, rows))

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
-use pipeline_stage::{
-    Branches, ColumnType, Evidence, Kind, Origins, Result, StageError, Timestamp, encode, write_json_row,
-};
+use pipeline_stage::{Branches, ColumnType, Evidence, Kind, Origins, Result, StageError, Timestamp, encode};
 use serde_bytes::ByteBuf;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::json_rows::json_of;
 use crate::plan::{Plan, public_options};
 use crate::store::{Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence};
 
@@ -27,9 +26,6 @@ const A_SECOND: f64 = 100.0;
 
 /// More ids are not kept of one row: a graph with more paths is not read by people.
 const MAX_IDS: usize = 32;
-
-/// About what a column takes in a row as JSON.
-const BYTES_OF_COLUMN: usize = 40;
 
 /// Said when the series are not the engine's.
 const SERIES_ARE_ELSEWHERE: &str =
@@ -110,10 +106,10 @@ impl Keeper {
             return;
         }
         let mut evidence = evidence.into_iter().peekable();
-        let series = batch.project(&self.key).expect("columns of the batch");
+        let keys = batch.project(&self.key).expect("columns of the batch");
         for row in true_rows(is_anomaly).take(self.room()) {
             let given = evidence.next_if(|evidence| evidence.row as usize == row);
-            let series = String::from_utf8(json_of(&series, row)).expect("JSON is text");
+            let series = String::from_utf8(json_of(&keys, row)).expect("JSON is text");
             kept.push(self.of_row(given, series, batch, origins, row));
             self.room.0 -= 1.0;
         }
@@ -156,12 +152,6 @@ impl Keeper {
             },
         }
     }
-}
-
-fn json_of(batch: &RecordBatch, row: usize) -> Vec<u8> {
-    let mut json = Vec::with_capacity(batch.num_columns() * BYTES_OF_COLUMN);
-    write_json_row(batch, row, &mut json);
-    json
 }
 
 /// The rows of which something is true.

@@ -1,4 +1,4 @@
-//! A dead letter that was kept as JSON becomes a row again.
+//! Rows that are kept as JSON, dead letters and evidence, and become rows again.
 
 use std::sync::Arc;
 
@@ -6,11 +6,21 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use pipeline_stage::{ColumnType, Result, StageError, printable};
+use pipeline_stage::{ColumnType, Result, StageError, printable, write_json_row};
 use serde_json::{Map, Value};
 
 /// Of a value that does not fit, this many characters are shown: enough to know it again in a line of a log.
 const MAX_SHOWN: usize = 60;
+
+/// About what a column takes in a row as JSON.
+const BYTES_OF_COLUMN: usize = 40;
+
+/// A row as JSON: [`rows_of_json`] reads it.
+pub fn json_of(batch: &RecordBatch, row: usize) -> Vec<u8> {
+    let mut json = Vec::with_capacity(batch.num_columns() * BYTES_OF_COLUMN);
+    write_json_row(batch, row, &mut json);
+    json
+}
 
 /// Reads what `row_to_json` wrote, as a batch of one row.
 ///

@@ -48,7 +48,7 @@ pub use clock::{Clock, SystemClock};
 pub(crate) use compute::Compute;
 pub(crate) use decode::Decode;
 pub(crate) use input::{latest, time_column};
-pub use json_rows::rows_of_json;
+pub use json_rows::{json_of, rows_of_json};
 pub use ledger::Counts;
 pub use progress::{Lag, Partitions, Progress, Snapshot};
 

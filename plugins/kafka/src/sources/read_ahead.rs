@@ -15,7 +15,7 @@ const OF_ALL: usize = 16 * OF_SEVERAL;
 const KIBIBYTES: usize = 16 << 10;
 const FETCH_BYTES: usize = 2 << 20;
 
-/// However many partitions there are, each may have this part of what one may have that is alone.
+/// However many partitions there are, each may have a thirty-second of what one may have that is alone.
 const LEAST: usize = 32;
 
 /// Sets what the user has not set, for so many partitions of the topics together, whoever holds them.
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_partitions_read_ahead_as_much_as_few_together() {
+    fn each_of_many_partitions_reads_ahead_less() {
         for (n_partitions, messages) in
             [(0, "20000"), (1, "20000"), (2, "12000"), (16, "12000"), (64, "3000"), (1_000, "625")]
         {

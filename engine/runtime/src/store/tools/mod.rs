@@ -82,7 +82,7 @@ impl StateTools {
         Ok(StateTools { store: open_sql(location, pipeline).await? })
     }
 
-    /// All evidence there is, the newest first.
+    /// The evidence that is kept, at most `MAX_EVIDENCE`, the newest first.
     pub async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {
         evidence::lines(&self.store).await
     }

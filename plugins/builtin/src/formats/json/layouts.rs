@@ -277,7 +277,7 @@ mod tests {
     use pipeline_testkit::Random;
 
     use super::super::{Json, JsonOptions};
-    use crate::formats::fixtures::{column, context, decode_one, from, nullable};
+    use crate::formats::fixtures::{column, context, decode, decode_one, from, nullable};
 
     fn columns() -> Vec<Column> {
         vec![
@@ -407,6 +407,17 @@ mod tests {
     }
 
     #[test]
+    fn only_short_payloads_are_read_side_by_side() {
+        for (size, is_run) in [(1, true), (1_000, false)] {
+            let mut format = json();
+            let payload = format!(r#"{{"id":"a","x":"{}","data":{{"value":2}}}}"#, "x".repeat(size)).into_bytes();
+            let decoded = decode(&mut format, &[Some(payload.as_slice()); 200]).unwrap();
+            assert_eq!((decoded.batch.num_rows(), decoded.rejected.len()), (200, 0));
+            assert_eq!(0 < format.layouts.n_in_runs, is_run, "{size} bytes");
+        }
+    }
+
+    #[test]
     fn endless_new_shapes_take_a_bounded_memory() {
         let mut format = json();
         for number in 0..3_000 {
@@ -438,7 +449,7 @@ mod tests {
         let mut format = json();
         let payload: &[u8] =
             r#"{"id":"é","data":{"value":-1.25,"at":"2025-07-20T08:19:16Z"},"n":3,"ok":true}"#.as_bytes();
-        let decoded = crate::formats::fixtures::decode(&mut format, &[Some(payload); 5]).unwrap();
+        let decoded = decode(&mut format, &[Some(payload); 5]).unwrap();
         assert!(decoded.rejected.is_empty());
         for row in 0..5 {
             let words = crate::formats::fixtures::row_of(&decoded.batch, row);
