@@ -90,7 +90,7 @@ async fn read(tools: &StateTools) -> bool {
     let lines = is_right(tools.evidence_lines().await);
     let mut is_good = states && counts.iter().all(Option::is_some) && lines.is_some();
     for line in lines.unwrap_or_default() {
-        is_good &= is_right(tools.evidence(line.number).await).is_some();
+        is_good &= matches!(tools.evidence(line.number).await, Ok(Some(_)));
     }
     is_right(tools.export(&mut Vec::new()).await).is_some() && is_good
 }

@@ -176,6 +176,57 @@ async fn evidence_of_any_size_is_kept() {
     assert_eq!(lines.len(), 6);
 }
 
+/// What a disk has spoilt is told, not passed over.
+#[tokio::test]
+async fn a_damaged_row_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let store = open(&state, "test").await.unwrap();
+    let generation = store.claim("0").await.unwrap().generation;
+    store.append(&[append(generation, 1, 1_000, 0..3)]).await.unwrap();
+    let numbers: Vec<i64> = store.evidence_lines().await.unwrap().iter().map(|line| line.number).collect();
+    let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{state}/log.db")).await.unwrap();
+    let mut two = Vec::new();
+    encode(&[judged(0), judged(1)], &mut two).unwrap();
+
+    let query = sqlx::query("UPDATE pipeline_state_evidence SET judged = $1").bind(two);
+    query.execute(&mut connection).await.unwrap();
+    assert!(store.evidence(numbers[1]).await.unwrap().is_some());
+    let error = store.evidence(numbers[0]).await.unwrap_err().to_string();
+    assert!(error.contains("is damaged: 2 anomalies are judged"), "{error}");
+    for (change, words) in [
+        ("series = '{}'", "it has the ids of 3 anomalies and the series of 1"),
+        ("series = '{}' || char(10) || 'oh' || char(10) || '{}'", "`oh` is no series"),
+        ("ids = 'a\tnever' || char(10) || 'b' || char(10) || 'c'", "`never` is no event time"),
+        ("number = 36028797018963968", "its number is too large"),
+    ] {
+        let query = sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE pipeline_state_evidence SET {change}")));
+        query.execute(&mut connection).await.unwrap();
+        let error = store.evidence_lines().await.unwrap_err().to_string();
+        assert!(error.contains("of `pipeline_state_evidence` is damaged") && error.contains(words), "{error}");
+    }
+}
+
+/// As a state that is moved.
+#[tokio::test]
+async fn exported_evidence_is_the_same_where_it_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let store = open(&place("from"), "test").await.unwrap();
+    let generation = store.claim("0").await.unwrap().generation;
+    store.append(&[append(generation, 1, 1_000, 0..MANY)]).await.unwrap();
+    let lines = store.evidence_lines().await.unwrap();
+    drop(store);
+
+    let mut exported = Vec::new();
+    StateTools::alone(&place("from"), "test").await.unwrap().export(&mut exported).await.unwrap();
+    let moved = StateTools::alone(&place("to"), "test").await.unwrap();
+    moved.import(&mut exported.as_slice()).await.unwrap();
+    assert_eq!(moved.evidence_lines().await.unwrap(), lines);
+    let last = moved.evidence(lines[0].number).await.unwrap().unwrap();
+    assert_eq!(last.judged, judged(MANY - 1));
+}
+
 #[tokio::test]
 async fn a_folder_keeps_evidence() {
     let folder = tempfile::tempdir().unwrap();

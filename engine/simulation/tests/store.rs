@@ -111,8 +111,9 @@ impl Caller {
             15 | 16 => {
                 self.letters(task).await;
                 let lines = store.evidence_lines().await;
-                let oldest = self.answer("evidence_lines", lines).unwrap().last().map_or(1, |line| line.number);
-                let evidence = store.evidence(oldest).await;
+                let lines = self.answer("evidence_lines", lines).unwrap();
+                let any = lines.get(self.random.below(lines.len().max(1)));
+                let evidence = store.evidence(any.map_or(1, |line| line.number)).await;
                 self.answer("evidence", evidence);
             }
             17..20 => self.outbox().await,

@@ -15,8 +15,10 @@ pub fn prefetch<T>(values: &[T]) {
         return;
     }
     let first = values.as_ptr().cast::<u8>();
-    for at in (0..size).step_by(LINE) {
+    let mut at = 0;
+    while at < size {
         fetch(first.wrapping_add(at));
+        at += LINE;
     }
     // They may begin in the middle of a line.
     fetch(first.wrapping_add(size - 1));

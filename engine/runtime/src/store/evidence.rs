@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pipeline_stage::{ColumnType, Result, Timestamp, decode, encode};
+use pipeline_stage::{ColumnType, Result, StageError, Timestamp, decode, encode};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use serde_json::{Map, Value};
@@ -237,8 +237,11 @@ pub(super) async fn lines(store: &SqlStore) -> Result<Vec<EvidenceLine>> {
 
 fn read_lines(row: &AnyRow) -> Result<Vec<EvidenceLine>> {
     let row_at: Option<i64> = row.try_get(4).map_err(|error| store_error(&error))?;
+    let row_number = number(row, 0)?;
     let first = EvidenceLine {
-        number: evidence_number(number(row, 0)?, 0),
+        number: row_number
+            .checked_mul(MAX_IN_ROW as i64)
+            .ok_or_else(|| damaged(row_number, "its number is too large"))?,
         stage: text(row, 1)?,
         ids: Vec::new(),
         series: Vec::new(),
@@ -248,39 +251,59 @@ fn read_lines(row: &AnyRow) -> Result<Vec<EvidenceLine>> {
         at: Timestamp(number(row, 7)?),
     };
     let (ids, series) = (text(row, 2)?, text(row, 3)?);
+    let (n_ids, n_series) = (ids.split('\n').count(), series.split('\n').count());
+    if n_ids != n_series || MAX_IN_ROW < n_ids {
+        return Err(damaged(row_number, &format!("it has the ids of {n_ids} anomalies and the series of {n_series}")));
+    }
     let lines = ids.split('\n').zip(series.split('\n')).enumerate().map(|(place, (ids, series))| {
-        let (ids, time) =
-            ids.split_once('\t').map_or((ids, None), |(ids, time)| (ids, time.parse().ok().map(Timestamp)));
-        EvidenceLine {
-            number: first.number + place as i64,
-            ids: ids.split(' ').map(str::to_owned).collect(),
-            series: series_of(series),
-            row_at: time.or(first.row_at),
-            ..first.clone()
-        }
+        let (ids, row_at) = match ids.split_once('\t') {
+            None => (ids, first.row_at),
+            Some((ids, at)) => {
+                let at = at.parse().map_err(|_| damaged(row_number, &format!("`{at}` is no event time")))?;
+                (ids, Some(Timestamp(at)))
+            }
+        };
+        let series = series_of(series).map_err(|_| damaged(row_number, &format!("`{series}` is no series")))?;
+        let ids = ids.split(' ').map(str::to_owned).collect();
+        Ok(EvidenceLine { number: first.number + place as i64, ids, series, row_at, ..first.clone() })
     });
-    Ok(lines.collect())
+    lines.collect()
+}
+
+fn damaged(row: i64, how: &str) -> StageError {
+    StageError::fatal(format!(
+        "row {row} of `pipeline_state_evidence` is damaged: {how}; delete it, or restore the state"
+    ))
 }
 
 /// Reads [`NewEvidence::series`].
-pub fn series_of(series: &str) -> Vec<(String, String)> {
-    let columns: Map<String, Value> = serde_json::from_str(series).unwrap_or_default();
+///
+/// # Errors
+///
+/// It is no JSON object.
+pub fn series_of(series: &str) -> serde_json::Result<Vec<(String, String)>> {
+    let columns: Map<String, Value> = serde_json::from_str(series)?;
     let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    columns.into_iter().map(|(name, value)| (name, text(value))).collect()
+    Ok(columns.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
 pub(super) async fn get(store: &SqlStore, number: i64) -> Result<Option<Evidence>> {
-    let (number, place) = (number / MAX_IN_ROW as i64, number % MAX_IN_ROW as i64);
+    let (row_number, place) = (number / MAX_IN_ROW as i64, number % MAX_IN_ROW as i64);
     let row = sqlx::query("SELECT judge, judged FROM pipeline_state_evidence WHERE pipeline = $1 AND number = $2")
         .bind(&store.pipeline)
-        .bind(number)
+        .bind(row_number)
         .fetch_optional(&store.log)
         .await
         .map_err(|error| store_error(&error))?;
     let Some(row) = row else { return Ok(None) };
     let judged = bytes(&row, 1)?;
     // A row of an earlier version is no list.
-    let all: Vec<Judged> = decode(&judged).or_else(|_| decode(&judged).map(|one| vec![one]))?;
-    let judged = all.into_iter().nth(place as usize);
-    judged.map(|judged| Ok(Evidence { judge: decode(&bytes(&row, 0)?)?, judged })).transpose()
+    let mut all: Vec<Judged> = decode(&judged).or_else(|_| decode(&judged).map(|one| vec![one]))?;
+    if all.len() <= place as usize {
+        return Err(damaged(
+            row_number,
+            &format!("{} anomalies are judged, one of them was to be number {place}", all.len()),
+        ));
+    }
+    Ok(Some(Evidence { judge: decode(&bytes(&row, 0)?)?, judged: all.swap_remove(place as usize) }))
 }

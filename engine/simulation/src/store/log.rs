@@ -166,7 +166,7 @@ impl Log {
                     number: evidence_number(self.last_evidence, place),
                     stage: new.stage.to_string(),
                     ids: new.ids.clone(),
-                    series: series_of(&new.series),
+                    series: series_of(&new.series).expect("the engine has just written it"),
                     row_at: new.row_at,
                     task: append.task.clone(),
                     epoch: append.entry.epoch,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pipeline_runtime::store::{
-    Append, Checkpoint, ClaimedTask, DeadLetter, Evidence, EvidenceLine, StageChanges, StateStore,
+    Append, Checkpoint, ClaimedTask, DeadLetter, Evidence, EvidenceLine, MAX_EVIDENCE, StageChanges, StateStore,
 };
 use pipeline_stage::{Mark, Result, StageError};
 
@@ -200,7 +200,9 @@ impl StateStore for SimulatedStore {
     }
 
     async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {
-        self.read("lists evidence", |log| log.evidence.values().rev().map(|(line, _)| line.clone()).collect()).await
+        let newest =
+            |log: &Log| log.evidence.values().rev().take(MAX_EVIDENCE as usize).map(|(line, _)| line.clone()).collect();
+        self.read("lists evidence", newest).await
     }
 
     async fn evidence(&self, number: i64) -> Result<Option<Evidence>> {

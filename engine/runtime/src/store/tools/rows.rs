@@ -137,18 +137,14 @@ pub const TABLES: [Table; 9] = [
 ];
 
 impl Table {
-    /// Reads its rows after a number of them, in a fixed order.
+    /// Reads its rows, in a fixed order.
     pub fn select(&self) -> String {
         let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
         let (number, order) = match self.is_numbered {
             true => ("number, ", "number".to_owned()),
             false => ("", names[..names.len().min(5)].join(", ")),
         };
-        format!(
-            "SELECT {number}{} FROM {} WHERE pipeline = $1 ORDER BY {order} LIMIT $2 OFFSET $3",
-            names.join(", "),
-            self.name
-        )
+        format!("SELECT {number}{} FROM {} WHERE pipeline = $1 ORDER BY {order}", names.join(", "), self.name)
     }
 
     /// A row as JSON; bytes in Base64.

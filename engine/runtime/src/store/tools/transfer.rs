@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 
+use futures::TryStreamExt;
 use pipeline_stage::{Result, StageError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -16,8 +17,6 @@ use super::rows::{TABLES, Table};
 
 /// What an export begins with.
 const FORMAT: &str = "pipeline state";
-/// Rows read at once: some megabytes, whatever they hold.
-const AT_ONCE: i64 = 256;
 
 /// The first line of an export.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,24 +60,14 @@ impl StateTools {
         write_line(out, &head)?;
         for table in &TABLES {
             let mut read = 0;
-            loop {
-                let rows = sqlx::query(AssertSqlSafe(table.select()))
-                    .bind(&self.store.pipeline)
-                    .bind(AT_ONCE)
-                    .bind(read)
-                    .fetch_all(pool(&self.store, table))
-                    .await
-                    .map_err(|error| store_error(&error))?;
-                for row in &rows {
-                    write_line(out, &Line::Row { table: table.name.into(), row: table.read(row)? })?;
-                }
-                read += rows.len() as i64;
-                if (rows.len() as i64) < AT_ONCE {
-                    break;
-                }
+            let query = sqlx::query(AssertSqlSafe(table.select())).bind(&self.store.pipeline);
+            let mut rows = query.fetch(pool(&self.store, table));
+            while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
+                write_line(out, &Line::Row { table: table.name.into(), row: table.read(&row)? })?;
+                read += 1;
             }
-            moved.rows += read as u64;
-            moved.tasks += if table.name == "pipeline_state_tasks" { read as u64 } else { 0 };
+            moved.rows += read;
+            moved.tasks += if table.name == "pipeline_state_tasks" { read } else { 0 };
         }
         write_line(out, &Line::End { rows: moved.rows })?;
         out.flush().map_err(not_written)?;
