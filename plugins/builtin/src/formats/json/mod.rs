@@ -82,9 +82,8 @@ impl Format for Json {
 
     fn decode(&mut self, raw: &RawRows, offsets: &[u64]) -> Result<Decoded> {
         let Json { table, fields, seen, layouts } = self;
-        layouts.begin_batch();
         let ends = raw.payloads.value_offsets();
-        layouts.expect(ends.len() - 1, (ends[ends.len() - 1] - ends[0]) as usize);
+        layouts.begin_batch(offsets.len(), (ends[ends.len() - 1] - ends[0]) as usize);
         table.decode(raw, offsets, &mut Objects { fields, seen, layouts })
     }
 
