@@ -175,16 +175,28 @@ async fn an_alert_in_slack_is_explained_while_the_pipeline_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_of_before_evidence_goes_on() {
+async fn a_state_whose_evidence_is_damaged_or_missing_goes_on() {
     let motes = Motes::load();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let run = from_file(&motes, folder.path()).args(AS_JSON).env("DATABASE", folder.path().join("iot.db"));
     let first = run.start().wait().await;
     first.assert_code(0);
-    query(&state.join("log.db"), "DROP TABLE pipeline_state_evidence").await;
     let id = lines(&first.stdout)[0]["id"].as_str().unwrap().to_owned();
-    let said = explain(&folder.path().join("iot.yaml"), state.to_str().unwrap(), &[&id]).await;
+    let last = lines(&first.stdout).pop().unwrap()["id"].as_str().unwrap().to_owned();
+    let (file, place) = (folder.path().join("iot.yaml"), state.to_str().unwrap());
+
+    let damage = "UPDATE pipeline_state_evidence SET series = 'oh'
+                  WHERE number = (SELECT MIN(number) FROM pipeline_state_evidence)";
+    query(&state.join("log.db"), damage).await;
+    let said = explain(&file, place, &[&last]).await;
+    said.assert_code(0);
+    let words = "warning: row 1 of `pipeline_state_evidence` is damaged: ";
+    assert!(said.stderr.starts_with(words), "{}", said.stderr);
+    assert!(said.stdout.contains("the same"), "what is whole is explained\n{}", said.stdout);
+
+    query(&state.join("log.db"), "DROP TABLE pipeline_state_evidence").await;
+    let said = explain(&file, place, &[&id]).await;
     said.assert_code(2);
     let words = format!("error: no alert `{id}` is known in the state of `iot`\n  = there is no evidence yet");
     assert!(said.stderr.starts_with(&words), "{}", said.stderr);

@@ -87,10 +87,13 @@ async fn read(tools: &StateTools) -> bool {
         None => false,
     };
     let counts = [is_right(tools.outboxes().await), is_right(tools.dead_letters().await)];
-    let lines = is_right(tools.evidence_lines().await);
-    let mut is_good = states && counts.iter().all(Option::is_some) && lines.is_some();
-    for line in lines.unwrap_or_default() {
-        is_good &= matches!(tools.evidence(line.number).await, Ok(Some(_)));
+    let evidence = is_right(tools.evidence_lines().await);
+    let mut is_good = states && counts.iter().all(Option::is_some) && evidence.is_some();
+    let (lines, damaged) = evidence.unwrap_or_default();
+    damaged.iter().for_each(is_said);
+    is_good &= damaged.is_empty();
+    for line in lines {
+        is_good &= is_right(tools.evidence(line.number).await).flatten().is_some();
     }
     is_right(tools.export(&mut Vec::new()).await).is_some() && is_good
 }

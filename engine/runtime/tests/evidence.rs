@@ -191,19 +191,26 @@ async fn a_damaged_row_is_told() {
 
     let query = sqlx::query("UPDATE pipeline_state_evidence SET judged = $1").bind(two);
     query.execute(&mut connection).await.unwrap();
-    assert!(store.evidence(numbers[1]).await.unwrap().is_some());
     let error = store.evidence(numbers[0]).await.unwrap_err().to_string();
-    assert!(error.contains("is damaged: 2 anomalies are judged"), "{error}");
+    assert!(error.ends_with("is damaged: it has the ids of 3 anomalies, and 2 are judged"), "{error}");
+    let query = sqlx::query("UPDATE pipeline_state_evidence SET judged = $1").bind(b"\x93\xc1".to_vec());
+    query.execute(&mut connection).await.unwrap();
+    let error = store.evidence(numbers[0]).await.unwrap_err().to_string();
+    assert!(error.contains("is damaged: `judged`: "), "{error}");
+    store.append(&[append(generation, 2, 1_000, 7..8)]).await.unwrap();
     for (change, words) in [
         ("series = '{}'", "it has the ids of 3 anomalies and the series of 1"),
         ("series = '{}' || char(10) || 'oh' || char(10) || '{}'", "`oh` is no series"),
         ("ids = 'a\tnever' || char(10) || 'b' || char(10) || 'c'", "`never` is no event time"),
         ("number = 36028797018963968", "its number is too large"),
     ] {
-        let query = sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE pipeline_state_evidence SET {change}")));
+        let query =
+            sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE pipeline_state_evidence SET {change} WHERE epoch = 1")));
         query.execute(&mut connection).await.unwrap();
         let error = store.evidence_lines().await.unwrap_err().to_string();
         assert!(error.contains("of `pipeline_state_evidence` is damaged") && error.contains(words), "{error}");
+        let (lines, damaged) = StateTools::beside(&state, "test").await.unwrap().evidence_lines().await.unwrap();
+        assert_eq!((lines.len(), &*lines[0].ids[0], damaged.len()), (1, "id-7", 1), "the others are there");
     }
 }
 
@@ -222,7 +229,7 @@ async fn exported_evidence_is_the_same_where_it_is_imported() {
     StateTools::alone(&place("from"), "test").await.unwrap().export(&mut exported).await.unwrap();
     let moved = StateTools::alone(&place("to"), "test").await.unwrap();
     moved.import(&mut exported.as_slice()).await.unwrap();
-    assert_eq!(moved.evidence_lines().await.unwrap(), lines);
+    assert_eq!(moved.evidence_lines().await.unwrap().0, lines);
     let last = moved.evidence(lines[0].number).await.unwrap().unwrap();
     assert_eq!(last.judged, judged(MANY - 1));
 }
@@ -294,7 +301,7 @@ fn each_anomaly_has_its_evidence_once_and_is_judged_the_same_again_whatever_cras
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (lines, all) = runtime.block_on(async {
         let tools = StateTools::beside(&state, "test").await.unwrap();
-        let lines = tools.evidence_lines().await.unwrap();
+        let lines = tools.evidence_lines().await.unwrap().0;
         let mut all = Vec::new();
         for line in &lines {
             all.push(tools.evidence(line.number).await.unwrap().unwrap());
@@ -331,7 +338,7 @@ fn what_cannot_be_judged_again_is_told_from_what_is_another() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let evidence = runtime.block_on(async {
         let tools = StateTools::beside(&state, "test").await.unwrap();
-        let newest = tools.evidence_lines().await.unwrap()[0].number;
+        let newest = tools.evidence_lines().await.unwrap().0[0].number;
         tools.evidence(newest).await.unwrap().unwrap()
     });
     let judged_as = |change: &dyn Fn(&mut Evidence)| {

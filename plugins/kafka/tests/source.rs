@@ -50,7 +50,7 @@ async fn reads_all_partitions_of_all_topics_with_their_offsets() {
 /// A partition that is left out of a fetch, because enough of it is here, waits for that fetch, which brings nothing where
 /// the others are at their ends: that must happen seldom.
 #[tokio::test]
-async fn a_partition_is_read_about_as_fast_beside_others_that_are_at_their_ends() {
+async fn a_partition_is_not_held_up_by_others_that_are_at_their_ends() {
     let kafka = Kafka::shared().await;
     let count = 300_000;
     let mut seconds = [[0.0; 3]; 2];

@@ -45,10 +45,14 @@ def look(port):
 
 
 def pause(samples, rows):
-    """How long until the next look: half of what is left as it goes, so that the end is not missed by much."""
-    if len(samples) < 2:
+    """How long until the next look: half of what is left as it goes, so that the end is not missed by much.
+
+    How it goes is seen since the last look before the rows of now: at first none come for a while.
+    """
+    began = [sample for sample in samples if sample[1] < samples[-1][1]]
+    if not began:
         return LONGEST_PAUSE
-    (first_at, first, _), (last_at, last, _) = samples[0], samples[-1]
+    (first_at, first, _), (last_at, last, _) = began[-1], samples[-1]
     left = (rows - last) * (last_at - first_at) / max(last - first, 1)
     return min(max(left / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
 

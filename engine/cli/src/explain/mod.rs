@@ -66,7 +66,10 @@ pub fn run(args: &ExplainArgs, registry: &Arc<Registry>) -> ExitCode {
 /// Says whether all that was computed again is the same.
 async fn act(plan: &Plan, args: &ExplainArgs) -> Result<bool> {
     let tools = StateTools::beside(&plan.state_location(), &plan.settings.name).await?;
-    let lines = tools.evidence_lines().await?;
+    let (lines, damaged) = tools.evidence_lines().await?;
+    for row in damaged {
+        complain(&format!("warning: {row}; its evidence is left out"));
+    }
     let found = match (&args.id, &args.series) {
         (Some(id), _) => find::by_id(&plan.settings.name, &lines, id)?,
         (None, series) => {

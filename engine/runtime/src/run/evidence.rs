@@ -17,12 +17,13 @@ use crate::store::{Judge, Judged, JudgedColumn, MAX_EVIDENCE, NewEvidence};
 /// How many anomalies of a detector have their evidence at once: as many as the store keeps, which the tasks share.
 const BURST: f64 = MAX_EVIDENCE as f64;
 
-/// However many tasks there are, each has so many.
-const LEAST_BURST: f64 = 100.0;
-
-/// And in a second from then on: more than people look at, and appends stay short however many there are. The evidence of
-/// a flood reaches back for minutes, not for a moment.
+/// And in a second from then on: more than people look at, and appends stay short. The evidence of a flood reaches back
+/// for a minute and more, not for a moment.
 const A_SECOND: f64 = 100.0;
+
+/// However many tasks there are, each has so many at once, and so many in a second.
+const LEAST_BURST: f64 = 100.0;
+const LEAST_A_SECOND: f64 = 5.0;
 
 /// More ids are not kept of one row: a graph with more paths is not read by people.
 const MAX_IDS: usize = 32;
@@ -52,8 +53,9 @@ struct Room(f64);
 impl Room {
     /// Time has passed. So many tasks share what is wanted.
     fn grow(&mut self, passed: Duration, n_tasks: usize) {
-        let most = (BURST / n_tasks.max(1) as f64).max(LEAST_BURST);
-        self.0 = (self.0 + passed.as_secs_f64() * A_SECOND).min(most);
+        let n_tasks = n_tasks.max(1) as f64;
+        let (most, a_second) = ((BURST / n_tasks).max(LEAST_BURST), (A_SECOND / n_tasks).max(LEAST_A_SECOND));
+        self.0 = (self.0 + passed.as_secs_f64() * a_second).min(most);
     }
 }
 
@@ -241,8 +243,10 @@ mod tests {
         room.grow(Duration::ZERO, 4);
         assert_eq!(room.0, 2_500.0, "another task's anomalies find room");
         room.0 = 0.0;
-        room.grow(Duration::from_secs(2), 4);
-        assert_eq!(room.0, 200.0);
+        room.grow(Duration::from_secs(4), 4);
+        assert_eq!(room.0, 100.0);
+        room.grow(Duration::from_secs(4), 50);
+        assert_eq!(room.0, 120.0, "each has some");
         room.grow(Duration::from_secs(2), 20_000);
         assert_eq!(room.0, 100.0, "each has some");
         room.grow(Duration::from_secs(3_600), 4);

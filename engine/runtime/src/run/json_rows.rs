@@ -22,7 +22,7 @@ pub fn json_of(batch: &RecordBatch, row: usize) -> Vec<u8> {
     json
 }
 
-/// Reads what `row_to_json` wrote, as a batch of one row.
+/// Reads what [`json_of`] wrote, as a batch of one row.
 ///
 /// # Errors
 /// `Fatal` when a column has another type than the pipeline has now, or a value that is not nullable is missing.

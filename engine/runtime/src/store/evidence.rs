@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use pipeline_stage::{ColumnType, Result, StageError, Timestamp, decode, encode};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -217,22 +218,25 @@ pub(super) async fn prune(store: &SqlStore, now: Timestamp) -> Result<()> {
     excess.execute(&store.log).await.map(drop).map_err(|error| store_error(&error))
 }
 
-/// The newest, as many as are kept.
-pub(super) async fn lines(store: &SqlStore) -> Result<Vec<EvidenceLine>> {
-    let rows = sqlx::query(
+/// The newest, as many as are kept, and what is wrong with the rows that had to be left out.
+pub(super) async fn lines(store: &SqlStore) -> Result<(Vec<EvidenceLine>, Vec<StageError>)> {
+    let mut rows = sqlx::query(
         "SELECT number, stage, ids, series, row_at, task, epoch, at FROM pipeline_state_evidence
          WHERE pipeline = $1 ORDER BY number DESC",
     )
     .bind(&store.pipeline)
-    .fetch_all(&store.log)
-    .await
-    .map_err(|error| store_error(&error))?;
-    let mut lines = Vec::new();
-    for row in &rows {
-        lines.extend(read_lines(row)?.into_iter().rev());
+    .fetch(&store.log);
+    let (mut lines, mut damaged) = (Vec::new(), Vec::new());
+    while lines.len() < MAX_EVIDENCE as usize
+        && let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))?
+    {
+        match read_lines(&row) {
+            Ok(of_row) => lines.extend(of_row.into_iter().rev()),
+            Err(error) => damaged.push(error),
+        }
     }
     lines.truncate(MAX_EVIDENCE as usize);
-    Ok(lines)
+    Ok((lines, damaged))
 }
 
 fn read_lines(row: &AnyRow) -> Result<Vec<EvidenceLine>> {
@@ -252,8 +256,11 @@ fn read_lines(row: &AnyRow) -> Result<Vec<EvidenceLine>> {
     };
     let (ids, series) = (text(row, 2)?, text(row, 3)?);
     let (n_ids, n_series) = (ids.split('\n').count(), series.split('\n').count());
-    if n_ids != n_series || MAX_IN_ROW < n_ids {
+    if n_ids != n_series {
         return Err(damaged(row_number, &format!("it has the ids of {n_ids} anomalies and the series of {n_series}")));
+    }
+    if MAX_IN_ROW < n_ids {
+        return Err(damaged(row_number, &format!("it has {n_ids} anomalies, at most {MAX_IN_ROW} are in one row")));
     }
     let lines = ids.split('\n').zip(series.split('\n')).enumerate().map(|(place, (ids, series))| {
         let (ids, row_at) = match ids.split_once('\t') {
@@ -271,9 +278,7 @@ fn read_lines(row: &AnyRow) -> Result<Vec<EvidenceLine>> {
 }
 
 fn damaged(row: i64, how: &str) -> StageError {
-    StageError::fatal(format!(
-        "row {row} of `pipeline_state_evidence` is damaged: {how}; delete it, or restore the state"
-    ))
+    StageError::fatal(format!("row {row} of `pipeline_state_evidence` is damaged: {how}"))
 }
 
 /// Reads [`NewEvidence::series`].
@@ -288,22 +293,26 @@ pub fn series_of(series: &str) -> serde_json::Result<Vec<(String, String)>> {
 }
 
 pub(super) async fn get(store: &SqlStore, number: i64) -> Result<Option<Evidence>> {
-    let (row_number, place) = (number / MAX_IN_ROW as i64, number % MAX_IN_ROW as i64);
-    let row = sqlx::query("SELECT judge, judged FROM pipeline_state_evidence WHERE pipeline = $1 AND number = $2")
+    let (row_number, place) = (number.div_euclid(MAX_IN_ROW as i64), number.rem_euclid(MAX_IN_ROW as i64) as usize);
+    let row = sqlx::query("SELECT judge, judged, ids FROM pipeline_state_evidence WHERE pipeline = $1 AND number = $2")
         .bind(&store.pipeline)
         .bind(row_number)
         .fetch_optional(&store.log)
         .await
         .map_err(|error| store_error(&error))?;
     let Some(row) = row else { return Ok(None) };
-    let judged = bytes(&row, 1)?;
+    let (judge, judged, n_ids) = (bytes(&row, 0)?, bytes(&row, 1)?, text(&row, 2)?.split('\n').count());
+    let unreadable = |what: &str, error: StageError| damaged(row_number, &format!("{what}: {}", error.chain()));
+    let all: Result<Vec<Judged>> = decode(&judged);
     // A row of an earlier version is no list.
-    let mut all: Vec<Judged> = decode(&judged).or_else(|_| decode(&judged).map(|one| vec![one]))?;
-    if all.len() <= place as usize {
-        return Err(damaged(
-            row_number,
-            &format!("{} anomalies are judged, one of them was to be number {place}", all.len()),
-        ));
+    let all = all.or_else(|error| decode(&judged).map(|one| vec![one]).map_err(|_| error));
+    let mut all = all.map_err(|error| unreadable("`judged`", error))?;
+    if all.len() != n_ids {
+        return Err(damaged(row_number, &format!("it has the ids of {n_ids} anomalies, and {} are judged", all.len())));
     }
-    Ok(Some(Evidence { judge: decode(&bytes(&row, 0)?)?, judged: all.swap_remove(place as usize) }))
+    if n_ids <= place {
+        return Ok(None);
+    }
+    let judge = decode(&judge).map_err(|error| unreadable("`judge`", error))?;
+    Ok(Some(Evidence { judge, judged: all.swap_remove(place) }))
 }

@@ -215,7 +215,7 @@ pub trait StateStore: OutboxStore + Send + Sync {
     /// The state of a stage as of the newest checkpoint, sorted by key.
     async fn load(&self, task: &str, stage: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
 
-    /// The evidence that is kept, at most `MAX_EVIDENCE`, the newest first.
+    /// The newest evidence, at most `MAX_EVIDENCE`, the newest first.
     async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>>;
     /// The evidence of this number; none when it is not there any more.
     async fn evidence(&self, number: i64) -> Result<Option<Evidence>>;

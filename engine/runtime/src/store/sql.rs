@@ -106,7 +106,8 @@ impl StateStore for SqlStore {
     }
 
     async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {
-        evidence::lines(self).await
+        let (lines, damaged) = evidence::lines(self).await?;
+        damaged.into_iter().next().map_or(Ok(lines), Err)
     }
 
     async fn evidence(&self, number: i64) -> Result<Option<Evidence>> {

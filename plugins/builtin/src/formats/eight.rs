@@ -62,6 +62,21 @@ fn special_marks(bytes: u64) -> u64 {
     (below | bytes) & HIGHS
 }
 
+/// How many bytes of a text there are before the first block of 32 that has any such byte, or before the last block.
+#[inline]
+pub(crate) fn plain_blocks(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<32>();
+    32 * blocks.iter().take_while(|block| is_plain(block)).count()
+}
+
+/// Without a branch, so that the compiler makes a few comparisons of it.
+#[inline]
+fn is_plain(block: &[u8; 32]) -> bool {
+    // As signed numbers, what is not ASCII lies below the control characters.
+    let is_special = |byte: u8| (byte == b'"') | (byte == b'\\') | ((byte as i8) < 0x20);
+    !block.iter().fold(false, |is_any, byte| is_any | is_special(*byte))
+}
+
 /// Hours, minutes and seconds of `08:19:16`. None for what is not written so, and for what no clock shows.
 #[inline]
 pub(crate) fn clock(bytes: u64) -> Option<(u64, u64, u64)> {
@@ -105,6 +120,19 @@ mod tests {
         assert_eq!(number_of_digits(eight("99999999"), 8), 99_999_999);
         assert_eq!(eight_at(b"1234567", 0), None);
         assert_eq!(eight_at(b"12345678", 1), None);
+    }
+
+    #[test]
+    fn plain_blocks_end_before_the_one_with_a_byte_that_is_special() {
+        let plain = b" !#[]~\x7f0aZ".repeat(10);
+        assert_eq!((plain_blocks(&plain), plain_blocks(&plain[..31])), (96, 0));
+        for place in 0..plain.len() {
+            for special in (0..0x20).chain([b'"', b'\\']).chain(0x80..=0xff) {
+                let mut bytes = plain.clone();
+                bytes[place] = special;
+                assert_eq!(plain_blocks(&bytes), (place / 32 * 32).min(96), "{special} at {place}");
+            }
+        }
     }
 
     #[test]

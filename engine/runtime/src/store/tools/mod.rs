@@ -82,8 +82,9 @@ impl StateTools {
         Ok(StateTools { store: open_sql(location, pipeline).await? })
     }
 
-    /// The evidence that is kept, at most `MAX_EVIDENCE`, the newest first.
-    pub async fn evidence_lines(&self) -> Result<Vec<EvidenceLine>> {
+    /// The newest evidence, at most `MAX_EVIDENCE`, the newest first; and what is wrong with damaged rows, whose evidence is
+    /// left out.
+    pub async fn evidence_lines(&self) -> Result<(Vec<EvidenceLine>, Vec<StageError>)> {
         evidence::lines(&self.store).await
     }
 

@@ -44,7 +44,7 @@ const ENOUGH_ALIKE: usize = 2;
 const SHORTEST_RUN: usize = 4;
 
 /// Payloads that are longer on average are read alone: side by side, each step is somewhere else in memory. With 220 bytes
-/// that took as long, with 330 a quarter more, with 540 and with 1,000 nearly twice the time.
+/// that took as long, with 330 a quarter more, with 540 and with 1,000 one and a half times to twice as long.
 const LONGEST_IN_RUN: usize = 256;
 
 /// Where all runs are shorter, so many payloads are read alone between two.
