@@ -213,6 +213,8 @@ async fn the_figures_of_edges_can_be_read_aloud() {
         );
         browser.wait_for(edge, &cell).await;
     }
+    // Of rows that come now.
+    world.readings();
     browser.wait_for("time for a row", &shows("#stage-details td", "for a row")).await;
     let is_open = "document.querySelector('#picture [data-stage=low]').getAttribute('aria-expanded') === 'true'";
     browser.wait_for("that it is open", is_open).await;

@@ -16,6 +16,8 @@ use crate::waiting::{POLL_EVERY, blocking};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const SHOWS_WITHIN: Duration = Duration::from_secs(90);
+/// A page comes to rest sooner.
+const CLICKS: usize = 5;
 /// Of an element that was found; the name is WebDriver's.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -104,18 +106,33 @@ impl Browser {
         }
     }
 
-    /// Clicks on what a selector finds first, in the middle of it, where the user would.
+    /// Clicks on what a selector finds first, in the middle of it, where the user would; again, as the user would, if what
+    /// has just come in has moved it away from under the mouse.
     pub async fn click(&self, selector: &str) {
-        // Found and measured in one step: pages that live put other elements in the place of those that were found.
         let selector = serde_json::to_string(selector).expect("text is JSON");
-        let script = format!(
-            "const found = document.querySelector({selector}); found.scrollIntoView({{ block: 'center' }}); \
-             const {{ x, y, width, height }} = found.getBoundingClientRect(); return [x + width / 2, y + height / 2]"
+        let middle = "const { x, y, width, height } = found.getBoundingClientRect(); \
+                      const middle = [x + width / 2, y + height / 2]";
+        // Found and measured in one step: pages that live put other elements in the place of those that were found.
+        let measure = format!(
+            "const found = document.querySelector({selector}); found.scrollIntoView({{ block: 'center' }}); {middle}; \
+             window.isHit = null; const note = (event) => {{ window.isHit = found.contains(event.target); }}; \
+             document.addEventListener('click', note, {{ capture: true, once: true }}); return middle"
         );
-        let at = self.run(&script).await;
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event = json!({ "type": kind, "x": at[0], "y": at[1], "button": "left", "clickCount": 1 });
-            self.devtools("Input.dispatchMouseEvent", event).await;
+        for _ in 0..CLICKS {
+            let at = self.run(&measure).await;
+            for kind in ["mousePressed", "mouseReleased"] {
+                let event = json!({ "type": kind, "x": at[0], "y": at[1], "button": "left", "clickCount": 1 });
+                self.devtools("Input.dispatchMouseEvent", event).await;
+            }
+            // Another page has no note. What lies under something else stays where it is, and is not clicked again.
+            let has_missed = format!(
+                "const found = document.querySelector({selector}); if (!found || window.isHit !== false) return false; \
+                 {middle}; return middle[0] !== {} || middle[1] !== {}",
+                at[0], at[1]
+            );
+            if self.run(&has_missed).await != Value::Bool(true) {
+                return;
+            }
         }
     }
 
