@@ -15,6 +15,7 @@ pub fn prefetch<T>(values: &[T]) {
         return;
     }
     let first = values.as_ptr().cast::<u8>();
+    // `step_by` costs more than the one line that it is mostly about.
     let mut at = 0;
     while at < size {
         fetch(first.wrapping_add(at));

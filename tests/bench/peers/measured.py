@@ -47,13 +47,13 @@ def look(port):
 def pause(samples, rows):
     """How long until the next look: half of what is left as it goes, so that the end is not missed by much.
 
-    How it goes is seen since the last look before the rows of now: at first none come for a while.
+    How it goes is seen since the last look that saw fewer rows: at first none come for a while.
     """
-    began = [sample for sample in samples if sample[1] < samples[-1][1]]
-    if not began:
+    before = next((sample for sample in reversed(samples) if sample[1] < samples[-1][1]), None)
+    if before is None:
         return LONGEST_PAUSE
-    (first_at, first, _), (last_at, last, _) = began[-1], samples[-1]
-    left = (rows - last) * (last_at - first_at) / max(last - first, 1)
+    (first_at, first, _), (last_at, last, _) = before, samples[-1]
+    left = (rows - last) * (last_at - first_at) / (last - first)
     return min(max(left / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 

@@ -157,9 +157,9 @@ fn count_in_row(evidence: &[NewEvidence]) -> usize {
     fits.count().max(1)
 }
 
-/// The number of an anomaly's evidence: see [`EvidenceLine::number`].
-pub fn evidence_number(row: i64, place: usize) -> i64 {
-    row * MAX_IN_ROW as i64 + place as i64
+/// The number of an anomaly's evidence: see [`EvidenceLine::number`]. None for a row whose number is too large for that.
+pub fn evidence_number(row: i64, place: usize) -> Option<i64> {
+    row.checked_mul(MAX_IN_ROW as i64)?.checked_add(place as i64)
 }
 
 /// Stores what an epoch has given. That it is stored once is up to the log: no epoch is appended twice.
@@ -243,9 +243,7 @@ fn read_lines(row: &AnyRow) -> Result<Vec<EvidenceLine>> {
     let row_at: Option<i64> = row.try_get(4).map_err(|error| store_error(&error))?;
     let row_number = number(row, 0)?;
     let first = EvidenceLine {
-        number: row_number
-            .checked_mul(MAX_IN_ROW as i64)
-            .ok_or_else(|| damaged(row_number, "its number is too large"))?,
+        number: evidence_number(row_number, 0).ok_or_else(|| damaged(row_number, "its number is too large"))?,
         stage: text(row, 1)?,
         ids: Vec::new(),
         series: Vec::new(),

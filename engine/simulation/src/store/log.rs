@@ -163,7 +163,7 @@ impl Log {
             self.last_evidence += 1;
             for (place, new) in row.iter().enumerate() {
                 let line = EvidenceLine {
-                    number: evidence_number(self.last_evidence, place),
+                    number: evidence_number(self.last_evidence, place).expect("there are few"),
                     stage: new.stage.to_string(),
                     ids: new.ids.clone(),
                     series: series_of(&new.series).expect("the engine has just written it"),

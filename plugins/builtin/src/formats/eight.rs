@@ -62,7 +62,7 @@ fn special_marks(bytes: u64) -> u64 {
     (below | bytes) & HIGHS
 }
 
-/// How many bytes of a text there are before the first block of 32 that has any such byte, or before the last block.
+/// How many bytes there are in the whole blocks of 32 before the first one that has any such byte.
 #[inline]
 pub(crate) fn plain_blocks(bytes: &[u8]) -> usize {
     let (blocks, _) = bytes.as_chunks::<32>();

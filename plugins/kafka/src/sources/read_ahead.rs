@@ -5,10 +5,10 @@ use rdkafka::ClientConfig;
 /// Messages of a partition that is alone: a little more than a fetch at millions of rows a second.
 const ALONE: usize = 20_000;
 
-/// Messages of each of several, so that up to 16 have room for more than a batch, and of all of them together. A partition that has more waiting is left out of the next
-/// fetch, and when the others have no more, that one lasts as long as `fetch.wait.max.ms` says. A fetch brings at least one
-/// of the producer's batches, up to 10,000 small messages: with room for less than that, the last partition of a topic came
-/// a batch at a time.
+/// Messages of each of several, so that up to 16 have room for more than a batch, and of all of them together. A partition
+/// that has more waiting is left out of the next fetch, and when the others have no more, that one lasts as long as
+/// `fetch.wait.max.ms` says. A fetch brings at least one of the producer's batches, up to 10,000 small messages: with room
+/// for less than that, the last partition of a topic came a batch at a time.
 const OF_SEVERAL: usize = 12_000;
 const OF_ALL: usize = 16 * OF_SEVERAL;
 

@@ -60,6 +60,7 @@ impl StateTools {
         write_line(out, &head)?;
         for table in &TABLES {
             let mut read = 0;
+            // Row by row, as one may be a megabyte.
             let query = sqlx::query(AssertSqlSafe(table.select())).bind(&self.store.pipeline);
             let mut rows = query.fetch(pool(&self.store, table));
             while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
