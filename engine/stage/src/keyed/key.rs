@@ -48,23 +48,13 @@ impl KeyColumns {
     pub fn keys(&self, batch: &RecordBatch) -> KeyBytes {
         let arrays: Vec<KeyArray<'_>> = self.arrays(batch).map(KeyArray::new).collect();
         let n_rows = batch.num_rows();
-        let size = |rows: Range<usize>| arrays.iter().map(|array| array.size(&rows)).sum::<usize>() + SHORT;
-        let (mut bytes, mut starts) = (Vec::with_capacity(size(0..n_rows)), Vec::with_capacity(n_rows + 1));
-        starts.push(0);
-        let mut end = 0;
-        for first in (0..n_rows).step_by(ROWS_AT_ONCE) {
-            let rows = first..n_rows.min(first + ROWS_AT_ONCE);
-            // Room for all of them, so that nothing is asked for each. The last short text may be written over its end.
-            bytes.resize(end + size(rows.clone()), 0);
-            for row in rows {
-                for array in &arrays {
-                    end += array.put(row, &mut bytes[end..]);
-                }
-                starts.push(end);
-            }
-        }
-        bytes.truncate(end);
-        KeyBytes { bytes, starts }
+        // Most keys are of one text or two: in a loop of its own nothing is asked of each row.
+        let texts = texts_of::<1>(&arrays, n_rows).or_else(|| texts_of::<2>(&arrays, n_rows));
+        texts.unwrap_or_else(|| {
+            KeyBytes::of(&arrays, n_rows, |row, bytes| {
+                arrays.iter().fold(0, |end, array| end + array.put(row, &mut bytes[end..]))
+            })
+        })
     }
 }
 
@@ -82,6 +72,27 @@ pub struct KeyBytes {
 }
 
 impl KeyBytes {
+    /// Those of so many rows. `put` writes one and gives how many bytes it takes; what it leaves behind them is written over.
+    #[inline(always)]
+    fn of(arrays: &[KeyArray<'_>], n_rows: usize, mut put: impl FnMut(usize, &mut [u8]) -> usize) -> Self {
+        // With what the last short text may be written over its end.
+        let size = |rows: Range<usize>| arrays.iter().map(|array| array.size(&rows)).sum::<usize>() + SHORT;
+        let (mut bytes, mut starts) = (Vec::with_capacity(size(0..n_rows)), Vec::with_capacity(n_rows + 1));
+        starts.push(0);
+        let mut end = 0;
+        for first in (0..n_rows).step_by(ROWS_AT_ONCE) {
+            let rows = first..n_rows.min(first + ROWS_AT_ONCE);
+            // Room for all of them, so that nothing is asked for each.
+            bytes.resize(end + size(rows.clone()), 0);
+            starts.extend(rows.map(|row| {
+                end += put(row, &mut bytes[end..]);
+                end
+            }));
+        }
+        bytes.truncate(end);
+        KeyBytes { bytes, starts }
+    }
+
     /// The key of a row.
     #[inline]
     pub fn key(&self, row: usize) -> &[u8] {
@@ -168,20 +179,41 @@ impl<'a> KeyArray<'a> {
 #[inline]
 fn put_text(texts: &[u8], part: Range<usize>, bytes: &mut [u8]) -> usize {
     let (length, near) = (part.len(), texts.get(part.start..).and_then(<[u8]>::first_chunk::<SHORT>));
-    let (head, rest) = bytes.split_at_mut(HEAD);
-    head[0] = 1;
-    head[1..].copy_from_slice(&(length as u32).to_le_bytes());
-    match near {
+    match (near, bytes.first_chunk_mut::<{ HEAD + SHORT }>()) {
         // Of a known size: that needs no call.
-        Some(near) if length <= SHORT => rest[..SHORT].copy_from_slice(near),
-        _ => put_long(&texts[part], rest),
+        (Some(near), Some(bytes)) if length <= SHORT => {
+            bytes[..HEAD].copy_from_slice(&head(length));
+            bytes[HEAD..].copy_from_slice(near);
+        }
+        _ => put_long(&texts[part], bytes),
     }
     HEAD + length
 }
 
 #[inline(never)]
 fn put_long(text: &[u8], bytes: &mut [u8]) {
-    bytes[..text.len()].copy_from_slice(text);
+    bytes[..HEAD].copy_from_slice(&head(text.len()));
+    bytes[HEAD..HEAD + text.len()].copy_from_slice(text);
+}
+
+#[inline]
+fn head(length: usize) -> [u8; HEAD] {
+    let [a, b, c, d] = (length as u32).to_le_bytes();
+    [1, a, b, c, d]
+}
+
+/// The keys of so many rows, when they are of this number of texts, none of them null.
+fn texts_of<const N: usize>(arrays: &[KeyArray<'_>], n_rows: usize) -> Option<KeyBytes> {
+    let texts = arrays.iter().map(|array| match array {
+        KeyArray { nulls: None, values: KeyValues::Text { ends, texts } } => Some((*ends, *texts)),
+        _ => None,
+    });
+    let texts: [(&[i32], &[u8]); N] = texts.collect::<Option<Vec<_>>>()?.try_into().ok()?;
+    Some(KeyBytes::of(arrays, n_rows, |row, bytes| {
+        texts.iter().fold(0, |end, (ends, texts)| {
+            end + put_text(texts, ends[row] as usize..ends[row + 1] as usize, &mut bytes[end..])
+        })
+    }))
 }
 
 /// The position of a column.
@@ -228,6 +260,36 @@ mod tests {
         assert_eq!((keys.len(), keys.key(0)), (5, keys.key(4)));
         for (i, j) in [(0, 1), (0, 2), (1, 2), (2, 3), (0, 3)] {
             assert_ne!(keys.key(i), keys.key(j), "rows {i} and {j}");
+        }
+    }
+
+    /// A key is what it was written as before: series are found by it in what was saved.
+    #[test]
+    fn texts_have_their_length_before_them_however_they_are_written() {
+        let words: Vec<String> = (0..200).map(|row| "sensor-".repeat(6)[..row % 37].into()).collect();
+        let numbers = Int64Array::from_iter_values(0..200);
+        let arrays: [ArrayRef; 3] = [
+            Arc::new(StringArray::from_iter_values(&words)),
+            Arc::new(StringArray::from_iter_values(words.iter().rev())),
+            Arc::new(numbers),
+        ];
+        let fields =
+            ["a", "b", "c"].iter().zip(&arrays).map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
+        let schema = Schema::new(fields.collect::<Vec<_>>());
+        let batch = RecordBatch::try_new(Arc::new(schema.clone()), arrays.to_vec()).unwrap();
+        let text = |word: &str| [&[1][..], &(word.len() as u32).to_le_bytes(), word.as_bytes()].concat();
+        for n_columns in 0..=3 {
+            let names: Vec<String> = ["a", "b", "c"][..n_columns].iter().map(|name| name.to_string()).collect();
+            for batch in [batch.clone(), batch.slice(3, 150), batch.slice(7, 0)] {
+                let first = batch.column(2).as_primitive::<Int64Type>().values().first().copied().unwrap_or(0) as usize;
+                let keys = KeyColumns::new(&names, &schema, "key").unwrap().keys(&batch);
+                assert_eq!(keys.len(), batch.num_rows());
+                for row in 0..keys.len() {
+                    let number = [&[1][..], &((first + row) as i64).to_le_bytes()].concat();
+                    let parts = [text(&words[first + row]), text(&words[199 - first - row]), number];
+                    assert_eq!(keys.key(row), parts[..n_columns].concat(), "row {row} of {n_columns} columns");
+                }
+            }
         }
     }
 }

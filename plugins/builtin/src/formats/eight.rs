@@ -1,7 +1,9 @@
-//! Digits and texts, eight bytes at a time: what that costs does not depend on how many they are, so nothing is guessed
+//! Digits eight bytes at a time, texts sixteen: what that costs does not depend on how many they are, so nothing is guessed
 //! wrongly.
 //!
-//! Bytes are numbers of 64 bits whose lowest byte is the first one (little endian).
+//! Digits are numbers of 64 bits whose lowest byte is the first one (little endian).
+
+use wide::i8x16;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x80 * ONES;
@@ -47,34 +49,25 @@ fn digit_values(bytes: u64) -> u64 {
 /// not ASCII.
 #[inline]
 pub(crate) fn plain_bytes(bytes: &[u8; 16]) -> usize {
-    let both = u128::from_le_bytes(*bytes);
-    let (first, second) = (special_marks(both as u64), special_marks((both >> 64) as u64));
-    let zeros = if first != 0 { first.trailing_zeros() } else { 64 + second.trailing_zeros() };
-    (zeros / 8) as usize
-}
-
-/// The highest bit of each byte that is special in a text; behind the first one perhaps of some others.
-#[inline]
-fn special_marks(bytes: u64) -> u64 {
-    let (quotes, backslashes) = (bytes ^ (b'"' as u64 * ONES), bytes ^ (b'\\' as u64 * ONES));
-    // Whatever is below zero then has its highest bit set, and takes one from the byte behind it.
-    let below = bytes.wrapping_sub(0x20 * ONES) | quotes.wrapping_sub(ONES) | backslashes.wrapping_sub(ONES);
-    (below | bytes) & HIGHS
+    (are_special(bytes).to_bitmask() | 1 << 16).trailing_zeros() as usize
 }
 
 /// How many bytes there are in the whole blocks of 32 before the first one that has any such byte.
 #[inline]
 pub(crate) fn plain_blocks(bytes: &[u8]) -> usize {
-    let (blocks, _) = bytes.as_chunks::<32>();
-    32 * blocks.iter().take_while(|block| is_plain(block)).count()
+    let (halves, _) = bytes.as_chunks::<16>();
+    let (blocks, _) = halves.as_chunks::<2>();
+    let is_plain = |[first, second]: &&[[u8; 16]; 2]| (are_special(first) | are_special(second)).none();
+    32 * blocks.iter().take_while(is_plain).count()
 }
 
-/// Without a branch, so that the compiler makes a few comparisons of it.
+/// All bits of each byte that is special in a text.
 #[inline]
-fn is_plain(block: &[u8; 32]) -> bool {
+fn are_special(bytes: &[u8; 16]) -> i8x16 {
+    let of = |byte: u8| i8x16::splat(byte as i8);
+    let bytes = i8x16::new(bytes.map(|byte| byte as i8));
     // As signed numbers, what is not ASCII lies below the control characters.
-    let is_special = |byte: u8| (byte == b'"') | (byte == b'\\') | ((byte as i8) < 0x20);
-    !block.iter().fold(false, |is_any, byte| is_any | is_special(*byte))
+    bytes.simd_eq(of(b'"')) | bytes.simd_eq(of(b'\\')) | bytes.simd_lt(of(0x20))
 }
 
 /// Hours, minutes and seconds of `08:19:16`. None for what is not written so, and for what no clock shows.

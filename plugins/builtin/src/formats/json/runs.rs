@@ -7,9 +7,9 @@ use arrow::array::BinaryArray;
 
 use super::steps::Literal;
 use super::values::skip;
-use super::wanted::{text, value};
+use super::wanted::{float, text, time, unusual};
 use crate::formats::building::Building;
-use crate::formats::rows::{RUN, Row};
+use crate::formats::rows::{Making, RUN, Row};
 
 /// Payloads that are being read. The first one that does not fit ends the run before it.
 pub(super) struct Run<'a> {
@@ -47,11 +47,29 @@ impl<'a> Run<'a> {
         let start = self.at;
         for &column in columns {
             self.at = start;
-            let mut making = row.making(column);
-            match making.building {
-                Building::Text(texts) => self.each(|bytes, at| text(bytes, at, texts)),
-                _ => self.each(|bytes, at| value(bytes, at, &mut making)),
+            self.column(&mut row.making(column));
+        }
+    }
+
+    /// Reads a value for a column. What its values usually are is asked once, and not of each.
+    fn column(&mut self, making: &mut Making<'_>) {
+        let mut first = 0;
+        loop {
+            let days = &*making.days;
+            first = match making.building {
+                Building::Text(texts) => self.each_from(first, |bytes, at| text(bytes, at, texts)),
+                Building::Float(values) => self.each_from(first, |bytes, at| float(bytes, at, values)),
+                Building::Time(times) => self.each_from(first, |bytes, at| time(bytes, at, times, days)),
+                _ => first,
+            };
+            if first == self.len {
+                return;
             }
+            match unusual(self.bytes, self.at[first], making) {
+                Some(behind) => self.at[first] = behind,
+                None => self.len = first,
+            }
+            first += 1;
         }
     }
 
@@ -67,16 +85,20 @@ impl<'a> Run<'a> {
     }
 
     #[inline(always)]
-    fn each(&mut self, mut read: impl FnMut(&[u8], usize) -> Option<usize>) {
-        for (idx, at) in self.at[..self.len].iter_mut().enumerate() {
+    fn each(&mut self, read: impl FnMut(&[u8], usize) -> Option<usize>) {
+        self.len = self.each_from(0, read);
+    }
+
+    /// Up to the first one that cannot be read so; gives its number.
+    #[inline(always)]
+    fn each_from(&mut self, first: usize, mut read: impl FnMut(&[u8], usize) -> Option<usize>) -> usize {
+        for (idx, at) in self.at[..self.len].iter_mut().enumerate().skip(first) {
             match read(self.bytes, *at) {
                 Some(behind) => *at = behind,
-                None => {
-                    self.len = idx;
-                    return;
-                }
+                None => return idx,
             }
         }
+        self.len
     }
 }
 

@@ -1,34 +1,43 @@
 //! Values that columns want, read without a JSON parser.
 
 use super::values::{other_than_text, short_float, text_end};
-use crate::formats::building::{Building, SHORT, Texts};
+use crate::formats::building::{Building, SHORT, Texts, Values};
 use crate::formats::eight::plain_bytes;
 use crate::formats::rows::{Making, Row};
+use crate::formats::time::DayReader;
 use crate::formats::value::Value;
 
-/// Reads the value at a place for a column of the row; gives the place behind it.
+/// Reads the value at a place for a column of the row; gives the place behind it. None, too, for a null that may not be.
 #[inline]
 pub(super) fn wanted(payload: &[u8], at: usize, column: usize, row: &mut Row) -> Option<usize> {
-    row.set_with(column, |mut making| value(payload, at, &mut making))
+    row.set_with(column, |mut making| {
+        let usual = match &mut *making.building {
+            Building::Text(texts) => text(payload, at, texts),
+            Building::Float(values) => float(payload, at, values),
+            Building::Time(times) => time(payload, at, times, making.days),
+            _ => None,
+        };
+        usual.or_else(|| unusual(payload, at, &mut making))
+    })
 }
 
-/// Reads the value at a place and adds it to a column; gives the place behind it. None, too, for a null that may not be.
+/// Reads a number of the usual length.
 #[inline(always)]
-pub(super) fn value(payload: &[u8], at: usize, making: &mut Making<'_>) -> Option<usize> {
-    let first = *payload.get(at)?;
-    let usual = match (&mut *making.building, first) {
-        (Building::Text(texts), b'"') => return text(payload, at, texts),
-        (Building::Time(times), b'"') => making.days.quoted(payload, at + 1).map(|(time, end)| {
-            times.push(time);
-            end
-        }),
-        (Building::Float(values), _) => short_float(payload, at).map(|(value, end)| {
-            values.push(value);
-            end
-        }),
-        _ => None,
-    };
-    usual.or_else(|| unusual(payload, at, making))
+pub(super) fn float(payload: &[u8], at: usize, values: &mut Values<f64>) -> Option<usize> {
+    let (value, end) = short_float(payload, at)?;
+    values.push(value);
+    Some(end)
+}
+
+/// Reads a time of the usual form.
+#[inline(always)]
+pub(super) fn time(payload: &[u8], at: usize, times: &mut Values<i64>, days: &DayReader) -> Option<usize> {
+    if *payload.get(at)? != b'"' {
+        return None;
+    }
+    let (time, end) = days.quoted(payload, at + 1)?;
+    times.push(time);
+    Some(end)
 }
 
 /// Reads the text at a place.
@@ -56,10 +65,11 @@ pub(super) fn text(payload: &[u8], at: usize, texts: &mut Texts) -> Option<usize
     Some(end + 1)
 }
 
+/// Reads a value that is none of the usual ones of its column.
 #[inline(never)]
-fn unusual(payload: &[u8], at: usize, making: &mut Making<'_>) -> Option<usize> {
+pub(super) fn unusual(payload: &[u8], at: usize, making: &mut Making<'_>) -> Option<usize> {
     let Making { building, column_type, is_nullable, days, zone } = making;
-    if let (Building::Time(times), b'"') = (&mut **building, payload[at]) {
+    if let (Building::Time(times), b'"') = (&mut **building, *payload.get(at)?) {
         let end = text_end(payload, at + 1)?;
         times.push(days.time(&payload[at + 1..end], *zone).ok()?);
         return Some(end + 1);
