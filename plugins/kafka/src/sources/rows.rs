@@ -81,11 +81,10 @@ impl Taken {
             let offset = u64::try_from(message.offset()).ok();
             match (message.error(), offset) {
                 (None, Some(offset)) if self.next <= offset => {
-                    if !rows.has_room_for(&message) {
+                    if !rows.push(&message, offset) {
                         self.is_cut = true;
                         break;
                     }
-                    rows.push(&message, offset);
                     self.next = offset + 1;
                 }
                 (None, _) => {}
@@ -143,27 +142,31 @@ impl Builder {
         }
     }
 
-    fn has_room_for(&self, message: &Message<'_>) -> bool {
-        let has_room =
-            |bytes: &Bytes, more: Option<&[u8]>| bytes.values.len() + more.map_or(0, <[u8]>::len) <= MAX_BYTES;
-        has_room(&self.payloads, message.payload())
-            && self.keys.as_ref().is_none_or(|keys| has_room(keys, message.key()))
-    }
-
-    fn push(&mut self, message: &Message<'_>, offset: u64) {
-        self.payloads.push(message.payload());
-        let key = message.key();
+    /// False: there is no room for it.
+    #[inline]
+    fn push(&mut self, message: &Message<'_>, offset: u64) -> bool {
+        let (payload, key) = (message.payload(), message.key());
         if key.is_some() && self.keys.is_none() {
-            let mut keys = Bytes::new(self.offsets.capacity(), 0);
-            self.offsets.iter().for_each(|_| keys.push(None));
-            self.keys = Some(keys);
+            self.begin_keys();
         }
+        if !self.payloads.has_room_for(payload) || self.keys.as_ref().is_some_and(|keys| !keys.has_room_for(key)) {
+            return false;
+        }
+        self.payloads.push(payload);
         if let Some(keys) = &mut self.keys {
             keys.push(key);
         }
         // Producers may write any number; what no microsecond counter holds becomes the largest.
         self.times.append_option(message.millis().map(|millis| millis.saturating_mul(1_000)));
         self.offsets.push(offset);
+        true
+    }
+
+    #[cold]
+    fn begin_keys(&mut self) {
+        let mut keys = Bytes::new(self.offsets.capacity(), 0);
+        self.offsets.iter().for_each(|_| keys.push(None));
+        self.keys = Some(keys);
     }
 
     fn finish(mut self, place: &Place) -> Option<SourceBatch> {
@@ -198,11 +201,22 @@ impl Bytes {
         Bytes { values, ends, nulls: NullBufferBuilder::new(n_messages) }
     }
 
-    /// Adds one, which there must be room for.
+    #[inline]
+    fn has_room_for(&self, bytes: Option<&[u8]>) -> bool {
+        self.values.len() + bytes.map_or(0, <[u8]>::len) <= MAX_BYTES
+    }
+
+    /// Adds one, which there must be room for. A call for each message would cost as much as what it does.
+    #[inline(always)]
     fn push(&mut self, bytes: Option<&[u8]>) {
-        self.values.extend_from_slice(bytes.unwrap_or_default());
+        match bytes {
+            Some(bytes) => {
+                self.values.extend_from_slice(bytes);
+                self.nulls.append_non_null();
+            }
+            None => self.nulls.append_null(),
+        }
         self.ends.push(self.values.len() as i32);
-        self.nulls.append(bytes.is_some());
     }
 
     fn finish(mut self) -> BinaryArray {
