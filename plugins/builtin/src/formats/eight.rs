@@ -3,7 +3,7 @@
 //!
 //! Digits are numbers of 64 bits whose lowest byte is the first one (little endian).
 
-use wide::i8x16;
+use wide::{i8x16, u8x16};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x80 * ONES;
@@ -63,11 +63,11 @@ pub(crate) fn plain_blocks(bytes: &[u8]) -> usize {
 
 /// All bits of each byte that is special in a text.
 #[inline]
-fn are_special(bytes: &[u8; 16]) -> i8x16 {
-    let of = |byte: u8| i8x16::splat(byte as i8);
-    let bytes = i8x16::new(bytes.map(|byte| byte as i8));
+fn are_special(bytes: &[u8; 16]) -> u8x16 {
+    let bytes = u8x16::new(*bytes);
     // As signed numbers, what is not ASCII lies below the control characters.
-    bytes.simd_eq(of(b'"')) | bytes.simd_eq(of(b'\\')) | bytes.simd_lt(of(0x20))
+    let below = bytes.cast_signed().simd_lt(i8x16::splat(0x20)).cast_unsigned();
+    bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | below
 }
 
 /// Hours, minutes and seconds of `08:19:16`. None for what is not written so, and for what no clock shows.
