@@ -65,10 +65,11 @@ impl<'a> Run<'a> {
             if first == self.len {
                 return;
             }
-            match unusual(self.bytes, self.at[first], making) {
-                Some(behind) => self.at[first] = behind,
-                None => self.len = first,
-            }
+            let Some(behind) = unusual(self.bytes, self.at[first], making) else {
+                self.len = first;
+                return;
+            };
+            self.at[first] = behind;
             first += 1;
         }
     }
