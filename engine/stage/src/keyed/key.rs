@@ -263,6 +263,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_text_is_another_key_than_an_empty_one() {
+        let words = || (0..100).map(|row| (row % 3 != 0).then(|| "x".repeat(row % 2)));
+        let (some, all): (ArrayRef, ArrayRef) =
+            (Arc::new(StringArray::from_iter(words())), Arc::new(StringArray::from_iter_values(words().flatten())));
+        let batch = RecordBatch::try_from_iter([("some", some.slice(0, all.len())), ("all", all)]).unwrap();
+        let of = |names: &[&str], batch: &RecordBatch| {
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            KeyColumns::new(&names, &batch.schema(), "key").unwrap().keys(batch)
+        };
+        // Of the last slice no row is null, though others of the same array are.
+        for (from, length) in [(0, 60), (5, 20), (4, 2)] {
+            let batch = batch.slice(from, length);
+            let (one, two) = (of(&["some"], &batch), of(&["some", "all"], &batch));
+            for row in 0..length {
+                let word = words().nth(from + row).unwrap();
+                let right = match &word {
+                    None => vec![0],
+                    Some(word) => [&[1], &(word.len() as u32).to_le_bytes()[..], word.as_bytes()].concat(),
+                };
+                assert_eq!((one.key(row), &two.key(row)[..right.len()]), (&right[..], &right[..]), "{from} and {row}");
+            }
+        }
+    }
+
     /// A key is what it was written as before: series are found by it in what was saved.
     #[test]
     fn texts_have_their_length_before_them_however_they_are_written() {

@@ -14,15 +14,22 @@ static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::
 /// The hash by which a table finds a key.
 #[inline]
 pub(super) fn hash_of(key: &[u8]) -> u64 {
-    let mut hasher = HASHER.build_hasher();
+    hash_by(&HASHER, key)
+}
+
+#[inline]
+fn hash_by(builder: &DefaultHashBuilder, key: &[u8]) -> u64 {
+    let mut hasher = builder.build_hasher();
     match key.last_chunk::<AT_ONCE>() {
-        // The last ones overlap, and the length is left out: a table compares the keys themselves.
+        // The last ones overlap.
         Some(end) => {
             let (chunks, _) = key[..key.len() - 1].as_chunks::<AT_ONCE>();
             chunks.iter().chain([end]).for_each(|chunk| hasher.write_u128(u128::from_le_bytes(*chunk)));
         }
         None => hasher.write(key),
     }
+    // One more step: without it numbered names would stand in clumps, as the lower bits say where an index looks first.
+    hasher.write_usize(key.len());
     hasher.finish()
 }
 
@@ -117,6 +124,52 @@ mod tests {
                 other[place] ^= 1;
                 assert!(!is_same(&key, &other), "{length} bytes, other at {place}");
                 assert!(!is_same(&key, &key[..place]) && !is_same(&key[place + 1..], &key), "{length} and {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbered_names_are_spread_whatever_the_seed() {
+        const PLACES: usize = 1 << 13;
+        let families: [fn(usize) -> String; 5] = [
+            |number| format!("s{number:05}"),
+            |number| format!("{number:07}"),
+            |number| format!("{number:011}"),
+            |number| format!("dev-{number:06}"),
+            |number| format!("twenty-of-these-here{number:07}"),
+        ];
+        for name in families {
+            let keys: Vec<Vec<u8>> = (0..5_000)
+                .map(|number| {
+                    let name = name(number);
+                    [&[1], &(name.len() as u32).to_le_bytes()[..], name.as_bytes()].concat()
+                })
+                .collect();
+            for _ in 0..100 {
+                let (builder, mut is_taken, mut looked) = (DefaultHashBuilder::default(), [false; PLACES], 0);
+                for key in &keys {
+                    let mut at = hash_by(&builder, key) as usize % PLACES;
+                    looked += 1;
+                    while is_taken[at] {
+                        at = (at + 1) % PLACES;
+                        looked += 1;
+                    }
+                    is_taken[at] = true;
+                }
+                // With random numbers it is 1.8.
+                assert!(looked < keys.len() * 5 / 2, "{} places for a key like {}", looked / keys.len(), name(7));
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_key_matters_to_its_hash() {
+        for length in [1, 15, 16, 17, 31, 32, 33, 48] {
+            let key: Vec<u8> = (0..length).collect();
+            for place in 0..key.len() {
+                let mut other = key.clone();
+                other[place] ^= 1;
+                assert_ne!(hash_of(&key), hash_of(&other), "{length} bytes, other at {place}");
             }
         }
     }

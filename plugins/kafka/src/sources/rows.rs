@@ -146,11 +146,11 @@ impl Builder {
     #[inline]
     fn push(&mut self, message: &Message<'_>, offset: u64) -> bool {
         let (payload, key) = (message.payload(), message.key());
-        if key.is_some() && self.keys.is_none() {
-            self.begin_keys();
-        }
         if !self.payloads.has_room_for(payload) || self.keys.as_ref().is_some_and(|keys| !keys.has_room_for(key)) {
             return false;
+        }
+        if key.is_some() && self.keys.is_none() {
+            self.begin_keys();
         }
         self.payloads.push(payload);
         if let Some(keys) = &mut self.keys {

@@ -122,6 +122,7 @@ mod tests {
             nullable("n", ColumnType::Integer),
             nullable("ok", ColumnType::Boolean),
             nullable("missing", ColumnType::String),
+            nullable("note", ColumnType::String),
             meta("key", ColumnType::String, Meta::Key),
             meta("offset", ColumnType::Integer, Meta::Offset),
             Column { from: ColumnFrom::Part(Meta::Key, 2), ..nullable("part", ColumnType::Integer) },
@@ -142,7 +143,12 @@ mod tests {
             "é😀",
             "",
         ][random.below(6)];
-        let value = ["22.13", "-0.0", "1013", "0.30000000000000004", "-12", "1e-7"][random.below(6)];
+        let value = ["22.13", "-0.0", "1013", "0.30000000000000004", "-12", "1e-7", "null"][random.below(7)];
+        let note = match random.below(60) {
+            0 => "7",
+            1 => "\"a\\n\"",
+            other => ["null", "\"\"", "\"some words\""][other % 3],
+        };
         let at = match random.below(4) {
             0 => format!("{}", 1_752_999_556_000 + random.below(1_000_000)),
             1 => format!("\"2025-07-{:02}T08:19:16.25Z\"", 1 + random.below(30)),
@@ -151,7 +157,9 @@ mod tests {
         let n = random.below(100_000);
         let text = match second {
             false => {
-                format!(r#"{{"id": "{id}", "data": {{"value": {value}, "at": {at}}}, "n": {n}, "x": "y", "ok": true}}"#)
+                format!(
+                    r#"{{"id": "{id}", "data": {{"value": {value}, "at": {at}}}, "note": {note}, "n": {n}, "x": "y", "ok": true}}"#
+                )
             }
             true => format!(r#"{{"n":{n},"id":"{id}","data":{{"at":{at},"value":{value}}}}}"#),
         };
@@ -226,6 +234,23 @@ mod tests {
         }
         let n_in_runs = format.layouts.n_in_runs;
         assert!(20_000 < n_good && n_good / 2 < n_in_runs, "{n_good} good, {n_in_runs} of them in runs");
+    }
+
+    #[test]
+    fn a_run_ends_before_a_value_that_cannot_be() {
+        for odd in ["7", "null", r#""a\nb""#, "[]"] {
+            let mut format = json();
+            let payload = |id: &str| format!(r#"{{"id": {id}, "n": 1}}"#).into_bytes();
+            let mut payloads = vec![payload(r#""a""#); 60];
+            payloads[30] = payload(odd);
+            let payloads = BinaryArray::from_iter_values(&payloads);
+            let mut raw = raw_rows(&[]);
+            raw.payloads = payloads.slice(0, 4);
+            raw.keys = Some(raw.payloads.clone());
+            assert_eq!(format.decode(&raw, &[0; 4]).unwrap().batch.num_rows(), 4);
+            let Json { table, fields, layouts, .. } = &mut format;
+            assert_eq!(layouts.read_run(&payloads, 4..60, fields, table.row()), 26, "{odd}");
+        }
     }
 
     #[test]
