@@ -11,6 +11,9 @@ use crate::fleet::{Fleet, LONG, SESSION, TAKES_OVER_WITHIN};
 const N_PARTITIONS: i32 = 6;
 const RATE: u64 = 600;
 
+/// So long rows come: both commit still when the lock is there, on a machine that has much else to do.
+const SECONDS_UNTIL_BOTH_WAIT: u64 = 60;
+
 /// Notes who writes what for which task. The numbers are given under the lock of the task's row or mark: they are in
 /// the order in which the writes count.
 const AUDIT: &str = "
@@ -168,7 +171,7 @@ async fn pause_in_a_transaction(fleet: &mut Fleet, lock: &str, waiting: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_stopped_while_it_appends_holds_nobody_up() {
-    let n_rows = 30 * RATE;
+    let n_rows = SECONDS_UNTIL_BOTH_WAIT * RATE;
     let (mut fleet, load) = two_processes(n_rows).await;
     let lock = "SELECT * FROM pipeline_state_tasks FOR UPDATE";
     pause_in_a_transaction(&mut fleet, lock, "UPDATE pipeline_state_tasks").await;
@@ -178,7 +181,7 @@ async fn a_process_that_is_stopped_while_it_appends_holds_nobody_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_stopped_while_it_commits_holds_nobody_up() {
-    let n_rows = 30 * RATE;
+    let n_rows = SECONDS_UNTIL_BOTH_WAIT * RATE;
     let (mut fleet, load) = two_processes(n_rows).await;
     let lock = "SELECT * FROM pipeline_marks WHERE sink = 'history' FOR UPDATE";
     pause_in_a_transaction(&mut fleet, lock, "UPDATE pipeline_marks AS m").await;
