@@ -161,9 +161,7 @@ impl<'a> KeyArray<'a> {
             return 1;
         }
         let bits = match self.values {
-            KeyValues::Text { ends, texts } => {
-                return put_text(texts, ends[row] as usize..ends[row + 1] as usize, bytes);
-            }
+            KeyValues::Text { ends, texts } => return put_text((ends, texts), row, bytes),
             KeyValues::Integers(values) => values.value(row) as u64,
             // -0.0 + 0.0 is 0.0: one series for both zeros.
             KeyValues::Floats(values) => (values.value(row) + 0.0).to_bits(),
@@ -177,7 +175,8 @@ impl<'a> KeyArray<'a> {
 }
 
 #[inline]
-fn put_text(texts: &[u8], part: Range<usize>, bytes: &mut [u8]) -> usize {
+fn put_text((ends, texts): (&[i32], &[u8]), row: usize, bytes: &mut [u8]) -> usize {
+    let part = ends[row] as usize..ends[row + 1] as usize;
     let (length, near) = (part.len(), texts.get(part.start..).and_then(<[u8]>::first_chunk::<SHORT>));
     match (near, bytes.first_chunk_mut::<{ HEAD + SHORT }>()) {
         // Of a known size: that needs no call.
@@ -210,9 +209,7 @@ fn texts_of<const N: usize>(arrays: &[KeyArray<'_>], n_rows: usize) -> Option<Ke
     });
     let texts: [(&[i32], &[u8]); N] = texts.collect::<Option<Vec<_>>>()?.try_into().ok()?;
     Some(KeyBytes::of(arrays, n_rows, |row, bytes| {
-        texts.iter().fold(0, |end, (ends, texts)| {
-            end + put_text(texts, ends[row] as usize..ends[row + 1] as usize, &mut bytes[end..])
-        })
+        texts.iter().fold(0, |end, texts| end + put_text(*texts, row, &mut bytes[end..]))
     }))
 }
 
@@ -242,6 +239,11 @@ mod tests {
     use arrow_schema::Field;
 
     use super::*;
+
+    /// What a text is in a key.
+    fn part_of(word: &str) -> Vec<u8> {
+        [&[1], &(word.len() as u32).to_le_bytes()[..], word.as_bytes()].concat()
+    }
 
     #[test]
     fn different_rows_have_different_keys() {
@@ -278,11 +280,7 @@ mod tests {
             let batch = batch.slice(from, length);
             let (one, two) = (of(&["some"], &batch), of(&["some", "all"], &batch));
             for row in 0..length {
-                let word = words().nth(from + row).unwrap();
-                let right = match &word {
-                    None => vec![0],
-                    Some(word) => [&[1], &(word.len() as u32).to_le_bytes()[..], word.as_bytes()].concat(),
-                };
+                let right = words().nth(from + row).unwrap().map_or(vec![0], |word| part_of(&word));
                 assert_eq!((one.key(row), &two.key(row)[..right.len()]), (&right[..], &right[..]), "{from} and {row}");
             }
         }
@@ -302,7 +300,6 @@ mod tests {
             ["a", "b", "c"].iter().zip(&arrays).map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
         let schema = Schema::new(fields.collect::<Vec<_>>());
         let batch = RecordBatch::try_new(Arc::new(schema.clone()), arrays.to_vec()).unwrap();
-        let text = |word: &str| [&[1][..], &(word.len() as u32).to_le_bytes(), word.as_bytes()].concat();
         for n_columns in 0..=3 {
             let names: Vec<String> = ["a", "b", "c"][..n_columns].iter().map(|name| name.to_string()).collect();
             for batch in [batch.clone(), batch.slice(3, 150), batch.slice(7, 0)] {
@@ -311,7 +308,7 @@ mod tests {
                 assert_eq!(keys.len(), batch.num_rows());
                 for row in 0..keys.len() {
                     let number = [&[1][..], &((first + row) as i64).to_le_bytes()].concat();
-                    let parts = [text(&words[first + row]), text(&words[199 - first - row]), number];
+                    let parts = [part_of(&words[first + row]), part_of(&words[199 - first - row]), number];
                     assert_eq!(keys.key(row), parts[..n_columns].concat(), "row {row} of {n_columns} columns");
                 }
             }
