@@ -157,10 +157,13 @@ impl Collected {
     fn values<'a>(&mut self, watched: &Watched, tasks: impl Iterator<Item = &'a TaskView>) {
         let stages = 0..watched.plan.stages.len();
         let names: Vec<_> = stages.map(|stage| watched.plan.series_key(stage).map(label_names)).collect();
-        let mut given = HashSet::new();
-        for sample in tasks.flat_map(|task| task.samples.iter()) {
+        let first_so_named = |stage: usize| names[..stage].iter().position(|names_of| *names_of == names[stage]);
+        let firsts: Vec<_> = (0..names.len()).map(|stage| first_so_named(stage).unwrap_or(stage)).collect();
+        let samples: Vec<_> = tasks.flat_map(|task| task.samples.iter()).collect();
+        let mut given = HashSet::with_capacity(samples.len());
+        for sample in samples {
             if let Some(names) = &names[sample.stage]
-                && given.insert((names, &sample.key))
+                && given.insert((firsts[sample.stage], &sample.key))
             {
                 let labels = names.iter().cloned().zip(sample.key.iter().cloned()).collect();
                 let value = Value::Level(sample.value);

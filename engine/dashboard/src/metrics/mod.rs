@@ -91,7 +91,9 @@ struct Figures(Vec<Figure>);
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut by_name: HashMap<&str, Vec<&Figure>> = HashMap::new();
-        self.0.iter().for_each(|figure| by_name.entry(figure.name).or_default().push(figure));
+        for figures in self.0.chunk_by(|one, next| one.name == next.name) {
+            by_name.entry(figures[0].name).or_default().extend(figures);
+        }
         for metric in METRICS {
             let Some(figures) = by_name.remove(metric.name) else { continue };
             let kind = match metric.kind {

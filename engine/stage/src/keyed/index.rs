@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use crate::prefetch::prefetch;
+use crate::processor::prefetch;
 
 /// Numbers of slots by hash. It does not know the keys: several slots may come into question.
 pub(super) struct Index {

@@ -10,7 +10,7 @@ use super::index::Index;
 use super::keys::{hash_of, is_same};
 use crate::error::{Result, StageError};
 use crate::position::Timestamp;
-use crate::prefetch::prefetch;
+use crate::processor::prefetch;
 use crate::state::{SavedState, StateWriter, decode, encode};
 
 /// One series. It begins with a line of memory, so that it takes no more of them than it must.

@@ -26,18 +26,22 @@ const STEPS: f64 = 1024.0;
 /// Below, what rounding takes away may be too small for a float.
 const LEAST: f64 = 1e-200;
 
+/// Above, the halves of a number may be too large for a float.
+const MOST: f64 = 1e290;
+
 impl Squares {
     /// Of some values.
     pub fn of(values: &[f64]) -> Self {
         let mut squares = Squares::default();
-        values.iter().for_each(|&value| squares.replace(0.0, value));
+        values.iter().for_each(|&value| squares.replace(0.0, value, false));
         squares
     }
 
-    /// Takes back a value that was added before, and adds another; 0 changes nothing.
-    #[inline]
-    pub fn replace(&mut self, old: f64, new: f64) {
-        let ((gone, gone_rest), (come, come_rest)) = (product(old, old), product(new, new));
+    /// Takes back a value that was added before, and adds another; 0 changes nothing. Whether products are fused changes
+    /// nothing but the time it takes, here as in all of this.
+    #[inline(always)]
+    pub fn replace(&mut self, old: f64, new: f64, is_fused: bool) {
+        let ((gone, gone_rest), (come, come_rest)) = (product(old, old, is_fused), product(new, new, is_fused));
         let (change, rest) = two_sum(come, -gone);
         let (high, low) = two_sum(self.high, change);
         self.error += STEP * (self.high + gone + come);
@@ -52,16 +56,16 @@ impl Squares {
 
     /// The sum of the squared distances of so many values with this sum from their mean, rounded once. None where it cannot
     /// be told to which float: the distances are next to nothing beside the values, or it is between two floats.
-    #[inline]
-    pub fn spread(&self, sum: &Sum, count: f64) -> Option<f64> {
-        let (of_mean, of_mean_rest) = square_by(sum.parts(), count);
+    #[inline(always)]
+    pub fn spread(&self, sum: &Sum, count: f64, is_fused: bool) -> Option<f64> {
+        let (of_mean, of_mean_rest) = square_by(sum.parts(), count, is_fused);
         let (spread, lost) = two_sum(self.high, -of_mean);
         let (spread, lost) = two_sum(spread, lost + (self.low - of_mean_rest));
         let error = self.error + STEP * (self.high + of_mean);
         // The true one is between these (Ziv, "Fast evaluation of elementary mathematical functions with correctly
         // rounded last bit", 1991).
         let (least, most) = (spread + (lost - error), spread + (lost + error));
-        (least == most && LEAST < least && least.is_finite()).then_some(least)
+        (least == most && LEAST < least && self.high < MOST).then_some(least)
     }
 }
 
@@ -89,7 +93,7 @@ pub(super) fn spread_of(values: &[f64], mean: f64) -> f64 {
     let (mut squares, mut distances) = ([Double::default(); LANES], [Double::default(); LANES]);
     let mut add = |lane: usize, value: f64| {
         let (distance, rest) = two_sum(value, -mean);
-        let (square, square_rest) = product(distance, distance);
+        let (square, square_rest) = product(distance, distance, false);
         squares[lane].add(square, square_rest + 2.0 * distance * rest);
         distances[lane].add(distance, rest);
     };
@@ -105,26 +109,29 @@ pub(super) fn spread_of(values: &[f64], mean: f64) -> f64 {
     };
     let (squares, distances) = (total(squares), total(distances));
     // The mean was rounded, so the distances do not add up to nothing.
-    let (off, off_rest) = square_by((distances.sum, distances.rest), values.len() as f64);
+    let (off, off_rest) = square_by((distances.sum, distances.rest), values.len() as f64, false);
     let (spread, lost) = two_sum(squares.sum, -off);
     spread + (lost + (squares.rest - off_rest))
 }
 
 /// The square of a number, by another one.
-#[inline]
-fn square_by((number, rest): (f64, f64), by: f64) -> (f64, f64) {
-    let (square, square_rest) = product(number, number);
+#[inline(always)]
+fn square_by((number, rest): (f64, f64), by: f64, is_fused: bool) -> (f64, f64) {
+    let (square, square_rest) = product(number, number, is_fused);
     let part = square / by;
-    let (back, back_rest) = product(part, by);
+    let (back, back_rest) = product(part, by, is_fused);
     (part, (((square - back) - back_rest) + (square_rest + 2.0 * number * rest)) / by)
 }
 
-/// The rounded product and exactly what was rounded away (Dekker, "A floating-point technique for extending the available
-/// precision", 1971). NaN for numbers near the end of floats.
-#[inline]
-fn product(a: f64, b: f64) -> (f64, f64) {
-    let ((a_high, a_low), (b_high, b_low)) = (halves(a), halves(b));
+/// The rounded product and exactly what was rounded away: by one instruction, or by the halves of both numbers (Dekker, "A
+/// floating-point technique for extending the available precision", 1971), which is NaN for numbers near the end of floats.
+#[inline(always)]
+fn product(a: f64, b: f64, is_fused: bool) -> (f64, f64) {
     let product = a * b;
+    if is_fused {
+        return (product, a.mul_add(b, -product));
+    }
+    let ((a_high, a_low), (b_high, b_low)) = (halves(a), halves(b));
     (product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low)
 }
 
@@ -163,6 +170,15 @@ mod tests {
 
     #[test]
     fn a_spread_is_rounded_once_or_not_said() {
+        spreads_are_rounded_once_or_not_said(false);
+    }
+
+    #[test]
+    fn a_spread_of_fused_products_is_rounded_once_or_not_said() {
+        spreads_are_rounded_once_or_not_said(true);
+    }
+
+    fn spreads_are_rounded_once_or_not_said(is_fused: bool) {
         let mut random = Random::new(3);
         // Around nothing, with a small offset and a large one, with one that is too large, with spikes.
         for (spread, offset, spike, least) in [
@@ -179,14 +195,14 @@ mod tests {
                 let value = offset + random.below(spread) as i64 + if is_spike { spike } else { 0 };
                 let old = if values.len() == 30 { values.remove(0) } else { 0 };
                 values.push(value);
-                squares.replace(old as f64, value as f64);
+                squares.replace(old as f64, value as f64, is_fused);
                 if !squares.is_precise(values.len() as f64) {
                     squares = Squares::of(&floats(&values));
                     n_anew += 1;
                 }
                 let (right, values) = (exact_spread(&values), floats(&values));
                 assert_eq!(spread_of(&values, mean(&values)), right, "step {step}: {values:?}");
-                let Some(found) = squares.spread(&Sum::of(&values), values.len() as f64) else { continue };
+                let Some(found) = squares.spread(&Sum::of(&values), values.len() as f64, is_fused) else { continue };
                 assert_eq!(found, right, "step {step}: {values:?}");
                 n_said += 1;
             }
@@ -209,12 +225,26 @@ mod tests {
     }
 
     #[test]
+    fn both_kinds_of_products_are_exact() {
+        let mut random = Random::new(7);
+        for _ in 0..20_000 {
+            let mut number = || (random.bits() >> 11) as f64 * 2f64.powi(random.below(400) as i32 - 253);
+            let (a, b) = (number(), -number());
+            let (fused, by_halves) = (product(a, b, true), product(a, b, false));
+            assert_eq!(fused, by_halves, "{a} by {b}");
+            assert!(fused.1 != 0.0 || (a * b) / b == a, "{a} by {b}");
+        }
+    }
+
+    #[test]
     fn nothing_is_said_where_rounding_would_be_seen() {
         for values in
             [vec![0.1; 30], vec![0.0; 30], vec![1e15, 1e15 + 0.125], vec![1e-120, 2e-120], vec![1e300, 1.0], vec![]]
         {
-            let found = Squares::of(&values).spread(&Sum::of(&values), values.len() as f64);
-            assert_eq!(found, None, "{values:?}");
+            for is_fused in [false, true] {
+                let found = Squares::of(&values).spread(&Sum::of(&values), values.len() as f64, is_fused);
+                assert_eq!(found, None, "{values:?}");
+            }
         }
     }
 
@@ -222,12 +252,12 @@ mod tests {
     fn a_spike_that_has_left_leaves_nothing_behind() {
         let values: Vec<f64> = (0..30).map(|value| 20.0 + f64::from(value) * 1e-3).collect();
         let mut squares = Squares::of(&values);
-        squares.replace(values[0], 1e12);
-        squares.replace(1e12, values[0]);
+        squares.replace(values[0], 1e12, true);
+        squares.replace(1e12, values[0], true);
         assert!(!squares.is_precise(values.len() as f64), "{squares:?}");
         assert!(Squares::of(&values).is_precise(30.0));
         let mut squares = Squares::of(&[f64::MAX]);
-        squares.replace(f64::MAX, 1.0);
+        squares.replace(f64::MAX, 1.0, true);
         assert!(!squares.is_precise(1.0), "{squares:?}");
     }
 }

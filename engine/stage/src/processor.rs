@@ -1,13 +1,14 @@
-//! Memory that is asked for ahead of its use, so that the processor need not wait for it. With many series each stands
-//! somewhere else, and waiting is what most of a row's time would go into.
+//! What a processor can do and the language does not say: ask for memory ahead of its use, and multiply without rounding.
 
-// The processor's instruction is called through a pointer, though nothing is read that the program could see.
+// Both are instructions that not every processor has, or that read through a pointer.
 #![allow(unsafe_code)]
 
 /// In how large pieces memory comes, in bytes.
 const LINE: usize = 64;
 
 /// Asks for values that will be read soon, and does not wait for them. Nothing else happens, whatever they are.
+///
+/// With many series each stands somewhere else in memory, and waiting is what most of a row's time would go into.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
     let size = size_of_val(values);
@@ -47,6 +48,27 @@ fn fetch(place: *const u8) {
 #[inline]
 fn fetch(_place: *const u8) {}
 
+/// Does some work, which is told whether [`f64::mul_add`] is one instruction in it. Otherwise it is a call that takes longer
+/// than what it is good for: the work should do without.
+///
+/// The closure has to be `#[inline(always)]`, and so has every function in it that is to have the instruction. Most
+/// processors since 2013 have it.
+#[inline(always)]
+pub fn with_fused_products<R>(work: impl FnOnce(bool) -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("fma") {
+        // SAFETY: the function wants a processor with these instructions, and this one has them.
+        return unsafe { fused(work) };
+    }
+    work(cfg!(target_arch = "aarch64"))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "fma")]
+fn fused<R>(work: impl FnOnce(bool) -> R) -> R {
+    work(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +84,15 @@ mod tests {
         prefetch(&[(); 3]);
         prefetch::<u64>(&[]);
         assert!(values.iter().copied().eq(0..1_000));
+    }
+
+    #[test]
+    fn fused_products_are_rounded_once_where_they_are_said_to_be() {
+        let (a, minus_square) = (1.0 + f64::EPSILON, -(1.0 + 2.0 * f64::EPSILON));
+        let rest = with_fused_products(
+            #[inline(always)]
+            |is_fused| if is_fused { a.mul_add(a, minus_square) } else { f64::EPSILON * f64::EPSILON },
+        );
+        assert_eq!(rest, f64::EPSILON * f64::EPSILON);
     }
 }
