@@ -101,8 +101,6 @@ const OWNED: Owned = &[
 const DEFAULTS: &[(&str, &str)] = &[
     // The default of 1 s makes a full queue cost more than anything else.
     ("fetch.queue.backoff.ms", "2"),
-    // Of all partitions together; otherwise it would be what one of them may hold.
-    ("fetch.max.bytes", "52428800"),
     // How long the end of a partition takes to be noticed, and how long a partition waits that was left out of a fetch which
     // brings nothing.
     ("fetch.wait.max.ms", "50"),
