@@ -1,6 +1,6 @@
-//! What a processor can do and the language does not say: ask for memory ahead of its use, and multiply without rounding.
+//! What not every processor can do: ask for memory ahead of its use, and multiply and add with one rounding.
 
-// Both are instructions that not every processor has, or that read through a pointer.
+// One instruction reads through a pointer, the others are only there on some processors.
 #![allow(unsafe_code)]
 
 /// In how large pieces memory comes, in bytes.
@@ -48,11 +48,11 @@ fn fetch(place: *const u8) {
 #[inline]
 fn fetch(_place: *const u8) {}
 
-/// Does some work, which is told whether [`f64::mul_add`] is one instruction in it. Otherwise it is a call that takes longer
-/// than what it is good for: the work should do without.
+/// Does some work, which is told whether [`f64::mul_add`] is one instruction in it, as on most processors since 2013. If not,
+/// or if that is not known, it is a call that takes longer than what it saves, and the work should do without.
 ///
-/// The closure has to be `#[inline(always)]`, and so has every function in it that is to have the instruction. Most
-/// processors since 2013 have it.
+/// The closure has to be `#[inline(always)]`, and so has every function in it that is to have the instruction; without
+/// optimisation none has it, which only takes time.
 #[inline(always)]
 pub fn with_fused_products<R>(work: impl FnOnce(bool) -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -89,10 +89,14 @@ mod tests {
     #[test]
     fn fused_products_are_rounded_once_where_they_are_said_to_be() {
         let (a, minus_square) = (1.0 + f64::EPSILON, -(1.0 + 2.0 * f64::EPSILON));
-        let rest = with_fused_products(
+        let (is_fused, rest) = with_fused_products(
             #[inline(always)]
-            |is_fused| if is_fused { a.mul_add(a, minus_square) } else { f64::EPSILON * f64::EPSILON },
+            |is_fused| (is_fused, a.mul_add(a, minus_square)),
         );
         assert_eq!(rest, f64::EPSILON * f64::EPSILON);
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(is_fused, std::arch::is_x86_feature_detected!("fma"));
+        #[cfg(target_arch = "aarch64")]
+        assert!(is_fused);
     }
 }

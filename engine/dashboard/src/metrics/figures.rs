@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pipeline_runtime::run::Counts;
 use pipeline_runtime::run::health;
-use pipeline_runtime::run::view::{TaskPhase, TaskView, Totals};
+use pipeline_runtime::run::view::{Sample, TaskPhase, TaskView, Totals};
 use pipeline_stage::{ColumnType, Kind};
 use tokio::time::Instant;
 
@@ -157,19 +157,8 @@ impl Collected {
     fn values<'a>(&mut self, watched: &Watched, tasks: impl Iterator<Item = &'a TaskView>) {
         let stages = 0..watched.plan.stages.len();
         let names: Vec<_> = stages.map(|stage| watched.plan.series_key(stage).map(label_names)).collect();
-        let first_so_named = |stage: usize| names[..stage].iter().position(|names_of| *names_of == names[stage]);
-        let firsts: Vec<_> = (0..names.len()).map(|stage| first_so_named(stage).unwrap_or(stage)).collect();
         let samples: Vec<_> = tasks.flat_map(|task| task.samples.iter()).collect();
-        let mut given = HashSet::with_capacity(samples.len());
-        for sample in samples {
-            if let Some(names) = &names[sample.stage]
-                && given.insert((firsts[sample.stage], &sample.key))
-            {
-                let labels = names.iter().cloned().zip(sample.key.iter().cloned()).collect();
-                let value = Value::Level(sample.value);
-                self.0.push(Figure { name: "current_sensor_value", labels, value });
-            }
-        }
+        self.0.extend(values_of(&names, &samples));
     }
 
     fn outboxes(&mut self, watched: &Watched, totals: &Totals) {
@@ -196,6 +185,23 @@ impl Collected {
             self.level("pipeline_failing", &[("what", &what)], f64::from(u8::from(failing.contains(&what))));
         }
     }
+}
+
+/// A figure for each series of the samples, once, by the labels that each stage's series have.
+fn values_of(names: &[Option<Vec<String>>], samples: &[&Sample]) -> Vec<Figure> {
+    let first_so_named = |stage: usize| names[..stage].iter().position(|names_of| *names_of == names[stage]);
+    let firsts: Vec<_> = (0..names.len()).map(|stage| first_so_named(stage).unwrap_or(stage)).collect();
+    let mut given = HashSet::with_capacity(samples.len());
+    let mut figures = Vec::with_capacity(samples.len());
+    for sample in samples {
+        if let Some(names) = &names[sample.stage]
+            && given.insert((firsts[sample.stage], &sample.key))
+        {
+            let labels = names.iter().cloned().zip(sample.key.iter().cloned()).collect();
+            figures.push(Figure { name: "current_sensor_value", labels, value: Value::Level(sample.value) });
+        }
+    }
+    figures
 }
 
 /// The labels of a series' key, each of another name.
@@ -226,6 +232,20 @@ fn label_name(column: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_series_is_given_once_whoever_has_it() {
+        let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let names = [None, names(&["sensor"]), names(&["sensor"]), names(&["room"])];
+        let sample = |stage, key: &str, value| Sample { stage, key: vec![key.to_owned()], value };
+        // Two tasks and two detectors with the same series, one with others that are called alike, one without any.
+        let samples = [(1, "a", 1.0), (1, "b", 2.0), (1, "a", 3.0), (2, "a", 4.0), (3, "a", 5.0), (0, "a", 6.0)];
+        let samples = samples.map(|(stage, key, value)| sample(stage, key, value));
+        let given = values_of(&names, &samples.each_ref()).into_iter().map(|figure| (figure.labels, figure.value));
+        let right = [("sensor", "a", 1.0), ("sensor", "b", 2.0), ("room", "a", 5.0)];
+        let right = right.map(|(name, key, value)| (vec![(name.to_owned(), key.to_owned())], Value::Level(value)));
+        assert_eq!(given.collect::<Vec<_>>(), right);
+    }
 
     #[test]
     fn columns_become_labels_that_prometheus_takes() {

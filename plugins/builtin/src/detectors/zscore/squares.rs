@@ -26,7 +26,8 @@ const STEPS: f64 = 1024.0;
 /// Below, what rounding takes away may be too small for a float.
 const LEAST: f64 = 1e-200;
 
-/// Above, the halves of a number may be too large for a float.
+/// Above, the halves of a number times the count may be too large for a float, and with them a sum would be said or not by
+/// the kind of products.
 const MOST: f64 = 1e290;
 
 impl Squares {
@@ -37,8 +38,8 @@ impl Squares {
         squares
     }
 
-    /// Takes back a value that was added before, and adds another; 0 changes nothing. Whether products are fused changes
-    /// nothing but the time it takes, here as in all of this.
+    /// Takes back a value that was added before, and adds another; 0 changes nothing. Whether products are fused changes the
+    /// time it takes, here and in [`Self::spread`], and nothing that is said.
     #[inline(always)]
     pub fn replace(&mut self, old: f64, new: f64, is_fused: bool) {
         let ((gone, gone_rest), (come, come_rest)) = (product(old, old, is_fused), product(new, new, is_fused));
@@ -123,7 +124,7 @@ fn square_by((number, rest): (f64, f64), by: f64, is_fused: bool) -> (f64, f64) 
     (part, (((square - back) - back_rest) + (square_rest + 2.0 * number * rest)) / by)
 }
 
-/// The rounded product and exactly what was rounded away: by one instruction, or by the halves of both numbers (Dekker, "A
+/// The rounded product and what was rounded away, exactly if it is not too small for a float: by one instruction, or by the halves of both numbers (Dekker, "A
 /// floating-point technique for extending the available precision", 1971), which is NaN for numbers near the end of floats.
 #[inline(always)]
 fn product(a: f64, b: f64, is_fused: bool) -> (f64, f64) {
@@ -228,18 +229,20 @@ mod tests {
     fn both_kinds_of_products_are_exact() {
         let mut random = Random::new(7);
         for _ in 0..20_000 {
-            let mut number = || (random.bits() >> 11) as f64 * 2f64.powi(random.below(400) as i32 - 253);
-            let (a, b) = (number(), -number());
-            let (fused, by_halves) = (product(a, b, true), product(a, b, false));
-            assert_eq!(fused, by_halves, "{a} by {b}");
-            assert!(fused.1 != 0.0 || (a * b) / b == a, "{a} by {b}");
+            let mut number = || ((random.bits() >> 11) as i128, 2f64.powi(random.below(400) as i32 - 253));
+            let ((a, unit_of_a), (b, unit_of_b)) = (number(), number());
+            for is_fused in [false, true] {
+                let (rounded, rest) = product(a as f64 * unit_of_a, b as f64 * unit_of_b, is_fused);
+                let units = |part: f64| (part / (unit_of_a * unit_of_b)) as i128;
+                assert_eq!(units(rounded) + units(rest), a * b, "{a} by {b}");
+            }
         }
     }
 
     #[test]
     fn nothing_is_said_where_rounding_would_be_seen() {
         for values in
-            [vec![0.1; 30], vec![0.0; 30], vec![1e15, 1e15 + 0.125], vec![1e-120, 2e-120], vec![1e300, 1.0], vec![]]
+            [vec![0.1; 30], vec![0.0; 30], vec![1e15, 1e15 + 0.125], vec![1e-120, 2e-120], vec![1e150, 2e150], vec![]]
         {
             for is_fused in [false, true] {
                 let found = Squares::of(&values).spread(&Sum::of(&values), values.len() as f64, is_fused);
