@@ -189,8 +189,8 @@ impl Collected {
 
 /// A figure for each series of the samples, once, by the labels that each stage's series have.
 fn values_of(names: &[Option<Vec<String>>], samples: &[&Sample]) -> Vec<Figure> {
-    let first_so_named = |stage: usize| names[..stage].iter().position(|names_of| *names_of == names[stage]);
-    let firsts: Vec<_> = (0..names.len()).map(|stage| first_so_named(stage).unwrap_or(stage)).collect();
+    let first_named = |own: &Option<Vec<String>>| names.iter().position(|others| others == own);
+    let firsts: Vec<_> = names.iter().map(first_named).collect();
     let mut given = HashSet::with_capacity(samples.len());
     let mut figures = Vec::with_capacity(samples.len());
     for sample in samples {

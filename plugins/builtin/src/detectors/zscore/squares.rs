@@ -3,6 +3,8 @@
 //! It is a function of the readings alone, as their sum is, whichever of the two ways it comes from: squares that are kept
 //! while readings come and go, or a pass over all readings.
 
+use pipeline_stage::with_fused_products;
+
 use super::sum::{Sum, two_sum};
 
 /// The sum of the squares of some values as two floats, which hold 106 digits in base 2. What is taken away by rounding is
@@ -34,14 +36,22 @@ impl Squares {
     /// Of some values.
     pub fn of(values: &[f64]) -> Self {
         let mut squares = Squares::default();
-        values.iter().for_each(|&value| squares.replace(0.0, value, false));
+        values.iter().for_each(|&value| squares.replace(0.0, value));
         squares
     }
 
-    /// Takes back a value that was added before, and adds another; 0 changes nothing. Whether products are fused changes the
-    /// time it takes, here and in [`Self::spread`], and nothing that is said.
+    /// Takes back a value that was added before, and adds another; 0 changes nothing.
+    #[inline]
+    pub fn replace(&mut self, old: f64, new: f64) {
+        with_fused_products(
+            #[inline(always)]
+            |is_fused| self.replace_by(old, new, is_fused),
+        );
+    }
+
+    /// Whether products are fused changes the time it takes, here and in [`Self::spread_by`], and nothing that is said.
     #[inline(always)]
-    pub fn replace(&mut self, old: f64, new: f64, is_fused: bool) {
+    fn replace_by(&mut self, old: f64, new: f64, is_fused: bool) {
         let ((gone, gone_rest), (come, come_rest)) = (product(old, old, is_fused), product(new, new, is_fused));
         let (change, rest) = two_sum(come, -gone);
         let (high, low) = two_sum(self.high, change);
@@ -57,8 +67,16 @@ impl Squares {
 
     /// The sum of the squared distances of so many values with this sum from their mean, rounded once. None where it cannot
     /// be told to which float: the distances are next to nothing beside the values, or it is between two floats.
+    #[inline]
+    pub fn spread(&self, sum: &Sum, count: f64) -> Option<f64> {
+        with_fused_products(
+            #[inline(always)]
+            |is_fused| self.spread_by(sum, count, is_fused),
+        )
+    }
+
     #[inline(always)]
-    pub fn spread(&self, sum: &Sum, count: f64, is_fused: bool) -> Option<f64> {
+    fn spread_by(&self, sum: &Sum, count: f64, is_fused: bool) -> Option<f64> {
         let (of_mean, of_mean_rest) = square_by(sum.parts(), count, is_fused);
         let (spread, lost) = two_sum(self.high, -of_mean);
         let (spread, lost) = two_sum(spread, lost + (self.low - of_mean_rest));
@@ -196,14 +214,14 @@ mod tests {
                 let value = offset + random.below(spread) as i64 + if is_spike { spike } else { 0 };
                 let old = if values.len() == 30 { values.remove(0) } else { 0 };
                 values.push(value);
-                squares.replace(old as f64, value as f64, is_fused);
+                squares.replace_by(old as f64, value as f64, is_fused);
                 if !squares.is_precise(values.len() as f64) {
                     squares = Squares::of(&floats(&values));
                     n_anew += 1;
                 }
                 let (right, values) = (exact_spread(&values), floats(&values));
                 assert_eq!(spread_of(&values, mean(&values)), right, "step {step}: {values:?}");
-                let Some(found) = squares.spread(&Sum::of(&values), values.len() as f64, is_fused) else { continue };
+                let Some(found) = squares.spread_by(&Sum::of(&values), values.len() as f64, is_fused) else { continue };
                 assert_eq!(found, right, "step {step}: {values:?}");
                 n_said += 1;
             }
@@ -241,11 +259,11 @@ mod tests {
 
     #[test]
     fn nothing_is_said_where_rounding_would_be_seen() {
-        for values in
-            [vec![0.1; 30], vec![0.0; 30], vec![1e15, 1e15 + 0.125], vec![1e-120, 2e-120], vec![1e150, 2e150], vec![]]
-        {
+        let hardly_apart = [vec![0.1; 30], vec![0.0; 30], vec![1e15, 1e15 + 0.125], vec![1e-120, 2e-120]];
+        let too_large = [vec![1e150, 2e150], vec![1e300, 1.0]];
+        for values in hardly_apart.into_iter().chain(too_large).chain([vec![]]) {
             for is_fused in [false, true] {
-                let found = Squares::of(&values).spread(&Sum::of(&values), values.len() as f64, is_fused);
+                let found = Squares::of(&values).spread_by(&Sum::of(&values), values.len() as f64, is_fused);
                 assert_eq!(found, None, "{values:?}");
             }
         }
@@ -255,12 +273,12 @@ mod tests {
     fn a_spike_that_has_left_leaves_nothing_behind() {
         let values: Vec<f64> = (0..30).map(|value| 20.0 + f64::from(value) * 1e-3).collect();
         let mut squares = Squares::of(&values);
-        squares.replace(values[0], 1e12, true);
-        squares.replace(1e12, values[0], true);
+        squares.replace(values[0], 1e12);
+        squares.replace(1e12, values[0]);
         assert!(!squares.is_precise(values.len() as f64), "{squares:?}");
         assert!(Squares::of(&values).is_precise(30.0));
         let mut squares = Squares::of(&[f64::MAX]);
-        squares.replace(f64::MAX, 1.0, true);
+        squares.replace(f64::MAX, 1.0);
         assert!(!squares.is_precise(1.0), "{squares:?}");
     }
 }

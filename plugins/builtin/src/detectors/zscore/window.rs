@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use pipeline_stage::{prefetch, with_fused_products};
+use pipeline_stage::prefetch;
 use serde::{Deserialize, Serialize};
 
 use super::squares::{Squares, spread_of};
@@ -68,14 +68,6 @@ impl Window {
     }
 
     pub(super) fn push(&mut self, value: f64, window: usize) {
-        with_fused_products(
-            #[inline(always)]
-            |is_fused| self.push_by(value, window, is_fused),
-        );
-    }
-
-    #[inline(always)]
-    fn push_by(&mut self, value: f64, window: usize, is_fused: bool) {
         self.deviation = 0.0;
         let mut old = 0.0;
         if self.values.len() < window {
@@ -93,7 +85,7 @@ impl Window {
         if !self.sum.is_exact() {
             self.sum = Sum::of(&self.values);
         }
-        self.squares.replace(old, value, is_fused);
+        self.squares.replace(old, value);
         if !self.squares.is_precise(self.values.len() as f64) {
             self.squares = Squares::of(&self.values);
         }
@@ -101,16 +93,8 @@ impl Window {
 
     /// Computes what the next score needs, and keeps it.
     pub(super) fn foresee(&mut self) {
-        with_fused_products(
-            #[inline(always)]
-            |is_fused| self.foresee_by(is_fused),
-        );
-    }
-
-    #[inline(always)]
-    fn foresee_by(&mut self, is_fused: bool) {
         if self.deviation == 0.0 {
-            let kept = self.kept_deviation(is_fused);
+            let kept = self.kept_deviation();
             self.takes_pass = kept.is_none();
             self.deviation = kept.unwrap_or_else(|| self.deviation_of_values());
         }
@@ -130,16 +114,16 @@ impl Window {
     #[inline]
     fn deviation(&self) -> f64 {
         match self.deviation {
-            0.0 => self.kept_deviation(false).unwrap_or_else(|| self.deviation_of_values()),
+            0.0 => self.kept_deviation().unwrap_or_else(|| self.deviation_of_values()),
             known => known,
         }
     }
 
     /// From the squares; none where they cannot tell.
-    #[inline(always)]
-    fn kept_deviation(&self, is_fused: bool) -> Option<f64> {
+    #[inline]
+    fn kept_deviation(&self) -> Option<f64> {
         let count = self.values.len() as f64;
-        self.squares.spread(&self.sum, count, is_fused).map(|spread| (spread / count).sqrt())
+        self.squares.spread(&self.sum, count).map(|spread| (spread / count).sqrt())
     }
 
     /// The same from all values.
