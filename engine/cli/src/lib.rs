@@ -14,6 +14,7 @@ mod explain;
 mod graph;
 mod health;
 mod man;
+mod memory;
 mod plugin;
 mod plugins;
 pub mod registry;
@@ -40,10 +41,6 @@ use tracing::level_filters::LevelFilter;
 use plugins::SearchArgs;
 use registry::Beside;
 use screen::LogFormat;
-
-/// librdkafka allocates for each message: a fast allocator, also for C, halves what it costs to take them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit code of a command that failed while it ran.
 const FAILED: u8 = 1;
@@ -128,7 +125,7 @@ impl Command {
 
 /// Runs the command that the process was started with, with these stages built in, and those that lie beside them.
 pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
-    small_pages();
+    memory::take_little();
     let cli = Cli::parse();
     if let Some(search) = cli.command.search()
         && let Err(error) = plugins::load_beside(&mut built_in, beside, search)
@@ -155,14 +152,6 @@ pub fn run(mut built_in: Registry, beside: &[Beside]) -> ExitCode {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
-}
-
-/// Memory comes in pages of the usual size: the buffers of batches come and go, and clearing 2 MiB for each that touches a new
-/// huge page costs more than those save, in time and in memory.
-fn small_pages() {
-    #[cfg(target_os = "linux")]
-    // A kernel that cannot has none.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// Writes what is to be said about a pipeline file to standard error.

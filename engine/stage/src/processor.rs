@@ -23,7 +23,9 @@ pub fn prefetch<T>(values: &[T]) {
         at += LINE;
     }
     // They may begin in the middle of a line.
-    fetch(first.wrapping_add(size - 1));
+    if align_of::<T>() < LINE {
+        fetch(first.wrapping_add(size - 1));
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -73,6 +75,10 @@ fn fused<R>(work: impl FnOnce(bool) -> R) -> R {
 mod tests {
     use super::*;
 
+    /// Two lines of memory.
+    #[repr(align(64))]
+    struct Lines(#[expect(dead_code)] [u64; 9]);
+
     #[test]
     fn changes_nothing_and_fails_at_nothing() {
         let values: Vec<u64> = (0..1_000).collect();
@@ -83,6 +89,7 @@ mod tests {
         }
         prefetch(&[(); 3]);
         prefetch::<u64>(&[]);
+        prefetch(&[Lines([0; 9]), Lines([0; 9])]);
         assert!(values.iter().copied().eq(0..1_000));
     }
 

@@ -129,6 +129,11 @@ impl Output {
         Output { keys: std::mem::take(&mut other.keys), ..self }
     }
 
+    /// For the next batch, of which nothing is known yet; for the engine. Memory that the one before needed is used again.
+    pub fn next_batch(&mut self) {
+        self.keys.clear();
+    }
+
     /// The keys of the rows of a batch.
     pub(crate) fn keys(&mut self, columns: &KeyColumns, rows: &RecordBatch) -> Arc<Keys> {
         self.keys.keys(columns, rows)

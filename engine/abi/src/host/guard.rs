@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 /// Room for the words of an exception; what is longer is cut.
 const WORDS_SIZE: usize = 1_024;
 
+// SAFETY: so it is declared in `guard.cpp`.
 unsafe extern "C" {
     /// See `guard.cpp`.
     fn pipeline_guard(

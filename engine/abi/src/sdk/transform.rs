@@ -31,6 +31,8 @@ pub fn descriptor(kind: u32) -> RawStage {
 struct Stage {
     transform: Box<dyn Transform>,
     inputs: Vec<SchemaRef>,
+    /// With the memory that the batch before needed.
+    said: Output,
 }
 
 unsafe extern "C-unwind" fn build(
@@ -52,7 +54,7 @@ unsafe extern "C-unwind" fn build(
         let bytes_per_series = transform.bytes_per_series().unwrap_or(0) as u64;
         // Without any it says 1: a reading more does no harm, and 0 says that it is not known.
         let looks_back = transform.looks_back().map_or(0, |readings| readings.max(1));
-        let stage = Box::into_raw(Box::new(Stage { transform, inputs }));
+        let stage = Box::into_raw(Box::new(Stage { transform, inputs, said: Output::default() }));
         // SAFETY: the engine's, for this call (rule 1).
         let struct_size = unsafe { (*built).struct_size };
         // SAFETY: as above; it was there from the beginning (rule 6).
@@ -89,10 +91,14 @@ unsafe extern "C-unwind" fn process(
         let schema = stage.inputs.get(input as usize).ok_or_else(|| StageError::fatal("there is no such input"))?;
         // SAFETY: rows of the schema that `build` was told, to be taken (rule 3).
         let batch = unsafe { take_rows(rows, schema) }?;
-        let mut out = Output::default();
+        // When something fails, nothing of it is left for the next call.
+        let mut out = std::mem::take(&mut stage.said);
         stage.transform.process(input as usize, &batch, &mut out)?;
         // SAFETY: valid during the call (rule 1).
-        unsafe { hand_over(&mut out, &*output) }
+        unsafe { hand_over(&mut out, &*output) }?;
+        out.next_batch();
+        stage.said = out;
+        Ok(())
     })
 }
 
@@ -157,6 +163,8 @@ unsafe extern "C-unwind" fn tick(
         // SAFETY: made by `build`; one call at a time (rule 4).
         let stage = unsafe { &mut *stage.cast::<Stage>() };
         let watermark = (watermark != NO_TIME).then_some(Timestamp(watermark));
+        // While no rows come, no memory is kept for them.
+        stage.said = Output::default();
         let mut out = Output::default();
         stage.transform.tick(Times { now: Timestamp(now), watermark }, &mut out)?;
         // SAFETY: valid during the call (rule 1).

@@ -138,6 +138,7 @@ impl Compute {
     /// Takes what a source has read: so many bytes.
     pub fn read(&mut self, source: usize, decoded: DecodedRows, bytes: usize) -> Result<()> {
         let DecodedRows { rows, rejected } = decoded;
+        self.said.next_batch();
         self.output.work[source].came(0, rows.batch.num_rows() + rejected.len(), bytes);
         let counts = &mut self.stages[source].counts;
         counts.rows_in += (rows.batch.num_rows() + rejected.len()) as u64;

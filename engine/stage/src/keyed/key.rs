@@ -1,7 +1,5 @@
 //! The columns of a key as bytes.
 
-use std::ops::Range;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
@@ -46,51 +44,70 @@ impl KeyColumns {
 
     /// The keys of the rows of a batch.
     pub fn keys(&self, batch: &RecordBatch) -> KeyBytes {
+        let mut keys = KeyBytes::default();
+        self.write_keys(batch, &mut keys);
+        keys
+    }
+
+    /// Writes the keys of the rows of a batch where those of another one stand.
+    pub(super) fn write_keys(&self, batch: &RecordBatch, keys: &mut KeyBytes) {
         let arrays: Vec<KeyArray<'_>> = self.arrays(batch).map(KeyArray::new).collect();
         let n_rows = batch.num_rows();
         // Most keys are of one text or two: in a loop of its own nothing is asked of each row.
-        let texts = texts_of::<1>(&arrays, n_rows).or_else(|| texts_of::<2>(&arrays, n_rows));
-        texts.unwrap_or_else(|| {
-            KeyBytes::of(&arrays, n_rows, |row, bytes| {
+        if !keys.write_texts::<1>(&arrays, n_rows) && !keys.write_texts::<2>(&arrays, n_rows) {
+            keys.write(&arrays, n_rows, |row, bytes| {
                 arrays.iter().fold(0, |end, array| end + array.put(row, &mut bytes[end..]))
-            })
-        })
+            });
+        }
     }
 }
 
-/// So many rows are encoded behind one another: what is made room for is near the processor when it is written.
-const ROWS_AT_ONCE: usize = 64;
-
 /// The keys of the rows of a batch, as bytes: for each column its null flag, and its value in a form that has one reading
 /// only.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct KeyBytes {
-    /// One behind the other.
+    /// One behind the other, and behind them anything.
     bytes: Vec<u8>,
     /// Where each begins, and where the last one ends.
     starts: Vec<usize>,
 }
 
 impl KeyBytes {
-    /// Those of so many rows. `put` writes one and gives how many bytes it takes; what it leaves behind them is written over.
+    /// Writes those of so many rows. `put` writes one and gives how many bytes it takes; what it leaves behind them is
+    /// written over.
     #[inline(always)]
-    fn of(arrays: &[KeyArray<'_>], n_rows: usize, mut put: impl FnMut(usize, &mut [u8]) -> usize) -> Self {
-        // With what the last short text may be written over its end.
-        let size = |rows: Range<usize>| arrays.iter().map(|array| array.size(&rows)).sum::<usize>() + SHORT;
-        let (mut bytes, mut starts) = (Vec::with_capacity(size(0..n_rows)), Vec::with_capacity(n_rows + 1));
-        starts.push(0);
-        let mut end = 0;
-        for first in (0..n_rows).step_by(ROWS_AT_ONCE) {
-            let rows = first..n_rows.min(first + ROWS_AT_ONCE);
-            // Room for all of them, so that nothing is asked for each.
-            bytes.resize(end + size(rows.clone()), 0);
-            starts.extend(rows.map(|row| {
-                end += put(row, &mut bytes[end..]);
-                end
-            }));
+    fn write(&mut self, arrays: &[KeyArray<'_>], n_rows: usize, mut put: impl FnMut(usize, &mut [u8]) -> usize) {
+        // Room for all of them, so that nothing is asked for each; with what the last short text may be written over its end.
+        let size = arrays.iter().map(|array| array.size(n_rows)).sum::<usize>() + SHORT;
+        if self.bytes.capacity() < size {
+            // An allocator keeps memory of each size: there should be few. What is too small is given back before.
+            self.bytes = Vec::new();
+            self.bytes.reserve_exact(size.next_power_of_two());
         }
-        bytes.truncate(end);
-        KeyBytes { bytes, starts }
+        if self.bytes.len() < size {
+            self.bytes.resize(size, 0);
+        }
+        let (bytes, mut end) = (&mut self.bytes[..], 0);
+        self.starts.clear();
+        self.starts.push(0);
+        self.starts.extend((0..n_rows).map(|row| {
+            end += put(row, &mut bytes[end..]);
+            end
+        }));
+    }
+
+    /// Writes the keys of so many rows if they are of this number of texts, none of them null.
+    fn write_texts<const N: usize>(&mut self, arrays: &[KeyArray<'_>], n_rows: usize) -> bool {
+        let texts = arrays.iter().map(|array| match array {
+            KeyArray { nulls: None, values: KeyValues::Text { ends, texts } } => Some((*ends, *texts)),
+            _ => None,
+        });
+        let texts: Option<Vec<(&[i32], &[u8])>> = texts.collect();
+        let Some(texts) = texts.and_then(|texts| <[_; N]>::try_from(texts).ok()) else { return false };
+        self.write(arrays, n_rows, |row, bytes| {
+            texts.iter().fold(0, |end, texts| end + put_text(*texts, row, &mut bytes[end..]))
+        });
+        true
     }
 
     /// The key of a row.
@@ -101,7 +118,7 @@ impl KeyBytes {
 
     /// How many rows they are of.
     pub fn len(&self) -> usize {
-        self.starts.len() - 1
+        self.starts.len().saturating_sub(1)
     }
 
     /// Whether they are of no row.
@@ -145,11 +162,11 @@ impl<'a> KeyArray<'a> {
         KeyArray { nulls: array.nulls(), values }
     }
 
-    /// How many bytes its part of the keys of some rows takes at most.
-    fn size(&self, rows: &Range<usize>) -> usize {
+    /// How many bytes its part of the keys of all its rows takes at most.
+    fn size(&self, n_rows: usize) -> usize {
         match self.values {
-            KeyValues::Text { ends, .. } => rows.len() * HEAD + (ends[rows.end] - ends[rows.start]) as usize,
-            _ => rows.len() * NUMBER,
+            KeyValues::Text { ends, .. } => n_rows * HEAD + (ends[n_rows] - ends[0]) as usize,
+            _ => n_rows * NUMBER,
         }
     }
 
@@ -199,18 +216,6 @@ fn put_long(text: &[u8], bytes: &mut [u8]) {
 fn head(length: usize) -> [u8; HEAD] {
     let [a, b, c, d] = (length as u32).to_le_bytes();
     [1, a, b, c, d]
-}
-
-/// The keys of so many rows, when they are of this number of texts, none of them null.
-fn texts_of<const N: usize>(arrays: &[KeyArray<'_>], n_rows: usize) -> Option<KeyBytes> {
-    let texts = arrays.iter().map(|array| match array {
-        KeyArray { nulls: None, values: KeyValues::Text { ends, texts } } => Some((*ends, *texts)),
-        _ => None,
-    });
-    let texts: [(&[i32], &[u8]); N] = texts.collect::<Option<Vec<_>>>()?.try_into().ok()?;
-    Some(KeyBytes::of(arrays, n_rows, |row, bytes| {
-        texts.iter().fold(0, |end, texts| end + put_text(*texts, row, &mut bytes[end..]))
-    }))
 }
 
 /// The position of a column.

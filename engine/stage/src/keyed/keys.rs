@@ -47,18 +47,18 @@ pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
 const AT_ONCE: usize = 16;
 
 /// The keys of the rows of a batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Keys {
     bytes: KeyBytes,
     hashes: Vec<u64>,
 }
 
 impl Keys {
-    /// The keys of a batch.
-    pub fn of(columns: &KeyColumns, rows: &RecordBatch) -> Self {
-        let bytes = columns.keys(rows);
-        let hashes = (0..bytes.len()).map(|row| hash_of(bytes.key(row))).collect();
-        Keys { bytes, hashes }
+    /// Writes the keys of a batch where those of another one stand.
+    fn write(&mut self, columns: &KeyColumns, rows: &RecordBatch) {
+        columns.write_keys(rows, &mut self.bytes);
+        self.hashes.clear();
+        self.hashes.extend((0..self.bytes.len()).map(|row| hash_of(self.bytes.key(row))));
     }
 
     /// How many rows they are of.
@@ -84,9 +84,20 @@ const CACHED: usize = 4;
 
 /// Keys of the batch that goes through the stages of a task, each with the columns they are of.
 #[derive(Debug, Default)]
-pub(crate) struct KeyCache(Vec<(Vec<ArrayRef>, Arc<Keys>)>);
+pub(crate) struct KeyCache {
+    known: Vec<(Vec<ArrayRef>, Arc<Keys>)>,
+    /// Keys of a batch before: their memory is near the processor still.
+    spare: Vec<Keys>,
+}
 
 impl KeyCache {
+    /// Forgets the keys of the batch, but not the memory that they took.
+    pub fn clear(&mut self) {
+        // The first ones are taken first again.
+        self.spare.extend(self.known.drain(..).rev().filter_map(|(_, keys)| Arc::into_inner(keys)));
+        self.spare.truncate(CACHED);
+    }
+
     /// The keys of a batch: those that are known if they are of the very same arrays.
     pub fn keys(&mut self, columns: &KeyColumns, rows: &RecordBatch) -> Arc<Keys> {
         let arrays: Vec<ArrayRef> = columns.arrays(rows).cloned().collect();
@@ -96,14 +107,16 @@ impl KeyCache {
         };
         // A key without columns is the same for each row, of which there may be another number.
         let is_of = |(cached, keys): &&(Vec<ArrayRef>, Arc<Keys>)| is_same(cached) && keys.len() == rows.num_rows();
-        if let Some((_, keys)) = self.0.iter().find(is_of) {
+        if let Some((_, keys)) = self.known.iter().find(is_of) {
             return Arc::clone(keys);
         }
-        let keys = Arc::new(Keys::of(columns, rows));
-        if self.0.len() == CACHED {
-            self.0.remove(0);
+        let mut keys = self.spare.pop().unwrap_or_default();
+        keys.write(columns, rows);
+        let keys = Arc::new(keys);
+        if self.known.len() == CACHED {
+            self.known.remove(0);
         }
-        self.0.push((arrays, Arc::clone(&keys)));
+        self.known.push((arrays, Arc::clone(&keys)));
         keys
     }
 }
@@ -192,5 +205,42 @@ mod tests {
             let keys = cache.keys(&none, &rows.slice(0, n_rows));
             assert_eq!((keys.len(), keys.key(n_rows - 1)), (n_rows, &b""[..]));
         }
+    }
+
+    #[test]
+    fn keys_are_the_same_where_those_of_another_batch_stood() {
+        let batch = |words: Vec<Option<String>>| {
+            RecordBatch::try_from_iter([("id", Arc::new(StringArray::from(words)) as ArrayRef)]).unwrap()
+        };
+        let words = |rows: usize, length: usize| -> Vec<Option<String>> {
+            (0..rows).map(|row| Some(row.to_string().repeat(length))).collect()
+        };
+        let with_nulls = words(9, 3).into_iter().enumerate().map(|(row, word)| word.filter(|_| row % 2 == 0)).collect();
+        let batches = [words(50, 20), words(3, 1), with_nulls, words(0, 0), words(60, 2), words(50, 20)].map(batch);
+        let columns = KeyColumns::new(&["id".into()], batches[0].schema_ref(), "key").unwrap();
+        let mut cache = KeyCache::default();
+        for rows in &batches {
+            cache.clear();
+            let (keys, fresh) = (cache.keys(&columns, rows), columns.keys(rows));
+            assert_eq!(keys.len(), fresh.len());
+            for row in 0..keys.len() {
+                assert_eq!((keys.key(row), keys.hash(row)), (fresh.key(row), hash_of(fresh.key(row))), "row {row}");
+            }
+            assert!(cache.spare.is_empty(), "what was there is used");
+        }
+        cache.clear();
+        cache.clear();
+        assert_eq!((cache.known.len(), cache.spare.len()), (0, 1), "a batch without keys changes nothing");
+        for (n_columns, rows) in [(2, &batches[4]), (0, &batches[1]), (1, &batches[0])] {
+            let columns = KeyColumns::new(&vec!["id".into(); n_columns], rows.schema_ref(), "key").unwrap();
+            let (keys, fresh) = (cache.keys(&columns, rows), columns.keys(rows));
+            assert!((0..fresh.len()).all(|row| keys.key(row) == fresh.key(row)), "{n_columns} columns");
+            drop(keys);
+            cache.clear();
+        }
+        let held = cache.keys(&columns, &batches[0]);
+        cache.clear();
+        assert!(cache.spare.is_empty(), "what somebody still reads is not written over");
+        assert_eq!(held.key(1), columns.keys(&batches[0]).key(1));
     }
 }

@@ -70,7 +70,7 @@ pub(super) struct Row {
     zone: Zone,
     days: DayReader,
     building: Vec<Building>,
-    /// For how many bytes of text there is room in each row of a column, by the batch before.
+    /// How many bytes a text of each column took on average in the batch before.
     text_sizes: Vec<usize>,
     /// How many rows are complete.
     n_complete: usize,
@@ -207,8 +207,9 @@ impl Row {
     /// Starts a batch.
     fn start(&mut self, rows: usize) {
         let building = self.columns.iter().zip(&self.text_sizes);
-        // A short copy may write over the end.
-        let building = building.map(|(column, size)| Building::new(column.column_type, rows, size * rows + SHORT));
+        // A little more than the average, as growing by a little means copying all; and a short copy may write over the end.
+        let bytes = |size: &usize| (size + size / 8 + 1) * rows + SHORT;
+        let building = building.map(|(column, size)| Building::new(column.column_type, rows, bytes(size)));
         self.building = building.collect();
         self.n_complete = 0;
         self.begin();

@@ -16,7 +16,7 @@ use crate::health::grouped;
 use crate::sources::batch_call::{PartitionMessages, Room};
 use crate::sources::missing::{Bounds, CHOICES, missing};
 use crate::sources::reader::{Feed, Waker};
-use crate::sources::rows::{Failure, take};
+use crate::sources::rows::{Failure, UsualBytes, take};
 
 /// How long a seek may fail: librdkafka refuses it while it starts or stops a partition, which takes milliseconds.
 const SEEK_DEADLINE: Duration = Duration::from_secs(10);
@@ -42,8 +42,7 @@ pub(crate) struct Opening {
 pub(crate) struct Held {
     place: Place,
     messages: PartitionMessages,
-    /// What a payload takes on average, of those that came last.
-    row_bytes: usize,
+    usual: UsualBytes,
     /// Keeps the callback alive that wakes the driver.
     _wakes_driver: PartitionQueue<ConsumerNotes>,
     /// librdkafka knows of it: it was opened before.
@@ -77,7 +76,7 @@ impl Held {
         Some(Held {
             place: place.clone(),
             messages,
-            row_bytes: 0,
+            usual: UsualBytes::default(),
             _wakes_driver: queue,
             is_assigned: false,
             is_released: false,
@@ -190,7 +189,7 @@ impl Held {
             return false;
         }
         let Ok(permit) = reading.feeds.try_reserve() else { return false };
-        let taken = take(&self.messages, room, reading.next, &self.place, &mut self.row_bytes);
+        let taken = take(&self.messages, room, reading.next, &self.place, &mut self.usual);
         let Some(taken) = taken else { return false };
         reading.next = taken.next;
         let has_failed = taken.failure.is_some();

@@ -13,8 +13,16 @@ use crate::sources::batch_call::{MESSAGES_OF_A_CALL, Message, Messages, Partitio
 /// The most bytes of payloads or keys in one batch: Arrow counts them in 31 bits.
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// No more bytes of payloads than this are made room for before they are there.
+/// No more bytes of payloads or keys than this are made room for before they are there.
 const MOST_GUESSED: usize = 4 << 20;
+
+/// What a message takes on average, in bytes, of those that came last. It says what to make room for: looking at all messages
+/// beforehand would bring each near the processor twice.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct UsualBytes {
+    payload: usize,
+    key: usize,
+}
 
 /// What batch calls gave.
 #[derive(Debug)]
@@ -40,14 +48,13 @@ pub(crate) struct Failure {
 /// Copies messages from offset `next` on, at most [`MAX_BATCH_ROWS`], as long as there are some. After a rebalance
 /// librdkafka may hand over a message a second time; those below `next` are left out.
 ///
-/// `row_bytes` is what a payload takes, as far as is known: looking at all of them beforehand would bring each message near
-/// the processor twice. It is corrected by those that are here. None when there is nothing at all.
+/// `usual` is corrected by those that are here. None when there is nothing at all.
 pub(crate) fn take(
     messages: &PartitionMessages,
     room: &mut Room,
     next: u64,
     place: &Place,
-    row_bytes: &mut usize,
+    usual: &mut UsualBytes,
 ) -> Option<Taken> {
     let first = messages.read(room);
     if first.len() == 0 {
@@ -56,7 +63,7 @@ pub(crate) fn take(
     let mut taken = Taken { batch: None, next, failure: None, is_cut: false };
     // Less than there was room for: there is hardly more.
     let mut is_last = first.len() < MESSAGES_OF_A_CALL;
-    let mut rows = Builder::new(if is_last { first.len() } else { MAX_BATCH_ROWS }, *row_bytes);
+    let mut rows = Builder::new(if is_last { first.len() } else { MAX_BATCH_ROWS }, *usual);
     taken.add(first, &mut rows, place);
     while !is_last && !taken.is_over() && rows.offsets.len() + MESSAGES_OF_A_CALL <= MAX_BATCH_ROWS {
         let more = messages.read(room);
@@ -64,7 +71,8 @@ pub(crate) fn take(
         taken.add(more, &mut rows, place);
     }
     if !rows.offsets.is_empty() {
-        *row_bytes = rows.payloads.values.len().div_ceil(rows.offsets.len());
+        usual.payload = rows.payloads.average();
+        usual.key = rows.keys.as_ref().map_or(0, Bytes::average);
     }
     taken.batch = rows.finish(place);
     Some(taken)
@@ -128,17 +136,17 @@ struct Builder {
     keys: Option<Bytes>,
     times: TimestampMicrosecondBuilder,
     offsets: Vec<u64>,
+    usual: UsualBytes,
 }
 
 impl Builder {
-    fn new(n_messages: usize, row_bytes: usize) -> Self {
-        // A little more than the average, as growing by a little means copying all.
-        let n_bytes = n_messages.saturating_mul(row_bytes + row_bytes / 8).min(MOST_GUESSED);
+    fn new(n_messages: usize, usual: UsualBytes) -> Self {
         Builder {
-            payloads: Bytes::new(n_messages, n_bytes),
+            payloads: Bytes::new(n_messages, usual.payload),
             keys: None,
             times: TimestampMicrosecondBuilder::with_capacity(n_messages).with_data_type(timestamp_type()),
             offsets: Vec::with_capacity(n_messages),
+            usual,
         }
     }
 
@@ -164,7 +172,7 @@ impl Builder {
 
     #[cold]
     fn begin_keys(&mut self) {
-        let mut keys = Bytes::new(self.offsets.capacity(), 0);
+        let mut keys = Bytes::new(self.offsets.capacity(), self.usual.key);
         self.offsets.iter().for_each(|_| keys.push(None));
         self.keys = Some(keys);
     }
@@ -194,11 +202,18 @@ struct Bytes {
 }
 
 impl Bytes {
-    fn new(n_messages: usize, n_bytes: usize) -> Self {
+    /// With room for so many that take so many bytes each, and for a little more, as growing by a little means copying all.
+    fn new(n_messages: usize, usual: usize) -> Self {
+        let n_bytes = n_messages.saturating_mul(usual + usual / 8 + 1).min(MOST_GUESSED);
         let mut ends = Vec::with_capacity(n_messages + 1);
         ends.push(0);
-        let values = Vec::with_capacity(n_bytes.min(MAX_BYTES));
+        let values = Vec::with_capacity(n_bytes);
         Bytes { values, ends, nulls: NullBufferBuilder::new(n_messages) }
+    }
+
+    /// What one of them takes, of which there is at least one.
+    fn average(&self) -> usize {
+        self.values.len().div_ceil(self.ends.len() - 1)
     }
 
     #[inline]

@@ -38,6 +38,7 @@ impl Figures {
 /// A stage while it is measured.
 struct Runner {
     transform: Box<dyn Transform>,
+    said: Output,
     nanos: Vec<f64>,
     hops: Vec<f64>,
 }
@@ -73,15 +74,16 @@ impl Runner {
     fn build((stage, options): (&StageType, &Value), rows: &RecordBatch) -> Result<Self> {
         let Make::Transform(make) = &stage.make else { return Err(StageError::config("it is not called with rows")) };
         let transform = make(options.clone(), &stage_context(), &[rows.schema()], SavedState::default())?;
-        Ok(Runner { transform, nanos: Vec::new(), hops: Vec::new() })
+        Ok(Runner { transform, said: Output::default(), nanos: Vec::new(), hops: Vec::new() })
     }
 
     fn run(&mut self, rows: &RecordBatch, is_measured: bool) -> Result<()> {
-        let mut out = Output::default();
+        self.said.next_batch();
         inside_of_libraries();
         let start = Instant::now();
-        self.transform.process(0, rows, &mut out)?;
+        self.transform.process(0, rows, &mut self.said)?;
         let whole = start.elapsed();
+        self.said.take();
         let inside = inside_of_libraries();
         if is_measured {
             self.nanos.push(whole.as_nanos() as f64);

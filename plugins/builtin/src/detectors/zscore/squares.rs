@@ -139,7 +139,8 @@ fn square_by((number, rest): (f64, f64), by: f64, is_fused: bool) -> (f64, f64) 
     let (square, square_rest) = product(number, number, is_fused);
     let part = square / by;
     let (back, back_rest) = product(part, by, is_fused);
-    (part, (((square - back) - back_rest) + (square_rest + 2.0 * number * rest)) / by)
+    // Of what is this small a few roundings more are in the bound, and nothing has to wait for a second division.
+    (part, (((square - back) - back_rest) + (square_rest + 2.0 * number * rest)) * (1.0 / by))
 }
 
 /// The rounded product and what was rounded away, exactly if it is not too small for a float: by one instruction, or by the halves of both numbers (Dekker, "A

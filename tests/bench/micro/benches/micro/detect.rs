@@ -70,9 +70,10 @@ fn process(bencher: Bencher<'_, '_>, series: usize, readings_before: usize, stag
     assert_eq!(stage.series(), Some(series as u64));
     let batches = of_any_series(series);
     let mut next = batches.iter().cycle();
+    let mut output = Output::default();
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
-        let mut output = Output::default();
+        output.next_batch();
         stage.process(0, next.next().expect("it has no end"), &mut output).expect("good rows");
-        output
+        output.take()
     });
 }
