@@ -27,8 +27,10 @@ unsafe extern "C" {
 /// To be called first of all, before there is another thread.
 pub fn take_little() {
     small_pages();
-    let is_set = std::env::var_os("MIMALLOC_PURGE_DELAY").is_some();
-    debug_assert!(is_set || mi_option_get(PURGE_DELAY) == USUAL_PURGE_MS, "another option has this number");
+    debug_assert!(
+        std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() || mi_option_get(PURGE_DELAY) == USUAL_PURGE_MS,
+        "another option has this number"
+    );
     // SAFETY: nobody else reads the option meanwhile. What the variable says stays.
     unsafe { mi_option_set_default(PURGE_DELAY, PURGE_MS) };
     // Otherwise the first time would come after the usual delay: it was set when the first memory was given back.
