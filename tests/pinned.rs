@@ -93,9 +93,15 @@ fn whatever_is_released_is_built_so_that_others_get_the_same_bytes() {
     // The image has no git and not this script: its flags are those for the folder of its build.
     let flags = text(".ci/reproducible").replace("$source", "/build").replace("$home", "/usr/local/cargo");
     let in_image = instructions("ENV").into_iter().find(|set| set.contains("RUSTFLAGS")).expect("flags");
-    for name in ["remap", "prefix"] {
+    let of_script = |name: &str| {
         let start = format!("local {name}=\"");
-        let of_script = flags.lines().find_map(|line| line.trim_start().strip_prefix(&start)).expect("flags");
-        assert!(in_image.contains(of_script.trim_end_matches('"')), "{of_script} is not in {in_image}");
+        let set = flags.lines().find_map(|line| line.trim_start().strip_prefix(&start)).expect("flags");
+        set.trim_end_matches('"')
+    };
+    for name in ["remap", "fast", "prefix"] {
+        assert!(in_image.contains(of_script(name)), "{} is not in {in_image}", of_script(name));
     }
+    // Whoever builds without either has C that is as fast.
+    let config = text(".cargo/config.toml");
+    assert!(config.contains(&format!("\nCFLAGS = \"{}\"\n", of_script("fast"))), "{config}");
 }

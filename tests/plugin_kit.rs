@@ -23,12 +23,13 @@ fn empty(name: &str) -> PathBuf {
     folder
 }
 
-/// Runs a line of a README, with the binary under test as `pipeline`, and without asking any server for crates.
+/// Runs a line of a README, with the binary under test as `pipeline`, with the scaffold's own flags for C, and without asking
+/// any server for crates.
 fn sh(line: &str, folder: &Path) -> Output {
     let binary = Path::new(env!("CARGO_BIN_EXE_pipeline"));
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(folder).env("CARGO_NET_OFFLINE", "true");
+    command.args(["-c", line]).current_dir(folder).env("CARGO_NET_OFFLINE", "true").env_remove("CFLAGS");
     command.env("PATH", format!("{}:{path}", binary.parent().unwrap().display()));
     command.output().unwrap()
 }

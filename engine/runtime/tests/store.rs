@@ -64,8 +64,8 @@ fn letter(offset: u64) -> DeadLetter {
 }
 
 fn changes(stage: &str, changes: &[(&str, Option<&str>)]) -> StageChanges {
-    let changes = changes.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.map(|value| value.into())));
-    StageChanges { stage: stage.into(), changes: changes.collect(), ..StageChanges::default() }
+    let changes = changes.iter().copied().collect();
+    StageChanges { stage: stage.into(), changes, ..StageChanges::default() }
 }
 
 /// What every store must do.

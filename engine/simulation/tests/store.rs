@@ -88,7 +88,7 @@ impl Caller {
             13 if self.random.once_in(4) => {
                 let stage = ["x", "y"][self.random.below(2)];
                 let checkpoint = Checkpoint { epoch, ..Checkpoint::default() };
-                let changes = vec![(vec![self.random.below(5) as u8], Some(vec![7]))];
+                let changes = [([self.random.below(5) as u8], Some([7]))].into_iter().collect();
                 let states = [StageChanges { stage: stage.into(), changes, is_whole: true }];
                 let replaced = store.replace_state(task, generation, &checkpoint, &states).await;
                 self.answer("replace_state", replaced);
@@ -307,10 +307,10 @@ fn stage_of(id: &str) -> StageOf {
 fn changes(epoch: u64, part: u64) -> StageChanges {
     let mut random = Random::new(epoch * 2 + part);
     let mut change = || {
-        let value = if random.once_in(3) { None } else { Some(vec![random.below(256) as u8]) };
-        (vec![random.below(5) as u8], value)
+        let value = if random.once_in(3) { None } else { Some([random.below(256) as u8]) };
+        ([random.below(5) as u8], value)
     };
-    let changes = vec![change(), change()];
+    let changes = [change(), change()].into_iter().collect();
     StageChanges { stage: ["x", "y"][random.below(2)].into(), changes, is_whole: false }
 }
 

@@ -213,7 +213,7 @@ impl Bench {
         self.compute.begin_save();
         while let Some(part) = self.compute.save_part()? {
             if let Some(stage) = plan.stages.iter().position(|stage| stage.id == part.stage) {
-                bytes[stage] += part.bytes();
+                bytes[stage] += part.changes.bytes() as u64;
             }
         }
         Ok(bytes)

@@ -123,7 +123,8 @@ impl<'a> Again<'a> {
         let mut all: BTreeMap<String, BTreeMap<Vec<u8>, Option<Vec<u8>>>> = BTreeMap::new();
         self.compute.begin_save();
         while let Some(part) = self.compute.save_part()? {
-            all.entry(part.stage).or_default().extend(part.changes);
+            let changes = part.changes.iter().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+            all.entry(part.stage).or_default().extend(changes);
         }
         Ok(all
             .into_iter()

@@ -11,7 +11,7 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 use super::connect::SqlStore;
 use super::errors::store_error;
 use super::values::{bytes, number, text, unreadable};
-use super::{Checkpoint, StageChanges, StageOf, evidence, merge, tasks};
+use super::{Changes, Checkpoint, StageChanges, StageOf, evidence, merge, tasks};
 use crate::fixed_hash::fixed_hash;
 
 /// The newest checkpoint of a task, with the state id it belongs to.
@@ -68,12 +68,15 @@ pub(super) async fn insert(
     changes: &Changes,
 ) -> Result<()> {
     let mut buckets: Vec<Vec<(&Bytes, Option<&Bytes>)>> = vec![Vec::new(); BUCKETS as usize];
-    for (key, value) in changes {
-        buckets[bucket_of(key)].push((Bytes::new(key), value.as_deref().map(Bytes::new)));
+    for (key, value) in changes.iter() {
+        buckets[bucket_of(key)].push((Bytes::new(key), value.map(Bytes::new)));
     }
     let mut rows = Vec::new();
     for (bucket, changes) in buckets.iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
-        let mut encoded = Vec::new();
+        // At most five bytes before each, and one before both.
+        let room =
+            changes.iter().map(|(key, value)| 11 + key.len() + value.map_or(0, |value| value.len())).sum::<usize>();
+        let mut encoded = Vec::with_capacity(5 + room);
         pipeline_stage::encode(changes, &mut encoded)?;
         rows.push((bucket as i64, encoded));
     }
@@ -157,7 +160,7 @@ pub(super) async fn replace_state(
     let mut transaction = begin_as_owner(store, task, generation).await?;
     for StageChanges { stage, changes, .. } in states {
         delete(store, &mut transaction, (task, stage), 0..BUCKETS, i64::MAX).await?;
-        for (part, changes) in in_parts(changes.clone()).into_iter().enumerate() {
+        for (part, changes) in changes.clone().in_parts().enumerate() {
             insert(store, &mut transaction, (task, stage), (checkpoint.epoch, part as u64), &changes).await?;
         }
     }
@@ -307,27 +310,4 @@ fn apply(changes: &[u8], state: &mut HashMap<Vec<u8>, Vec<u8>>) -> Result<()> {
         };
     }
     Ok(())
-}
-
-/// How many bytes of changes are written at once: some milliseconds of work, and one fsync.
-pub(crate) const PART_BYTES: usize = 1 << 20;
-
-/// Key and value, none for a deleted key.
-type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
-
-/// Cuts changes so that each part has about [`PART_BYTES`].
-pub(crate) fn in_parts(changes: Changes) -> Vec<Changes> {
-    let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
-    for (key, value) in changes {
-        size += key.len() + value.as_ref().map_or(0, Vec::len);
-        part.push((key, value));
-        if PART_BYTES <= size {
-            parts.push(std::mem::take(&mut part));
-            size = 0;
-        }
-    }
-    if !part.is_empty() {
-        parts.push(part);
-    }
-    parts
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use pipeline_stage::Result;
 
-use super::checkpoints::{BUCKETS, PART_BYTES, begin_as_owner, delete, drop_changes, in_parts, insert, load_bucket};
+use super::changes::{Changes, PART_BYTES};
+use super::checkpoints::{BUCKETS, begin_as_owner, delete, drop_changes, insert, load_bucket};
 use super::connect::SqlStore;
 use super::errors::store_error;
 use super::values::number;
@@ -48,8 +49,8 @@ async fn replace(
 ) -> Result<()> {
     let mut transaction = begin_as_owner(store, task, generation).await?;
     delete(store, &mut transaction, (task, stage), bucket..bucket + 1, epoch as i64).await?;
-    let changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
-    for (part, changes) in in_parts(changes).into_iter().enumerate() {
+    let changes: Changes = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    for (part, changes) in changes.in_parts().enumerate() {
         insert(store, &mut transaction, (task, stage), (epoch, part as u64), &changes).await?;
     }
     transaction.commit().await.map_err(|error| store_error(&error))

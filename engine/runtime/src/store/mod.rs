@@ -2,6 +2,7 @@
 //!
 //! One trait, one implementation over sqlx for SQLite (a folder) and PostgreSQL (shared by several machines).
 
+mod changes;
 mod checkpoints;
 mod connect;
 mod entry;
@@ -23,7 +24,8 @@ use async_trait::async_trait;
 use pipeline_stage::{Alert, Mark, Position, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use checkpoints::in_parts;
+pub(crate) use changes::PART_BYTES;
+pub use changes::{Changes, StageChanges};
 pub(crate) use connect::is_postgres;
 pub use connect::{open, open_beside};
 pub use entry::{Beside, EpochEntry, Segment, StoredRow};
@@ -136,24 +138,6 @@ pub struct StageOf {
     pub key: Option<Vec<String>>,
     /// The column it looks at, if it says so.
     pub value: Option<String>,
-}
-
-/// The changes of one stage's state between two checkpoints: key and value, none for a deleted key.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StageChanges {
-    /// The stage's id.
-    pub stage: String,
-    /// In the order they were made.
-    pub changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// They are, with the other parts of the same save, all there is of the stage's state.
-    pub is_whole: bool,
-}
-
-impl StageChanges {
-    /// What is written: keys and values, in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.changes.iter().map(|(key, value)| (key.len() + value.as_ref().map_or(0, Vec::len)) as u64).sum()
-    }
 }
 
 /// Keeps what a pipeline must not lose. Every call that returns has made its change durable.

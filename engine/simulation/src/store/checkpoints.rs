@@ -50,9 +50,9 @@ impl Checkpoints {
             if of != task || name != stage || newest < Some(*epoch) {
                 continue;
             }
-            for (key, value) in &part.changes {
+            for (key, value) in part.changes.iter() {
                 match value {
-                    Some(value) => drop(state.insert(key.clone(), value.clone())),
+                    Some(value) => drop(state.insert(key.to_vec(), value.to_vec())),
                     None => drop(state.remove(key)),
                 }
             }

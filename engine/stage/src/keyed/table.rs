@@ -48,7 +48,9 @@ pub(super) struct Table<S> {
 struct Saving {
     forgotten: Vec<Box<[u8]>>,
     /// Series that were read or forgotten before their turn came: as they were when the save began.
-    early: Vec<(Box<[u8]>, Vec<u8>)>,
+    early: Vec<KeyAndValue>,
+    /// Where one of these is written first.
+    buffer: Vec<u8>,
     /// The slots that had changed; some of them are among the early ones.
     unsaved: Vec<u32>,
     /// All series are in it.
@@ -56,6 +58,9 @@ struct Saving {
     /// What went wrong when one was written early.
     failure: Option<StageError>,
 }
+
+/// Of a series, as it is saved.
+type KeyAndValue = (Box<[u8]>, Box<[u8]>);
 
 /// One series as it is saved.
 #[derive(Serialize, Deserialize)]
@@ -324,7 +329,12 @@ impl<S: Serialize> Table<S> {
                 changes.put(&slot.key, &buffer);
             }
         }
-        Ok(saving.is_done())
+        let is_done = saving.is_done();
+        if is_done {
+            // The room for a million series goes, too.
+            *saving = Saving::default();
+        }
+        Ok(is_done)
     }
 }
 
@@ -338,9 +348,8 @@ impl Saving {
         if self.unsaved.is_empty() || slot.changed_before + 1 != next_save {
             return;
         }
-        let mut buffer = Vec::new();
-        match write_slot(slot, version, &slot.series, &mut buffer) {
-            Ok(()) => self.early.push((slot.key.clone(), buffer)),
+        match write_slot(slot, version, &slot.series, &mut self.buffer) {
+            Ok(()) => self.early.push((slot.key.clone(), self.buffer.as_slice().into())),
             Err(error) => self.failure = Some(error),
         }
     }

@@ -9,7 +9,7 @@ use crate::bugs::{Bug, is_there};
 use crate::run::retry::until_store_works;
 use crate::run::shared::Shared;
 use crate::run::view::CheckpointView;
-use crate::store::{Checkpoint, StageChanges, in_parts};
+use crate::store::{Checkpoint, StageChanges};
 
 /// A checkpoint whose parts come while the next epochs are computed.
 pub struct NewCheckpoint {
@@ -100,12 +100,12 @@ async fn write_parts(
             Part::Changes(changes) => changes,
             Part::Last => return Ok(Some(written)),
         };
-        written.bytes += changes.bytes();
         let StageChanges { stage, changes, is_whole } = changes;
+        written.bytes += changes.bytes() as u64;
         if is_whole {
             written.whole.push(stage.clone());
         }
-        for changes in in_parts(changes) {
+        for changes in changes.in_parts() {
             let changes = StageChanges { stage: stage.clone(), changes, ..StageChanges::default() };
             until_store_works(|| shared.store.write_changes(task, generation, epoch, number, &changes)).await?;
             number += 1;

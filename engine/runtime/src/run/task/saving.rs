@@ -9,7 +9,7 @@ use pipeline_stage::Result;
 use super::Task;
 use crate::bugs::{Bug, is_there};
 use crate::run::commit::{NewCheckpoint, Part};
-use crate::store::{Checkpoint, StageChanges};
+use crate::store::{Changes, Checkpoint, StageChanges};
 
 /// Parts of a checkpoint that wait to be written: one is being written while the next one waits.
 const PARTS_WAITING: usize = 1;
@@ -40,7 +40,9 @@ impl Task {
         };
         let is_lost = is_there(Bug::ChangesLost) && self.epoch.is_multiple_of(2);
         match self.compute.save_part()? {
-            Some(changes) if is_lost => permit.send(Part::Changes(StageChanges { changes: Vec::new(), ..changes })),
+            Some(changes) if is_lost => {
+                permit.send(Part::Changes(StageChanges { changes: Changes::default(), ..changes }))
+            }
             Some(changes) => permit.send(Part::Changes(changes)),
             None => {
                 self.saving = None;
