@@ -49,7 +49,7 @@ struct Saving {
     forgotten: Vec<Box<[u8]>>,
     /// Series that were read or forgotten before their turn came: as they were when the save began.
     early: Vec<KeyAndValue>,
-    /// Where one of these is written first.
+    /// Where a series is written first.
     buffer: Vec<u8>,
     /// The slots that had changed; some of them are among the early ones.
     unsaved: Vec<u32>,
@@ -320,13 +320,12 @@ impl<S: Serialize> Table<S> {
         for (key, value) in early {
             changes.put(&key, &value);
         }
-        let mut buffer = Vec::new();
         for number in saving.unsaved.split_off(saving.unsaved.len().saturating_sub(keys)) {
             let slot = &mut slots[number as usize];
             if slot.changed_before + 1 == *next_save {
                 slot.changed_before = 0;
-                write_slot(slot, *version, &slot.series, &mut buffer)?;
-                changes.put(&slot.key, &buffer);
+                write_slot(slot, *version, &slot.series, &mut saving.buffer)?;
+                changes.put(&slot.key, &saving.buffer);
             }
         }
         let is_done = saving.is_done();
